@@ -1,0 +1,30 @@
+# Flags and libraries that all targets share.
+find_package(Threads REQUIRED)
+find_package(Boost 1.81 REQUIRED COMPONENTS json url)
+find_package(OpenSSL 3.0 REQUIRED)
+find_package(fmt REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(yaml REQUIRED IMPORTED_TARGET yaml-0.1)
+pkg_check_modules(nghttp2 REQUIRED IMPORTED_TARGET libnghttp2)
+if(BASALT_TESTS)
+    find_package(GTest REQUIRED)
+endif()
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+
+add_library(basalt_options INTERFACE)
+target_compile_options(basalt_options INTERFACE -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Werror)
+target_compile_definitions(basalt_options INTERFACE
+    BASALT_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+    BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_SEPARATE_COMPILATION BOOST_BEAST_SEPARATE_COMPILATION)
+target_include_directories(basalt_options INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_BINARY_DIR}/generated)
+target_link_libraries(basalt_options INTERFACE fmt::fmt Threads::Threads)
+
+find_program(BASALT_MOLD mold)
+if(BASALT_MOLD)
+    target_link_options(basalt_options INTERFACE -fuse-ld=mold)
+endif()
+find_program(BASALT_CCACHE ccache)
+if(BASALT_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${BASALT_CCACHE})
+endif()

@@ -1,0 +1,73 @@
+#include "cmd/basalt-tunnel/http.h"
+
+#include "base/log.h"
+
+namespace basalt::cmd {
+
+using async::Task;
+
+namespace {
+
+net::HttpServerResponse text(int status, std::string body) {
+    net::HttpServerResponse response;
+    response.status = status;
+    response.headers.add("content-type", "text/plain; charset=utf-8");
+    response.body = std::move(body);
+    return response;
+}
+
+class Health final : public net::HttpHandler {
+ public:
+    explicit Health(std::function<bool()> ready) : ready_(std::move(ready)) {}
+    Task<Result<net::HttpServerResponse>> handle(net::ServerRequest request) override {
+        std::string_view path = request.path();
+        if (path == "/healthz" || path == "/livez") co_return text(200, "ok");
+        if (path != "/readyz" && path != "/ready") co_return not_found("no such page");
+        co_return ready_() ? text(200, "ok") : text(503, "not ready");
+    }
+
+ private:
+    std::function<bool()> ready_;
+};
+
+class Metrics final : public net::HttpHandler {
+ public:
+    explicit Metrics(std::function<std::string()> metrics) : metrics_(std::move(metrics)) {}
+    Task<Result<net::HttpServerResponse>> handle(net::ServerRequest request) override {
+        if (request.path() != "/metrics") co_return not_found("no such page");
+        net::HttpServerResponse response = text(200, metrics_());
+        response.headers.set("content-type", "text/plain; version=0.0.4");
+        co_return response;
+    }
+
+ private:
+    std::function<std::string()> metrics_;
+};
+
+}  // namespace
+
+std::shared_ptr<net::HttpHandler> make_health_handler(std::function<bool()> ready) {
+    return std::make_shared<Health>(std::move(ready));
+}
+
+std::shared_ptr<net::HttpHandler> make_metrics_handler(std::function<std::string()> metrics) {
+    return std::make_shared<Metrics>(std::move(metrics));
+}
+
+Result<std::unique_ptr<net::HttpServer>> serve_http(async::Loop& loop, const std::string& host, int port,
+                                                    std::shared_ptr<net::HttpHandler> handler) {
+    if (port == 0) return std::unique_ptr<net::HttpServer>();
+    BASALT_ASSIGN(auto listener, net::listen(loop, net::Endpoint::tcp(host, static_cast<uint16_t>(port))));
+    net::HttpServerOptions options;
+    options.max_connections = 64;
+    options.max_body_size = 1024;
+    return net::start_http_server(loop, std::move(listener), std::move(handler), options);
+}
+
+std::string loopback_only(const std::string& host, const char* flag) {
+    if (host == "127.0.0.1" || host == "::1") return host;
+    log_warn("this port stays on loopback", {{"flag", flag}, {"asked", host}, {"used", "127.0.0.1"}});
+    return "127.0.0.1";
+}
+
+}  // namespace basalt::cmd

@@ -1,0 +1,31 @@
+// The commands of `basalt`, one file each. A file declares its options on the given app and, in the callback,
+// stores what to run; main() runs it and turns an Error into a message and exit code 1.
+//
+// To add a command: a new file with one add_… function, its declaration here, its name in main.cc's list.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/result.h"
+
+namespace CLI {
+class App;
+}
+
+namespace basalt::cmd {
+
+struct Context {
+    std::string share_dir;                        ///< --share-dir; empty: find it.
+    std::function<Result<int>()> action;          ///< Set by the chosen command; returns the exit code.
+};
+
+void add_up(CLI::App& app, Context& context);
+void add_down(CLI::App& app, Context& context);
+void add_status(CLI::App& app, Context& context);
+void add_kubeconfig(CLI::App& app, Context& context);
+void add_nodes(CLI::App& app, Context& context);
+/// Hidden ones, by which the program starts parts of itself.
+void add_internal(CLI::App& app, Context& context);
+
+}  // namespace basalt::cmd

@@ -1,0 +1,25 @@
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "cmd/basalt/commands.h"
+#include "local/cluster.h"
+
+namespace basalt::cmd {
+
+void add_kubeconfig(CLI::App& app, Context& context) {
+    CLI::App* kubeconfig = app.add_subcommand("kubeconfig", "Print the administrator's kubeconfig of a local cluster");
+    auto name = std::make_shared<std::string>(local::kDefaultCluster);
+    kubeconfig->add_option("--name", *name, "Name of the cluster")->capture_default_str();
+    kubeconfig->callback([name, &context] {
+        context.action = [name, &context]() -> Result<int> {
+            BASALT_ASSIGN(local::Paths paths, local::find_paths(context.share_dir));
+            BASALT_ASSIGN(std::string text, local::read_kubeconfig(paths, *name));
+            fmt::print("{}", text);
+            return 0;
+        };
+    });
+}
+
+}  // namespace basalt::cmd

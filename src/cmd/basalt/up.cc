@@ -1,0 +1,32 @@
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "cmd/basalt/commands.h"
+#include "local/cluster.h"
+
+namespace basalt::cmd {
+
+void add_up(CLI::App& app, Context& context) {
+    CLI::App* up = app.add_subcommand("up", "Make a management cluster on this machine, or mend it");
+    auto options = std::make_shared<local::UpOptions>();
+    up->add_option("--name", options->name, "Name of the cluster")->capture_default_str();
+    up->add_option("--nodes", options->nodes, "How many nodes; a cluster grows, it does not shrink");
+    up->add_option("--kubernetes-version", options->kubernetes_version,
+                   std::string("Version of a new cluster, ") + local::kDefaultKubernetes + " by default");
+    auto images = std::make_shared<std::string>("build");
+    up->add_option("--images", *images, "How missing programs and images are made")
+        ->check(CLI::IsMember({"build", "pull"}))
+        ->capture_default_str();
+    up->add_option("--images-from", options->images.registry, "Registry to pull from instead of the public ones (http://HOST:PORT without TLS)")
+        ->type_name("HOST:PORT");
+    up->callback([options, images, &context] {
+        options->images.pull = *images == "pull";
+        context.action = [options, &context]() -> Result<int> {
+            BASALT_ASSIGN(local::Paths paths, local::find_paths(context.share_dir));
+            BASALT_TRY(local::bring_up(paths, *options));
+            return 0;
+        };
+    });
+}
+
+}  // namespace basalt::cmd

@@ -1,0 +1,31 @@
+// Command lines of the components, and where in their containers files are found.
+//
+// Flags are those of kube-apiserver, kube-controller-manager and kube-scheduler 1.31-1.36 and of upstream's
+// proxy-server; which of them a user may override is Kamaji's rule (merge_args() in objects.h).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "controlplane/objects.h"
+
+namespace basalt::controlplane {
+
+inline constexpr std::string_view kPkiDir = "/etc/kubernetes/pki";
+inline constexpr std::string_view kEtcdDir = "/etc/kubernetes/etcd";
+inline constexpr std::string_view kKubeconfigDir = "/etc/kubernetes/conf";
+inline constexpr std::string_view kTunnelConfigDir = "/etc/kubernetes/konnectivity";
+inline constexpr std::string_view kTunnelSocketDir = "/run/konnectivity";
+
+/// Long enough for endpoints to leave every node's rules (measured: under 3 s), short beside the grace period.
+inline constexpr int kShutdownDelaySeconds = 8;
+inline constexpr int kTerminationGraceSeconds = 45;
+
+std::vector<std::string> api_server_args(const Settings& settings, const Endpoint& endpoint,
+                                         const Surroundings& surroundings);
+std::vector<std::string> controller_manager_args(const Settings& settings);
+std::vector<std::string> scheduler_args(const Settings& settings);
+std::vector<std::string> tunnel_server_args(const Settings& settings);
+
+}  // namespace basalt::controlplane

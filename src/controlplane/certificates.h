@@ -1,0 +1,64 @@
+// The Secrets with key material of one control plane: which are good, which are made anew and why.
+//
+// Pure but for the keys, which come from a KeySource. What is good is returned as it is: a private key is never
+// rewritten without a reason, whoever made it and of whatever type it is. Leaves are renewed kRenewBefore their end,
+// when their SANs or names are not what the spec asks for, when they do
+// not belong to their CA, when their text is broken, or when the rotate annotation asks for it. A CA is made only
+// when its Secret does not exist: one that is broken stops the pass instead, since replacing it would cut off
+// every node.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "controlplane/objects.h"
+#include "controlplane/settings.h"
+#include "data/value.h"
+#include "pki/certificate.h"
+#include "pki/key.h"
+
+namespace basalt::controlplane {
+
+/// A leaf is renewed this long before its end.
+inline constexpr Duration kRenewBefore = 60 * pki::kDay;
+
+/// Key material as it lies in a Secret: key -> bytes.
+using SecretData = std::map<std::string, std::string>;
+
+struct CertificateInputs {
+    const Settings* settings = nullptr;
+    Endpoint endpoint;
+    std::string cluster_ip;  ///< Of the Service.
+    /// Live Secrets by name; missing ones are absent.
+    std::map<std::string, data::SharedValue> secrets;
+    /// Of the DataStore: signs the tenant's client certificate.
+    std::string datastore_ca_pem;
+    Secret datastore_ca_key_pem;
+    std::vector<std::string> datastore_endpoints;
+    WallTime now;
+};
+
+struct CertificateSet {
+    /// Every Secret that has to be, complete.
+    std::map<std::string, SecretData> secrets;
+    /// "<secret>: reason" for each that was made anew. Empty: nothing to write.
+    std::vector<std::string> changes;
+    /// Secret -> value of its rotate annotation: the time when it was last followed.
+    std::map<std::string, std::string> rotated_at;
+    /// When the next one has to be renewed.
+    WallTime renew_at;
+};
+
+/// FailedPrecondition or InvalidArgument name the Secret and the remedy.
+Result<CertificateSet> plan_certificates(const CertificateInputs& inputs, pki::KeySource& keys);
+
+/// The Secret objects (intents) of a set.
+std::vector<data::Value> build_secrets(const Settings& settings, const CertificateSet& set);
+
+/// MD5 over keys and values in order, as the checksum annotation and labels carry it.
+std::string checksum(const SecretData& secret);
+
+}  // namespace basalt::controlplane

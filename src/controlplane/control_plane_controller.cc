@@ -1,0 +1,533 @@
+#include "controlplane/control_plane_controller.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "controller/finalizers.h"
+#include "controlplane/diagnosis.h"
+#include "controlplane/names.h"
+#include "controlplane/pass.h"
+#include "data/hash.h"
+
+namespace basalt::controlplane {
+
+using controller::Outcome;
+using data::Value;
+
+namespace {
+
+// How soon a step that no watch ends is tried again: endpoints of a Service and leadership in the tenant.
+constexpr Duration kSoon = std::chrono::milliseconds(200);
+
+std::string label_selector() { return fmt::format("{}={}", names::kProjectLabel, names::kProject); }
+
+kube::CacheOptions owned_options(const kube::Resource& resource) {
+    kube::CacheOptions options(resource);
+    options.label_selector = label_selector();
+    options.keep_manager = std::string(names::kFieldManager);
+    return options;
+}
+
+kube::CacheOptions own_options() {
+    kube::CacheOptions options(tenant_control_planes());
+    options.keep_manager = std::string(names::kFieldManager);
+    return options;
+}
+
+// Of nodes only the number of cores is of interest, and it hardly ever changes.
+kube::CacheOptions node_options() {
+    kube::CacheOptions options(kube::resources::nodes());
+    options.variant = "allocatable";
+    options.transform = [](Value& node) {
+        Value cpu = node["status"]["allocatable"]["cpu"];
+        Value kept = Value::object({{"metadata", node["metadata"]}});
+        kept.at("status").at("allocatable").set("cpu", std::move(cpu));
+        node = std::move(kept);
+    };
+    return options;
+}
+
+const std::vector<kube::Resource>& owned_resources() {
+    static const std::vector<kube::Resource> resources = {
+        kube::resources::secrets(),     kube::resources::config_maps(),
+        kube::resources::services(),    kube::resources::deployments(),
+        kube::resources::pod_disruption_budgets(), kube::resources::network_policies()};
+    return resources;
+}
+
+controller::Key key_by_label(const Value& object) {
+    return controller::Key(std::string(kube::namespace_of(object)),
+                           std::string(kube::label_of(object, names::kNameLabel)));
+}
+
+}  // namespace
+
+const kube::Resource& tenant_control_planes() {
+    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "tenantcontrolplanes",
+                                         "TenantControlPlane");
+    return resource;
+}
+
+const kube::Resource& data_stores() {
+    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore", false);
+    return resource;
+}
+
+ControlPlaneController::ControlPlaneController(controller::Manager& manager, DataStoreRegistry& datastores,
+                                               pki::KeySource& keys, controller::EventRecorder& events,
+                                               TenantConnector connector, ControlPlaneOptions options)
+    : manager_(manager),
+      datastores_(datastores),
+      keys_(keys),
+      events_(events),
+      connector_(std::move(connector)),
+      options_(std::move(options)),
+      applier_(manager.client(), std::string(names::kFieldManager)),
+      control_planes_(manager.cache(own_options())),
+      pods_(manager.cache(owned_options(kube::resources::pods()))),
+      nodes_(manager.cache(node_options())) {
+    controller::Controller::Options controller_options;
+    controller_options.name = "tenantcontrolplane";
+    controller_options.workers_count = options_.workers_count;
+    controller_ = &manager.add_controller(
+        controller_options, [this](controller::Key key) { return reconcile(std::move(key)); });
+    controller_->watch(control_planes_);
+    auto by_label = [](const kube::Change& change) {
+        return std::vector<controller::Key>{key_by_label(change.object())};
+    };
+    for (const kube::Resource& resource : owned_resources()) {
+        kube::Cache& cache = manager.cache(owned_options(resource));
+        owned_[resource.kind] = &cache;
+        controller_->watch_mapped(cache, by_label);
+    }
+    controller_->watch_mapped(pods_, by_label);
+    nodes_.add_handler([this](const kube::Change&) { count_cores(); });
+}
+
+ControlPlaneController::~ControlPlaneController() = default;
+
+void ControlPlaneController::datastore_changed(const std::string& name) {
+    control_planes_.for_each([&](const data::SharedValue& object) {
+        const Value& used = (*object)["status"]["storage"]["dataStoreName"];
+        const Value& wanted = (*object)["spec"]["dataStore"];
+        bool concerned = used.as_string() == name || wanted.as_string() == name ||
+                         (used.empty() && wanted.empty() && name == options_.defaults.datastore);
+        for (const Value& item : (*object)["spec"]["dataStoreOverrides"].items()) {
+            concerned |= item["dataStore"].as_string() == name;
+        }
+        if (concerned) controller_->enqueue(kube::key_of(*object));
+    });
+}
+
+async::Task<void> ControlPlaneController::stop() {
+    while (!sessions_.empty()) {
+        std::string key = sessions_.begin()->first;
+        co_await drop_session(std::move(key));
+    }
+}
+
+async::Task<void> ControlPlaneController::drop_session(std::string key) {
+    auto found = sessions_.find(key);
+    if (found == sessions_.end()) co_return;
+    std::shared_ptr<TenantSession> session = found->second;
+    sessions_.erase(found);
+    co_await session->stop();
+}
+
+async::Task<Result<Outcome>> ControlPlaneController::reconcile(controller::Key key) {
+    data::SharedValue object = control_planes_.get(key);
+    if (object == nullptr) {
+        free_slot(key.to_string());
+        co_await drop_session(key.to_string());
+        co_return Outcome();
+    }
+    Pass pass;
+    pass.object = object;
+    Result<Settings> settings = read_settings(*object, options_.defaults);
+    pass.readable = settings.ok();
+    if (settings.ok()) {
+        pass.settings = *std::move(settings);
+        if (pass.settings.paused) co_return Outcome();
+    } else if (!kube::is_deleting(*object)) {
+        pass.stop(kDataStoreReady, "InvalidSpec", settings.error().message());
+        Result<void> written = co_await write_status(&pass);
+        if (!written.ok()) co_return std::move(written).error();
+        co_return Outcome();
+    }
+    Result<Outcome> outcome = co_await run(&pass);
+    co_return std::move(outcome);
+}
+
+async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
+    if (kube::is_deleting(*pass->object)) {
+        Result<Outcome> finalized = co_await finalize(pass);
+        co_return std::move(finalized);
+    }
+    Result<Value> guarded = co_await controller::ensure_finalizer(
+        manager_.client(), tenant_control_planes(), *pass->object, std::string(names::kFinalizer));
+    if (!guarded.ok()) co_return std::move(guarded).error();
+
+    Result<bool> went = co_await run_steps(pass);
+    if (!went.ok() && went.error().code() != Code::kCancelled) {
+        // The step that failed is the first one without a verdict.
+        static constexpr std::string_view kSteps[] = {kDataStoreReady, kEndpointReady, kCertificatesReady,
+                                                      kPodsReady, kClusterReady};
+        size_t reached = std::min(pass->progress.steps.size(), std::size(kSteps) - 1);
+        std::string reason = went.error().reason().empty() ? std::string(code_name(went.error().code()))
+                                                           : went.error().reason();
+        if (pass->progress.first_failure() == nullptr) {
+            pass->stop(kSteps[reached], reason, went.error().message());
+        }
+    }
+    Result<void> written = co_await write_status(pass);
+    if (!went.ok()) co_return std::move(went).error();
+    if (!written.ok()) co_return std::move(written).error();
+    if (pass->again) co_return controller::requeue_after(*pass->again);
+    co_return Outcome();
+}
+
+ControlPlaneController::Step ControlPlaneController::run_steps(Pass* pass) {
+    using Method = Step (ControlPlaneController::*)(Pass*);
+    static constexpr Method kMethods[] = {
+        &ControlPlaneController::check_datastore, &ControlPlaneController::ensure_endpoint,
+        &ControlPlaneController::ensure_certificates, &ControlPlaneController::ensure_pods,
+        &ControlPlaneController::ensure_cluster};
+    for (Method method : kMethods) {
+        Result<bool> go_on = co_await (this->*method)(pass);
+        if (!go_on.ok() || !*go_on) co_return std::move(go_on);
+    }
+    co_return true;
+}
+
+ControlPlaneController::Step ControlPlaneController::check_datastore(Pass* pass) {
+    const std::string& name = pass->settings.datastore;
+    const DataStoreRegistry::Entry* entry = datastores_.find(name);
+    if (entry == nullptr) {
+        co_return pass->stop(kDataStoreReady, "DataStoreNotFound",
+                             fmt::format("spec.dataStore: there is no DataStore \"{}\", create it or name "
+                                         "another one",
+                                         name));
+    }
+    if (!entry->ready) {
+        co_return pass->stop(kDataStoreReady, entry->reason,
+                             fmt::format("DataStore {}: {}", name, entry->message));
+    }
+    pass->datastore = entry->view;
+    for (const auto& [resource, other] : pass->settings.datastore_overrides) {
+        const DataStoreRegistry::Entry* extra = datastores_.find(other);
+        if (extra == nullptr || !extra->ready) {
+            co_return pass->stop(kDataStoreReady, extra == nullptr ? "DataStoreNotFound" : extra->reason,
+                                 fmt::format("spec.dataStoreOverrides[{}]: DataStore {} is not ready", resource,
+                                             other));
+        }
+        pass->override_endpoints[resource] = extra->view->endpoints;
+    }
+    pass->progress.done(kDataStoreReady, "Ready");
+    co_return true;
+}
+
+ControlPlaneController::Step ControlPlaneController::ensure_endpoint(Pass* pass) {
+    Value intent = build_service(pass->settings);
+    Result<void> applied = co_await apply_one(pass, std::move(intent));
+    if (!applied.ok()) co_return std::move(applied).error();
+    Result<std::optional<Endpoint>> endpoint = find_endpoint(pass->settings, *pass->service);
+    if (!endpoint.ok()) {
+        co_return pass->stop(kEndpointReady, "AddressMissing", endpoint.error().message());
+    }
+    if (!endpoint->has_value()) {
+        co_return pass->stop(kEndpointReady, "WaitingForAddress",
+                             fmt::format("Service {} has no address yet: is there a load balancer in the "
+                                         "management cluster?",
+                                         pass->settings.name));
+    }
+    pass->endpoint = **endpoint;
+    pass->progress.done(kEndpointReady, "Assigned", pass->endpoint->host_port());
+    co_return true;
+}
+
+async::Task<Result<void>> ControlPlaneController::collect_secrets(Pass* pass) {
+    const std::string& name = pass->settings.name;
+    for (const std::string& secret :
+         {names::ca(name), names::front_proxy_ca(name), names::service_account(name), names::api_server(name),
+          names::kubelet_client(name), names::front_proxy_client(name), names::admin_kubeconfig(name),
+          names::controller_manager_kubeconfig(name), names::scheduler_kubeconfig(name),
+          names::datastore_config(name), names::datastore_certificate(name), names::tunnel_certificate(name),
+          names::tunnel_kubeconfig(name)}) {
+        kube::ObjectKey key(pass->settings.namespace_name, secret);
+        data::SharedValue live = owned_.at("Secret")->get(key);
+        if (live == nullptr) {
+            // Not in the cache may also mean without our label: a CA that somebody brought along must stay.
+            kube::GetOptions options;
+            Result<Value> found = co_await manager_.client().get(kube::resources::secrets(), key, options);
+            if (!found.ok() && found.error().code() != Code::kNotFound) co_return std::move(found).error();
+            if (found.ok()) live = std::make_shared<const Value>(*std::move(found));
+        }
+        if (live != nullptr) pass->live_secrets[secret] = live;
+    }
+    co_return Result<void>();
+}
+
+ControlPlaneController::Step ControlPlaneController::ensure_certificates(Pass* pass) {
+    Result<void> collected = co_await collect_secrets(pass);
+    if (!collected.ok()) co_return std::move(collected).error();
+    CertificateInputs inputs;
+    inputs.settings = &pass->settings;
+    inputs.endpoint = *pass->endpoint;
+    inputs.cluster_ip = (*pass->service)["spec"]["clusterIP"].str();
+    inputs.secrets = pass->live_secrets;
+    inputs.datastore_ca_pem = pass->datastore->ca_pem;
+    inputs.datastore_ca_key_pem = pass->datastore->ca_key_pem;
+    inputs.datastore_endpoints = pass->datastore->endpoints;
+    inputs.now = manager_.loop().wall_now();
+    Result<CertificateSet> planned = plan_certificates(inputs, keys_);
+    if (!planned.ok()) {
+        co_return pass->stop(kCertificatesReady, "InvalidCertificate", planned.error().message());
+    }
+    pass->certificates = *std::move(planned);
+    for (const std::string& change : pass->certificates.changes) {
+        log_info("certificate issued", {{"control_plane", pass->settings.key()}, {"what", change}});
+    }
+    for (const auto& [secret, content] : pass->certificates.secrets) {
+        pass->checksums[secret] = checksum(content);
+    }
+    std::vector<async::Task<Result<void>>> work;
+    work.push_back(apply_all(pass, build_secrets(pass->settings, pass->certificates)));
+    work.push_back(ensure_storage(pass));
+    Result<void> done = co_await async::join_all(manager_.loop(), std::move(work));
+    if (!done.ok()) co_return std::move(done).error();
+    pass->progress.done(kCertificatesReady, "Valid");
+    pass->again = pass->certificates.renew_at - inputs.now;
+    co_return true;
+}
+
+async::Task<Result<void>> ControlPlaneController::ensure_storage(Pass* pass) {
+    const Settings& settings = pass->settings;
+    std::string wanted = fmt::format("{}|{}|{}|{}", settings.datastore, settings.schema, settings.user,
+                                     fmt::join(pass->datastore->endpoints, ","));
+    if (storage_done_[settings.uid] == wanted) co_return Result<void>();
+    Result<etcd::Tenant> tenant = etcd_tenant(settings.user, settings.schema);
+    if (!tenant.ok()) co_return std::move(tenant).error();
+    // Held here: the view, and the connection with it, may be replaced meanwhile.
+    std::shared_ptr<etcd::Client> client = pass->datastore->client;
+    Result<bool> ensured = co_await etcd::ensure_tenant(*client, *std::move(tenant));
+    if (!ensured.ok()) {
+        co_return std::move(ensured).error().context("set up DataStore " + settings.datastore);
+    }
+    storage_done_[settings.uid] = wanted;
+    co_return Result<void>();
+}
+
+Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
+    const std::string& name = pass.settings.name;
+    auto checksum_of = [&](const std::string& secret) {
+        auto found = pass.checksums.find(secret);
+        return found == pass.checksums.end() ? std::string() : found->second;
+    };
+    Surroundings out;
+    out.etcd_endpoints = pass.datastore->endpoints;
+    out.override_endpoints = pass.override_endpoints;
+    out.datastore_name = pass.settings.datastore;
+    out.secret_checksums = {
+        {"api-server-certificate", checksum_of(names::api_server(name))},
+        {"api-server-kubelet-client-certificate", checksum_of(names::kubelet_client(name))},
+        {"ca", checksum_of(names::ca(name))},
+        {"controller-manager-kubeconfig", checksum_of(names::controller_manager_kubeconfig(name))},
+        {"front-proxy-ca-certificate", checksum_of(names::front_proxy_ca(name))},
+        {"front-proxy-client-certificate", checksum_of(names::front_proxy_client(name))},
+        {"service-account", checksum_of(names::service_account(name))},
+        {"scheduler-kubeconfig", checksum_of(names::scheduler_kubeconfig(name))}};
+    out.datastore_config_checksum = checksum_of(names::datastore_config(name));
+    out.datastore_certificate_checksum = checksum_of(names::datastore_certificate(name));
+    out.tunnel_image = options_.image;
+    if (pass.deployment) out.existing_selector = (*pass.deployment)["spec"]["selector"];
+    return out;
+}
+
+ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
+    const Settings& settings = pass->settings;
+    kube::ObjectKey key(settings.namespace_name, settings.name);
+    pass->deployment = owned_.at("Deployment")->get(key);
+    Value workload = build_deployment(settings, *pass->endpoint, surroundings_of(*pass));
+    if (!may_start(pass, workload)) co_return false;
+    std::vector<Value> intents = {build_kubeadm_config(settings, *pass->endpoint), std::move(workload)};
+    Value egress = build_egress_selector(settings);
+    if (!egress.is_null()) intents.push_back(std::move(egress));
+    Value budget = build_disruption_budget(settings);
+    if (!budget.is_null()) intents.push_back(std::move(budget));
+    pass->checksums[names::kubeadm_config(settings.name)] = data::hash_hex(data::hash(intents[0]["data"]));
+    Result<void> applied = co_await apply_all(pass, std::move(intents));
+    if (!applied.ok()) co_return std::move(applied).error();
+
+    if (settings.asleep()) {
+        free_slot(settings.key());
+        co_await drop_session(settings.key());
+        pass->progress.done(kPodsReady, "Sleeping");
+        co_return false;
+    }
+    if (!rollout_finished(*pass->deployment)) {
+        std::vector<data::SharedValue> pods = pods_.list(
+            settings.namespace_name, kube::LabelSelector::equals(std::string(names::kNameLabel), settings.name));
+        Diagnosis diagnosis = diagnose_pods(*pass->deployment, pods);
+        co_return pass->stop(kPodsReady, diagnosis.reason, diagnosis.message);
+    }
+    pass->progress.done(kPodsReady, "Serving");
+    co_return true;
+}
+
+async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::session_of(Pass* pass) {
+    const Settings& settings = pass->settings;
+    const std::string key = settings.key();
+    const SecretData& admin = pass->certificates.secrets.at(names::admin_kubeconfig(settings.name));
+    const std::string host = (*pass->service)["spec"]["clusterIP"].str();
+    Endpoint inside{host, host, settings.network.port};
+    std::string server = "https://" + inside.host_port();
+    std::string identity = server + "|" + checksum(admin);
+    auto found = sessions_.find(key);
+    if (found != sessions_.end()) {
+        if (found->second->identity() == identity) co_return found->second;
+        co_await drop_session(key);
+    }
+    std::string server_name = fmt::format("{}.{}.svc", settings.name, settings.namespace_name);
+    Result<std::shared_ptr<net::HttpTransport>> transport = connector_(server, server_name, admin);
+    if (!transport.ok()) co_return std::move(transport).error();
+    controller::Key tcp_key(settings.namespace_name, settings.name);
+    auto session = std::make_shared<TenantSession>(manager_.loop(), *std::move(transport), identity,
+                                                   [this, tcp_key] { controller_->enqueue(tcp_key); });
+    sessions_[key] = session;
+    co_return session;
+}
+
+ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) {
+    TenantInputs inputs;
+    const SecretData& ca = pass->certificates.secrets.at(names::ca(pass->settings.name));
+    inputs.ca_certificate_pem = ca.at("ca.crt");
+    inputs.endpoint = *pass->endpoint;
+    inputs.tunnel_image = options_.image;
+    Result<std::vector<Value>> objects = build_tenant_objects(pass->settings, inputs);
+    if (!objects.ok()) co_return pass->stop(kClusterReady, "InvalidSpec", objects.error().message());
+    uint64_t content = data::hash(Value(data::Array(*objects)));
+
+    Result<std::shared_ptr<TenantSession>> session = co_await session_of(pass);
+    if (!session.ok()) co_return std::move(session).error();
+    std::shared_ptr<TenantSession> tenant = *session;
+    Result<void> ensured = co_await tenant->ensure(*std::move(objects));
+    if (!ensured.ok()) {
+        if (!ensured.error().retriable() && ensured.error().code() != Code::kNotFound) {
+            co_return std::move(ensured).error();
+        }
+        // Right after a start: the Service's rules, or the tenant's own namespaces, are not there yet.
+        pass->again = kSoon;
+        co_return pass->stop(kClusterReady, "WaitingForCluster", ensured.error().message());
+    }
+    bool was_ready = controller::is_condition_true((*pass->object)["status"], kClusterReady);
+    if (!was_ready) {
+        Result<bool> leads = co_await tenant->controller_manager_leads();
+        if (!leads.ok() || !*leads) {
+            pass->again = kSoon;
+            co_return pass->stop(kClusterReady, "WaitingForControllerManager",
+                                 "The controller manager does not lead yet: it signs what joining nodes ask for");
+        }
+    }
+    pass->tenant_checksum = data::hash_hex(content);
+    pass->progress.done(kClusterReady, "InPlace");
+    free_slot(pass->settings.key());
+    co_return true;
+}
+
+kube::Cache& ControlPlaneController::cache_of(const Value& intent) {
+    return *owned_.at(intent["kind"].str());
+}
+
+async::Task<Result<void>> ControlPlaneController::apply_one(Pass* pass, Value intent) {
+    kube::Cache& cache = cache_of(intent);
+    const kube::Resource resource = cache.options().resource;
+    std::string what = kube::describe(intent);
+    data::SharedValue live = cache.get(kube::key_of(intent));
+    Result<void> adopted = co_await adopt(resource, live);
+    if (!adopted.ok()) co_return std::move(adopted).error().context("adopt " + what);
+    kube::WriteOptions options;
+    Result<controller::Applied> applied = co_await applier_.apply(resource, intent, live, options);
+    if (!applied.ok()) co_return std::move(applied).error().context("apply " + what);
+    if (applied->written) cache.observe_write(*applied->object);
+    if (resource.kind == "Service") pass->service = applied->object;
+    if (resource.kind == "Deployment") pass->deployment = applied->object;
+    co_return Result<void>();
+}
+
+// Objects that another program made under our names: its entries in managedFields become ours, so that fields that
+// we do not want, now or later, go away. Once an object: then we are among its managers.
+async::Task<Result<void>> ControlPlaneController::adopt(kube::Resource resource, data::SharedValue live) {
+    static const std::vector<std::string> kPredecessors = {"kamaji", "manager"};
+    if (live == nullptr || !controller::owned_fields(*live, names::kFieldManager, "").is_null()) {
+        co_return Result<void>();
+    }
+    kube::GetOptions get_options;
+    kube::ObjectKey key = kube::key_of(*live);
+    // The cache keeps our entries only.
+    Result<Value> complete = co_await manager_.client().get(resource, key, get_options);
+    if (!complete.ok()) {
+        if (complete.error().code() == Code::kNotFound) co_return Result<void>();
+        co_return std::move(complete).error();
+    }
+    Value operations = controller::take_over_managers(*complete, kPredecessors, names::kFieldManager);
+    if (operations.empty()) co_return Result<void>();
+    kube::WriteOptions options;
+    Result<Value> patched = co_await manager_.client().json_patch(resource, key, operations, options);
+    if (!patched.ok()) co_return std::move(patched).error();
+    log_info("adopted", {{"object", kube::describe(*live)}});
+    co_return Result<void>();
+}
+
+async::Task<Result<void>> ControlPlaneController::apply_all(Pass* pass, std::vector<Value> intents) {
+    std::vector<async::Task<Result<void>>> writes;
+    for (Value& intent : intents) writes.push_back(apply_one(pass, std::move(intent)));
+    Result<void> done = co_await async::join_all(manager_.loop(), std::move(writes));
+    co_return std::move(done);
+}
+
+void ControlPlaneController::report(const Pass& pass) {
+    const controller::Condition* failure = pass.progress.first_failure();
+    const Value& before = controller::find_condition((*pass.object)["status"], kReady);
+    if (failure == nullptr) {
+        if (pass.progress.all_done() && before["status"].as_string() != controller::kTrue) {
+            events_.record(*pass.object, controller::Severity::kNormal, "Ready", "Nodes can join");
+        }
+        return;
+    }
+    if (before["reason"].as_string() == failure->reason && before["message"].as_string() == failure->message) return;
+    bool waiting = failure->reason.rfind("Waiting", 0) == 0 || failure->reason == "Starting";
+    events_.record(*pass.object, waiting ? controller::Severity::kNormal : controller::Severity::kWarning,
+                   failure->reason, failure->message);
+}
+
+async::Task<Result<void>> ControlPlaneController::write_status(Pass* pass) {
+    StatusInputs inputs;
+    inputs.previous = pass->object.get();
+    inputs.settings = pass->readable ? &pass->settings : nullptr;
+    inputs.progress = pass->progress;
+    inputs.endpoint = pass->endpoint;
+    if (pass->service) inputs.service = *pass->service;
+    if (pass->deployment) inputs.deployment = *pass->deployment;
+    if (pass->datastore) inputs.datastore_driver = pass->datastore->driver;
+    inputs.checksums = pass->checksums;
+    inputs.tenant_objects_checksum = pass->tenant_checksum;
+    inputs.now = manager_.loop().wall_now();
+    kube::ObjectKey key = kube::key_of(*pass->object);
+    Value intent = kube::make_object(tenant_control_planes(), key);
+    intent.set("status", build_status(inputs));
+    report(*pass);
+    kube::WriteOptions options;
+    options.subresource = "status";
+    Result<controller::Applied> applied =
+        co_await applier_.apply(tenant_control_planes(), intent, pass->object, options);
+    if (!applied.ok()) {
+        if (applied.error().code() == Code::kNotFound) co_return Result<void>();
+        co_return std::move(applied).error().context("write the status");
+    }
+    if (applied->written) control_planes_.observe_write(*applied->object);
+    co_return Result<void>();
+}
+
+}  // namespace basalt::controlplane

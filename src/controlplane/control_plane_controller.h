@@ -1,0 +1,103 @@
+// The controller of TenantControlPlanes: docs/design/control-planes.md.
+//
+// reconcile() is one pass. It goes through the steps in order; a step either holds, or stops the pass with a
+// condition (to be continued by a watch), or fails with an error (to be retried with back-off). Whatever happened,
+// the status is written at the end, if it differs.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "controller/apply.h"
+#include "controller/controller.h"
+#include "controller/events.h"
+#include "controller/manager.h"
+#include "controlplane/certificates.h"
+#include "controlplane/datastore.h"
+#include "controlplane/objects.h"
+#include "controlplane/start_slots.h"
+#include "controlplane/status.h"
+#include "controlplane/tenant_session.h"
+
+namespace basalt::controlplane {
+
+/// Makes a transport to a tenant's API server at `server` ("https://host:port") from PEM texts.
+using TenantConnector = std::function<Result<std::shared_ptr<net::HttpTransport>>(
+    const std::string& server, const std::string& tls_server_name, const SecretData& admin)>;
+
+struct ControlPlaneOptions {
+    ControlPlaneOptions() = default;
+    SettingsDefaults defaults;
+    std::string image;  ///< Our own, for the tunnel.
+    size_t workers_count = 8;
+    /// A control plane whose DataStore is gone or does not answer is let go after this.
+    Duration deletion_patience = std::chrono::minutes(5);
+};
+
+const kube::Resource& tenant_control_planes();
+const kube::Resource& data_stores();
+
+class ControlPlaneController {
+ public:
+    ControlPlaneController(controller::Manager& manager, DataStoreRegistry& datastores, pki::KeySource& keys,
+                           controller::EventRecorder& events, TenantConnector connector,
+                           ControlPlaneOptions options);
+    ~ControlPlaneController();
+
+    /// A DataStore became something else: its control planes look again.
+    void datastore_changed(const std::string& name);
+    /// Ends all sessions and waits for them.
+    async::Task<void> stop();
+
+ private:
+    struct Pass;
+    using Step = async::Task<Result<bool>>;  ///< True: go on. False: the pass is stopped, with a condition.
+
+    async::Task<Result<controller::Outcome>> reconcile(controller::Key key);
+    async::Task<Result<controller::Outcome>> run(Pass* pass);
+    Step run_steps(Pass* pass);
+    Step check_datastore(Pass* pass);
+    Step ensure_endpoint(Pass* pass);
+    Step ensure_certificates(Pass* pass);
+    Step ensure_pods(Pass* pass);
+    Step ensure_cluster(Pass* pass);
+    async::Task<Result<void>> ensure_storage(Pass* pass);
+    async::Task<Result<void>> collect_secrets(Pass* pass);
+    async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);
+    async::Task<Result<void>> apply_one(Pass* pass, data::Value intent);
+    async::Task<Result<void>> adopt(kube::Resource resource, data::SharedValue live);
+    async::Task<Result<controller::Outcome>> finalize(Pass* pass);
+    async::Task<Result<bool>> remove_workload(Pass* pass);
+    async::Task<Result<bool>> remove_storage(Pass* pass);
+    async::Task<Result<void>> write_status(Pass* pass);
+    async::Task<Result<std::shared_ptr<TenantSession>>> session_of(Pass* pass);
+    async::Task<void> drop_session(std::string key);
+    Surroundings surroundings_of(const Pass& pass) const;
+    kube::Cache& cache_of(const data::Value& intent);
+    void report(const Pass& pass);
+    bool may_start(Pass* pass, const data::Value& intent);
+    void free_slot(const std::string& key);
+    void count_cores();
+    void wake_granted();
+
+    controller::Manager& manager_;
+    DataStoreRegistry& datastores_;
+    pki::KeySource& keys_;
+    controller::EventRecorder& events_;
+    TenantConnector connector_;
+    ControlPlaneOptions options_;
+    controller::Applier applier_;
+    kube::Cache& control_planes_;
+    kube::Cache& pods_;
+    kube::Cache& nodes_;
+    std::map<std::string, kube::Cache*> owned_;  ///< By kind.
+    controller::Controller* controller_ = nullptr;
+    StartSlots slots_{1};
+    std::map<std::string, std::shared_ptr<TenantSession>> sessions_;
+    /// Storage that was seen to be right: control plane uid -> what was asked for.
+    std::map<std::string, std::string> storage_done_;
+};
+
+}  // namespace basalt::controlplane

@@ -1,0 +1,121 @@
+// The end of a control plane: its Pods first, so that nothing writes any more, then what it kept in its DataStore,
+// then the finalizers; the rest goes by ownership. A DataStore that is gone or silent delays this, for a bounded
+// time, and never prevents it.
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "controller/finalizers.h"
+#include "controlplane/control_plane_controller.h"
+#include "controlplane/names.h"
+#include "controlplane/pass.h"
+#include "etcd/tenancy.h"
+
+namespace basalt::controlplane {
+
+using controller::Outcome;
+using data::Value;
+
+namespace {
+
+constexpr Duration kRetryStorage = std::chrono::seconds(5);
+
+}  // namespace
+
+async::Task<Result<Outcome>> ControlPlaneController::finalize(Pass* pass) {
+    const Value& object = *pass->object;
+    const controller::Key key = kube::key_of(object);
+    free_slot(key.to_string());
+    co_await drop_session(key.to_string());
+    if (!kube::has_finalizer(object, names::kFinalizer) && !kube::has_finalizer(object, names::kSootFinalizer)) {
+        co_return Outcome();
+    }
+    Result<bool> stopped = co_await remove_workload(pass);
+    if (!stopped.ok()) co_return std::move(stopped).error();
+    if (!*stopped) co_return Outcome();  // The watch on Pods goes on from here.
+    Result<bool> cleaned = co_await remove_storage(pass);
+    if (!cleaned.ok()) co_return std::move(cleaned).error();
+    if (!*cleaned) co_return controller::requeue_after(kRetryStorage);
+
+    kube::ObjectKey config(key.ns, names::datastore_config(key.name));
+    data::SharedValue secret = owned_.at("Secret")->get(config);
+    if (secret != nullptr) {
+        Result<Value> freed = co_await controller::drop_finalizer(
+            manager_.client(), kube::resources::secrets(), *secret, std::string(names::kDataStoreSecretFinalizer));
+        if (!freed.ok()) co_return std::move(freed).error();
+    }
+    storage_done_.erase(std::string(kube::uid_of(object)));
+    Value current = object;
+    for (std::string_view finalizer : {names::kSootFinalizer, names::kFinalizer}) {
+        Result<Value> freed = co_await controller::drop_finalizer(manager_.client(), tenant_control_planes(), current,
+                                                                  std::string(finalizer));
+        if (!freed.ok()) co_return std::move(freed).error();
+        if (freed->is_null()) break;
+        current = *std::move(freed);
+    }
+    log_info("control plane removed", {{"control_plane", key.to_string()}});
+    co_return Outcome();
+}
+
+async::Task<Result<bool>> ControlPlaneController::remove_workload(Pass* pass) {
+    const controller::Key key = kube::key_of(*pass->object);
+    data::SharedValue deployment = owned_.at("Deployment")->get(key);
+    if (deployment != nullptr && kube::is_owned_by(*deployment, kube::uid_of(*pass->object))) {
+        kube::DeleteOptions options;
+        options.propagation = kube::Propagation::kForeground;
+        Result<bool> removed = co_await applier_.remove(kube::resources::deployments(), deployment, options);
+        if (!removed.ok()) co_return std::move(removed);
+        co_return false;
+    }
+    bool pods_left = false;
+    for (const data::SharedValue& pod :
+         pods_.list(key.ns, kube::LabelSelector::equals(std::string(names::kNameLabel), key.name))) {
+        pods_left |= kube::label_of(*pod, "pod-template-hash") != "";
+    }
+    co_return !pods_left;
+}
+
+async::Task<Result<bool>> ControlPlaneController::remove_storage(Pass* pass) {
+    const Value& object = *pass->object;
+    const Value& storage = object["status"]["storage"];
+    std::string name = storage["dataStoreName"].str();
+    std::string schema = storage["setup"]["schema"].str();
+    std::string user = storage["setup"]["user"].str();
+    if (schema.empty() && pass->readable) {
+        // Set up, but the status was not written before the process ended.
+        name = pass->settings.datastore;
+        schema = pass->settings.schema;
+        user = pass->settings.user;
+    }
+    if (schema.empty()) co_return true;
+    const DataStoreRegistry::Entry* entry = datastores_.find(name);
+    Error why = unavailable("there is no such DataStore");
+    if (entry != nullptr && entry->view != nullptr && entry->view->client != nullptr) {
+        std::shared_ptr<etcd::Client> client = entry->view->client;
+        Result<etcd::Tenant> tenant = etcd_tenant(user, schema);
+        if (!tenant.ok()) co_return true;  // It was never set up under such a name.
+        Result<int64_t> removed = co_await etcd::remove_tenant(*client, *std::move(tenant));
+        if (removed.ok()) co_return true;
+        why = std::move(removed).error();
+    } else if (entry != nullptr) {
+        why = unavailable(entry->message);
+    }
+    auto since = parse_rfc3339(object["metadata"]["deletionTimestamp"].as_string());
+    Duration waited = since.ok() ? manager_.loop().wall_now() - *since : options_.deletion_patience;
+    if (waited < options_.deletion_patience) {
+        events_.record(object, controller::Severity::kWarning, "DataStoreUnavailable",
+                       fmt::format("Waiting to remove its data from DataStore {}: {}", name, why.message()));
+        co_return false;
+    }
+    std::string note = fmt::format(
+        "Control plane {} was removed without its data in DataStore {}: {}. Remove keys under /{}/ and the user and "
+        "role of that name by hand",
+        kube::key_of(object).to_string(), name, why.message(), schema);
+    Value regarding_namespace = kube::make_object(kube::resources::namespaces(),
+                                                  kube::ObjectKey(std::string(kube::namespace_of(object))));
+    events_.record(regarding_namespace, controller::Severity::kWarning, "DataLeftBehind", note);
+    events_.record(kube::make_object(data_stores(), kube::ObjectKey(name)), controller::Severity::kWarning,
+                   "DataLeftBehind", note);
+    co_return true;
+}
+
+}  // namespace basalt::controlplane

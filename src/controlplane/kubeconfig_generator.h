@@ -1,0 +1,117 @@
+// KubeconfigGenerator: a kubeconfig for one user in every control plane that is selected, kept valid.
+//
+// A pass goes over the selected control planes. For each it has the Secret "<control plane>-<generator>" hold a
+// kubeconfig whose client certificate is signed by the tenant's CA, with the address and CA of one of the control
+// plane's own admin kubeconfigs. What is good is left alone; the certificate is renewed kRenewBefore its end,
+// when user, groups or CA change, and when the rotate annotation asks for it. Secrets of control planes that are no
+// longer selected, and of generators that are gone, are deleted: they are found by their labels.
+//
+// A Secret that this generator did not make is never touched.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "controller/apply.h"
+#include "controller/controller.h"
+#include "controller/events.h"
+#include "controller/manager.h"
+#include "controlplane/certificates.h"
+#include "data/value.h"
+#include "pki/key.h"
+
+namespace basalt::controlplane {
+
+const kube::Resource& kubeconfig_generators();
+
+inline constexpr std::string_view kManagedByLabel = "kamaji.clastix.io/managed-by";
+inline constexpr std::string_view kManagedForLabel = "kamaji.clastix.io/managed-for";
+inline constexpr std::string_view kGeneratedKey = "value";
+
+/// The text of a CompoundValue: fixed, or of a field of the control plane. A path's segments are separated by dots;
+/// a member whose own name has dots (a label) is found, too. InvalidArgument names what is wrong with it.
+Result<std::string> compound_value(const data::Value& value, const data::Value& control_plane);
+
+struct GeneratedUser {
+    GeneratedUser() = default;
+    std::string name;
+    std::vector<std::string> groups;  ///< Sorted, without duplicates.
+};
+Result<GeneratedUser> generated_user(const data::Value& generator, const data::Value& control_plane);
+
+struct KubeconfigInputs {
+    const data::Value* generator = nullptr;
+    const data::Value* control_plane = nullptr;
+    GeneratedUser user;
+    data::SharedValue ca_secret, admin_secret;  ///< Of the control plane; null when missing.
+    data::SharedValue existing;                 ///< The generated Secret as it is, or null.
+    WallTime now;
+};
+
+struct KubeconfigPlan {
+    data::Value secret;    ///< The intent.
+    std::string change;    ///< Why the certificate was made anew; "" when it was not.
+    WallTime renew_at;
+};
+/// Errors say what is missing, in words for the status.
+Result<KubeconfigPlan> plan_kubeconfig(const KubeconfigInputs& inputs, pki::KeySource& keys);
+
+/// True when the Secret is what `generator` makes for `control_plane`.
+bool is_generated_by(const data::Value& secret, std::string_view generator, std::string_view control_plane);
+
+struct GeneratorStatusInputs {
+    const data::Value* object = nullptr;
+    int64_t selected_count = 0;
+    std::vector<std::pair<std::string, std::string>> errors;  ///< "namespace/name", message.
+    std::string invalid;  ///< What is wrong with the spec, or "".
+    WallTime now;
+};
+data::Value build_generator_status(const GeneratorStatusInputs& inputs);
+
+class KubeconfigGeneratorController {
+ public:
+    KubeconfigGeneratorController(controller::Manager& manager, pki::KeySource& keys,
+                                  controller::EventRecorder& events);
+    ~KubeconfigGeneratorController();
+    KubeconfigGeneratorController(const KubeconfigGeneratorController&) = delete;
+    KubeconfigGeneratorController& operator=(const KubeconfigGeneratorController&) = delete;
+
+ private:
+    /// What was found right last time: nothing has to be parsed again while it stays.
+    struct Known {
+        std::string fingerprint;
+        WallTime renew_at;
+    };
+    struct Pass {
+        std::string name;
+        data::SharedValue generator;
+        std::vector<data::SharedValue> targets;
+        GeneratorStatusInputs status;
+        std::optional<WallTime> renew_at;
+    };
+
+    async::Task<Result<controller::Outcome>> reconcile(controller::Key key);
+    async::Task<Result<void>> run(Pass* pass);
+    async::Task<Result<void>> process(Pass* pass, data::SharedValue control_plane);
+    async::Task<Result<data::SharedValue>> find_existing(kube::ObjectKey key);
+    async::Task<Result<void>> remove_others(std::string generator, std::vector<data::SharedValue> targets);
+    async::Task<Result<void>> write_status(Pass* pass);
+    Result<std::vector<data::SharedValue>> select(const data::Value& generator) const;
+    void watch_sources();
+    std::vector<controller::Key> all_generators() const;
+
+    controller::Manager& manager_;
+    pki::KeySource& keys_;
+    controller::EventRecorder& events_;
+    controller::Applier applier_;
+    kube::Cache& generators_;
+    kube::Cache& control_planes_;
+    kube::Cache& namespaces_;
+    kube::Cache& own_secrets_;  ///< Of the control planes.
+    kube::Cache& generated_;
+    controller::Controller* controller_ = nullptr;
+    std::map<std::string, std::map<kube::ObjectKey, Known>> known_;
+};
+
+}  // namespace basalt::controlplane

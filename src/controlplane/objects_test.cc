@@ -1,0 +1,152 @@
+#include "controlplane/objects.h"
+
+#include <gtest/gtest.h>
+
+#include "controlplane/tenant_objects.h"
+#include "controlplane/testdata_test.h"
+
+namespace basalt::controlplane {
+namespace {
+
+using data::Value;
+
+Value deployment_of(const Value& object) {
+    return build_deployment(settings_of(object), example_endpoint(), example_surroundings());
+}
+
+const Value& container(const Value& deployment, std::string_view name) {
+    static const Value kNone;
+    for (const Value& item : deployment["spec"]["template"]["spec"]["containers"].items()) {
+        if (item["name"].as_string() == name) return item;
+    }
+    return kNone;
+}
+
+bool has_arg(const Value& of, std::string_view arg) {
+    for (const Value& item : of["args"].items()) {
+        if (item.as_string() == arg) return true;
+    }
+    return false;
+}
+
+TEST(Objects, MatchTheGoldenFiles) {
+    Value object = example_object();
+    Settings settings = settings_of(object);
+    expect_golden("deployment.yaml", data::to_yaml(deployment_of(object)));
+    expect_golden("service.yaml", data::to_yaml(build_service(settings)));
+    expect_golden("kubeadm_config.yaml", data::to_yaml(build_kubeadm_config(settings, example_endpoint())));
+    TenantInputs inputs{"-----BEGIN CERTIFICATE-----\n", example_endpoint(), "ghcr.io/basalt/basalt:test"};
+    expect_golden("tenant.yaml", data::to_yaml_documents(build_tenant_objects(settings, inputs).value()));
+}
+
+TEST(Deployment, SeparatesKeys) {
+    Value deployment = deployment_of(example_object());
+    std::string api_server = data::to_yaml(container(deployment, "kube-apiserver"));
+    std::string scheduler = data::to_yaml(container(deployment, "kube-scheduler"));
+    EXPECT_EQ(api_server.find("controller-manager-pki"), std::string::npos);
+    EXPECT_EQ(scheduler.find("apiserver-pki"), std::string::npos);
+    EXPECT_FALSE(deployment["spec"]["template"]["spec"]["automountServiceAccountToken"].as_bool(true));
+}
+
+TEST(Deployment, LetsAnExplicitProbeWinFieldByField) {
+    Value object = example_object();
+    Value& probes = object.at("spec").at("controlPlane").at("deployment").at("probes");
+    probes.set("liveness", Value::object({{"periodSeconds", 30}}));
+    probes.set("apiServer", Value::object({{"liveness", Value::object({{"timeoutSeconds", 3}})}}));
+    Value deployment = deployment_of(object);
+    const Value& api_server = container(deployment, "kube-apiserver")["livenessProbe"];
+    EXPECT_EQ(api_server["periodSeconds"].as_int(), 30);
+    EXPECT_EQ(api_server["timeoutSeconds"].as_int(), 3);
+    EXPECT_EQ(api_server["failureThreshold"].as_int(), 8);
+    EXPECT_EQ(container(deployment, "kube-scheduler")["livenessProbe"]["timeoutSeconds"].as_int(), 15);
+}
+
+TEST(Deployment, KeepsAnExistingSelector) {
+    Surroundings surroundings = example_surroundings();
+    surroundings.existing_selector =
+        Value::object({{"matchLabels", Value::object({{"kamaji.clastix.io/soot", "x"}})}});
+    Value deployment = build_deployment(settings_of(example_object()), example_endpoint(), surroundings);
+    EXPECT_EQ(deployment["spec"]["selector"], surroundings.existing_selector);
+    EXPECT_EQ(deployment["spec"]["template"]["metadata"]["labels"]["kamaji.clastix.io/soot"].as_string(), "x");
+}
+
+TEST(Deployment, PutsUserContainersFirst) {
+    Value object = example_object();
+    object.at("spec").at("controlPlane").at("deployment").set(
+        "additionalContainers", Value::array({Value::object({{"name", "audit"}, {"image", "audit:1"}})}));
+    Value deployment = deployment_of(object);
+    const Value& containers = deployment["spec"]["template"]["spec"]["containers"];
+    EXPECT_EQ(containers[0]["name"].as_string(), "audit");
+    EXPECT_EQ(containers[1]["name"].as_string(), "kube-apiserver");
+    EXPECT_EQ(containers.size(), 5u);
+}
+
+TEST(Deployment, DropsTheModeForAStructuredAuthorization) {
+    Value object = example_object();
+    object.at("spec").at("controlPlane").at("deployment").at("extraArgs").set(
+        "apiServer", Value::array({"--authorization-config=/etc/authz.yaml"}));
+    Value deployment = deployment_of(object);
+    const Value& api_server = container(deployment, "kube-apiserver");
+    EXPECT_TRUE(has_arg(api_server, "--authorization-config=/etc/authz.yaml"));
+    EXPECT_FALSE(has_arg(api_server, "--authorization-mode=Node,RBAC"));
+}
+
+TEST(Deployment, SpreadsReplicas) {
+    Value object = example_object();
+    object.at("spec").at("controlPlane").at("deployment").set("replicas", 2);
+    Value deployment = deployment_of(object);
+    EXPECT_EQ(deployment["spec"]["template"]["spec"]["topologySpreadConstraints"].size(), 2u);
+    EXPECT_TRUE(build_disruption_budget(settings_of(object)).is_object());
+    EXPECT_TRUE(build_disruption_budget(settings_of(example_object())).is_null());
+}
+
+TEST(Deployment, BindsLowPortsWithoutRoot) {
+    Value object = example_object();
+    object.at("spec").at("networkProfile").set("port", 443);
+    Value deployment = deployment_of(object);
+    EXPECT_EQ(deployment["spec"]["template"]["spec"]["securityContext"]["sysctls"][0]["value"].as_string(), "0");
+}
+
+TEST(Endpoint, ComesFromTheService) {
+    Value object = example_object();
+    Value waiting = Value::object({{"spec", Value::object({{"clusterIP", "10.96.7.7"}})}});
+    EXPECT_FALSE(find_endpoint(settings_of(object), waiting).value().has_value());
+
+    Value balanced = waiting;
+    balanced.at("status").at("loadBalancer").set(
+        "ingress", Value::array({Value::object({{"hostname", "lb.example.org"}}),
+                                 Value::object({{"ip", "192.0.2.7"}})}));
+    EXPECT_EQ(find_endpoint(settings_of(object), balanced).value()->host_port(), "192.0.2.7:6443");
+
+    Value named = waiting;
+    named.at("status").at("loadBalancer").set("ingress",
+                                              Value::array({Value::object({{"hostname", "lb.example.org"}})}));
+    EXPECT_EQ(find_endpoint(settings_of(object), named).value()->host_port(), "lb.example.org:6443");
+
+    Value node_port = object;
+    node_port.at("spec").at("controlPlane").at("service").set("serviceType", "NodePort");
+    auto missing = find_endpoint(settings_of(node_port), waiting);
+    ASSERT_FALSE(missing.ok());
+    EXPECT_EQ(missing.error().code(), Code::kFailedPrecondition);
+}
+
+TEST(Endpoint, AdvertisesAnotherAddressToTenants) {
+    Value object = example_object();
+    object.at("spec").at("networkProfile").set("address", "192.0.2.1").set("advertiseAddress", "10.0.0.254");
+    Endpoint endpoint = *find_endpoint(settings_of(object), Value()).value();
+    EXPECT_EQ(endpoint.host_port(), "192.0.2.1:6443");
+    EXPECT_EQ(endpoint.advertise_host_port(), "10.0.0.254:6443");
+}
+
+TEST(TenantObjects, RefuseKubeletPatchesThatDoNotFit) {
+    Value object = example_object();
+    object.at("spec").at("kubernetes").at("kubelet").set(
+        "configurationJSONPatches",
+        Value::array({Value::object({{"op", "replace"}, {"path", "/nothing/here"}, {"value", 1}})}));
+    auto refused = build_kubelet_configuration(settings_of(object));
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().message().rfind("spec.kubernetes.kubelet.configurationJSONPatches", 0), 0u);
+}
+
+}  // namespace
+}  // namespace basalt::controlplane

@@ -1,0 +1,121 @@
+// The Service in front of a control plane, and the endpoint that follows from it.
+#include <fmt/format.h>
+
+#include "controlplane/ip.h"
+#include "controlplane/names.h"
+#include "controlplane/objects.h"
+
+namespace basalt::controlplane {
+
+using data::Value;
+
+namespace {
+
+std::string join_host_port(const std::string& host, int64_t port) {
+    return is_ipv6_address(host) ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
+}
+
+Value service_port(const char* name, int64_t port) {
+    return Value::object({{"name", name}, {"protocol", "TCP"}, {"port", port}, {"targetPort", port}});
+}
+
+Value build_ports(const Settings& settings) {
+    Value api_server = service_port("kube-apiserver", settings.network.port);
+    if (settings.service.type == "NodePort") api_server.set("nodePort", settings.network.port);
+    Value ports = Value::array({api_server});
+    if (settings.tunnel) {
+        ports.push_back(service_port("konnectivity-server", settings.tunnel->server_port));
+    }
+    for (const Value& additional : settings.service.additional_ports.items()) {
+        Value port = additional;
+        if (port["protocol"].empty()) port.set("protocol", "TCP");
+        if (port["targetPort"].is_null()) port.set("targetPort", port["port"]);
+        ports.push_back(std::move(port));
+    }
+    return ports;
+}
+
+bool has_both_families(const std::vector<std::string>& cidrs) {
+    bool v4 = false;
+    bool v6 = false;
+    for (const std::string& cidr : cidrs) {
+        (cidr.find(':') == std::string::npos ? v4 : v6) = true;
+    }
+    return v4 && v6;
+}
+
+}  // namespace
+
+std::string Endpoint::host_port() const { return join_host_port(address, port); }
+std::string Endpoint::advertise_host_port() const { return join_host_port(advertise_address, port); }
+
+Value object_meta(const Settings& settings, const std::string& name, std::string_view component) {
+    Value owner = Value::object({{"apiVersion", "kamaji.clastix.io/v1alpha1"},
+                                 {"kind", "TenantControlPlane"},
+                                 {"name", settings.name},
+                                 {"uid", settings.uid},
+                                 {"controller", true},
+                                 {"blockOwnerDeletion", true}});
+    return Value::object({{"name", name},
+                          {"namespace", settings.namespace_name},
+                          {"labels", Value::object({{names::kProjectLabel, names::kProject},
+                                                    {names::kNameLabel, settings.name},
+                                                    {names::kComponentLabel, component}})},
+                          {"ownerReferences", Value::array({owner})}});
+}
+
+Value build_service(const Settings& settings) {
+    Value service = Value::object({{"apiVersion", "v1"}, {"kind", "Service"}});
+    Value& meta = service.at("metadata") = object_meta(settings, settings.name, "service");
+    for (const auto& [key, text] : settings.service.metadata.labels) meta.at("labels").set(key, text);
+    for (const auto& [key, text] : settings.service.metadata.annotations) {
+        meta.at("annotations").set(key, text);
+    }
+    Value spec = Value::object({{"type", settings.service.type},
+                                {"selector", Value::object({{names::kNameLabel, settings.name}})},
+                                {"ports", build_ports(settings)}});
+    const NetworkSettings& network = settings.network;
+    if (settings.service.type == "LoadBalancer") {
+        spec.set_unless_empty("loadBalancerSourceRanges", Value::from(network.load_balancer_source_ranges));
+        spec.set_unless_empty("loadBalancerClass", network.load_balancer_class);
+        if (settings.service.allocate_load_balancer_node_ports) {
+            spec.set("allocateLoadBalancerNodePorts", *settings.service.allocate_load_balancer_node_ports);
+        }
+    } else if (network.address_as_external_ip && !network.address.empty()) {
+        spec.set("externalIPs", Value::array({network.address}));
+    }
+    if (has_both_families(network.service_cidrs)) spec.set("ipFamilyPolicy", "PreferDualStack");
+    service.set("spec", std::move(spec));
+    return service;
+}
+
+Result<std::optional<Endpoint>> find_endpoint(const Settings& settings, const Value& service) {
+    Endpoint endpoint;
+    endpoint.port = settings.network.port;
+    endpoint.address = settings.network.address;
+    const Value& spec = service["spec"];
+    if (endpoint.address.empty() && settings.service.type == "ClusterIP") {
+        endpoint.address = spec["clusterIP"].str();
+    }
+    if (endpoint.address.empty() && settings.service.type == "NodePort") {
+        return failed_precondition(
+            "spec.networkProfile.address: a Service of type NodePort needs the address of a node, or of a "
+            "balancer in front of the nodes");
+    }
+    if (endpoint.address.empty()) {
+        for (const Value& ingress : service["status"]["loadBalancer"]["ingress"].items()) {
+            // Of several the first address; a host name only when there is no address at all.
+            if (!ingress["ip"].empty()) {
+                endpoint.address = ingress["ip"].str();
+                break;
+            }
+            if (endpoint.address.empty()) endpoint.address = ingress["hostname"].str();
+        }
+    }
+    if (endpoint.address.empty() || endpoint.address == "None") return std::optional<Endpoint>();
+    endpoint.advertise_address =
+        settings.network.advertise_address.empty() ? endpoint.address : settings.network.advertise_address;
+    return std::optional<Endpoint>(endpoint);
+}
+
+}  // namespace basalt::controlplane

@@ -1,0 +1,271 @@
+#include "controlplane/status.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "controlplane/names.h"
+
+namespace basalt::controlplane {
+
+using controller::Condition;
+using data::Value;
+
+namespace {
+
+// In the order of a pass, which is the order of causes.
+constexpr std::string_view kSteps[] = {kDataStoreReady, kEndpointReady, kCertificatesReady, kPodsReady,
+                                       kClusterReady};
+
+// {fields…, checksum, lastUpdate}: the time moves only with the checksum.
+Value stamped(Value fields, const std::string& checksum, const Value& previous, WallTime now) {
+    fields.set("checksum", checksum);
+    bool same = previous["checksum"].as_string() == checksum && !previous["lastUpdate"].empty();
+    fields.set("lastUpdate", same ? previous["lastUpdate"] : Value(format_rfc3339(now)));
+    return fields;
+}
+
+class Builder {
+ public:
+    explicit Builder(const StatusInputs& inputs)
+        : in_(inputs), settings_(*inputs.settings), old_((*inputs.previous)["status"]) {}
+
+    Value secret(const std::string& name, const Value& previous) const {
+        auto found = in_.checksums.find(name);
+        if (found == in_.checksums.end()) return previous;
+        return stamped(Value::object({{"secretName", name}}), found->second, previous, in_.now);
+    }
+
+    Value storage() const {
+        const std::string& name = settings_.name;
+        const Value& old = old_["storage"];
+        Value storage = Value::object(
+            {{"driver", in_.datastore_driver}, {"dataStoreName", settings_.datastore}});
+        if (in_.datastore_driver.empty()) storage.set("driver", old["driver"]);
+        Value config = secret(names::datastore_config(name), old["config"]);
+        config.erase("lastUpdate");
+        storage.set_unless_empty("config", config);
+        storage.set_unless_empty("certificate", secret(names::datastore_certificate(name), old["certificate"]));
+        auto setup = in_.checksums.find(names::datastore_config(name));
+        if (setup == in_.checksums.end()) {
+            storage.set_unless_empty("setup", old["setup"]);
+        } else {
+            storage.set("setup", stamped(Value::object({{"schema", settings_.schema},
+                                                        {"user", settings_.user}}),
+                                         setup->second, old["setup"], in_.now));
+        }
+        return storage;
+    }
+
+    Value certificates() const {
+        const std::string& name = settings_.name;
+        const Value& old = old_["certificates"];
+        Value out = Value::object();
+        out.set_unless_empty("ca", secret(names::ca(name), old["ca"]));
+        out.set_unless_empty("apiServer", secret(names::api_server(name), old["apiServer"]));
+        out.set_unless_empty("apiServerKubeletClient",
+                             secret(names::kubelet_client(name), old["apiServerKubeletClient"]));
+        out.set_unless_empty("frontProxyCA", secret(names::front_proxy_ca(name), old["frontProxyCA"]));
+        out.set_unless_empty("frontProxyClient",
+                             secret(names::front_proxy_client(name), old["frontProxyClient"]));
+        out.set_unless_empty("sa", secret(names::service_account(name), old["sa"]));
+        return out;
+    }
+
+    Value kubeconfig() const {
+        const std::string& name = settings_.name;
+        const Value& old = old_["kubeconfig"];
+        Value out = Value::object();
+        out.set_unless_empty("admin", secret(names::admin_kubeconfig(name), old["admin"]));
+        out.set_unless_empty("controllerManager", secret(names::controller_manager_kubeconfig(name),
+                                                         old["controllerManager"]));
+        out.set_unless_empty("scheduler", secret(names::scheduler_kubeconfig(name), old["scheduler"]));
+        return out;
+    }
+
+    Value kubeadm_config() const {
+        std::string name = names::kubeadm_config(settings_.name);
+        auto found = in_.checksums.find(name);
+        if (found == in_.checksums.end()) return old_["kubeadmconfig"];
+        return stamped(Value::object({{"configmapName", name}}), found->second, old_["kubeadmconfig"],
+                       in_.now);
+    }
+
+    Value addon(bool enabled, const Value& previous) const {
+        Value out = Value::object({{"enabled", enabled}});
+        bool same = previous["enabled"].is_bool() && previous["enabled"].as_bool() == enabled;
+        out.set("lastUpdate", same && !previous["lastUpdate"].empty() ? previous["lastUpdate"]
+                                                                      : Value(format_rfc3339(in_.now)));
+        return out;
+    }
+
+    Value addons() const {
+        const Value& old = old_["addons"];
+        Value out = Value::object();
+        out.set("coreDNS", addon(settings_.core_dns.has_value(), old["coreDNS"]));
+        out.set("kubeProxy", addon(settings_.kube_proxy.has_value(), old["kubeProxy"]));
+        Value konnectivity = Value::object({{"enabled", settings_.tunnel.has_value()}});
+        if (settings_.tunnel) {
+            const std::string& name = settings_.name;
+            const Value& before = old["konnectivity"];
+            konnectivity.set_unless_empty("certificate",
+                                          secret(names::tunnel_certificate(name), before["certificate"]));
+            konnectivity.set_unless_empty("kubeconfig",
+                                          secret(names::tunnel_kubeconfig(name), before["kubeconfig"]));
+        }
+        out.set("konnectivity", konnectivity);
+        return out;
+    }
+
+    std::string installed_version() const {
+        bool current = in_.progress.all_done() || settings_.asleep();
+        if (current) return settings_.kubernetes.version.to_string();
+        return old_["kubernetesResources"]["version"]["version"].str();
+    }
+
+    std::string word() const {
+        if (settings_.asleep()) return "Sleeping";
+        const std::string wanted = settings_.kubernetes.version.to_string();
+        const std::string installed = old_["kubernetesResources"]["version"]["version"].str();
+        bool serving = in_.deployment["status"]["readyReplicas"].as_int() > 0;
+        if (in_.progress.all_done()) return settings_.write_permissions.any() ? "WriteLimited" : "Ready";
+        if (installed.empty()) return "Provisioning";
+        if (installed != wanted) return "Upgrading";
+        if (serving && rollout_finished(in_.deployment) && settings_.write_permissions.any()) {
+            return "WriteLimited";
+        }
+        // A pass that was stopped later than at the Pods does not take the API server away.
+        return serving ? "Ready" : "NotReady";
+    }
+
+    Value resources() const {
+        Value out = Value::object();
+        out.set("version", Value::object({{"version", installed_version()}, {"status", word()}}));
+        if (!in_.deployment.is_null()) out.set("deployment", deployment());
+        if (!in_.service.is_null()) {
+            Value service = in_.service["status"];
+            service.set("name", settings_.name).set("namespace", settings_.namespace_name);
+            service.set("port", settings_.network.port);
+            out.set("service", std::move(service));
+        }
+        return out;
+    }
+
+ private:
+    Value deployment() const {
+        Value out = in_.deployment["status"];
+        // Conditions of the Deployment carry times that move with every Pod; they are to be read there.
+        out.erase("conditions");
+        out.set("name", settings_.name).set("namespace", settings_.namespace_name);
+        out.set("selector", fmt::format("{}={}", names::kNameLabel, settings_.name));
+        const Value& old = old_["kubernetesResources"]["deployment"];
+        Value before = old;
+        before.erase("lastUpdate");
+        out.set("lastUpdate", before == out && !old["lastUpdate"].empty() ? old["lastUpdate"]
+                                                                          : Value(format_rfc3339(in_.now)));
+        return out;
+    }
+
+    const StatusInputs& in_;
+    const Settings& settings_;
+    const Value& old_;
+};
+
+void set_conditions(const StatusInputs& in, int64_t generation, Value& status) {
+    auto set = [&](std::string_view type, std::string_view value, std::string_view reason,
+                   std::string_view message) {
+        controller::set_condition(status, Condition(type, value, reason, message, generation), in.now);
+    };
+    for (std::string_view type : kSteps) {
+        auto step = std::find_if(in.progress.steps.begin(), in.progress.steps.end(),
+                                 [type](const Condition& done) { return done.type == type; });
+        if (step != in.progress.steps.end()) {
+            set(type, step->status, step->reason, step->message);
+        } else {
+            set(type, controller::kUnknown, "Waiting", "An earlier step is not done yet");
+        }
+    }
+    const Condition* failure = in.progress.first_failure();
+    bool asleep = in.settings != nullptr && in.settings->asleep();
+    if (asleep && failure == nullptr) {
+        set(kReady, controller::kFalse, "Sleeping", "Replicas are 0: set them to 1 or more to wake it");
+        set(kProgressing, controller::kFalse, "Sleeping", "");
+    } else if (failure == nullptr) {
+        set(kReady, controller::kTrue, "Joinable", "Nodes can join");
+        set(kProgressing, controller::kFalse, "Done", "");
+    } else {
+        set(kReady, controller::kFalse, failure->reason, failure->message);
+        set(kProgressing, controller::kTrue, failure->reason, failure->message);
+    }
+    if (in.settings == nullptr || in.settings->unsupported.empty()) {
+        controller::remove_condition(status, kUnsupportedCondition);
+    } else {
+        set(kUnsupportedCondition, controller::kTrue, "NotInForce",
+            fmt::format("{}", fmt::join(in.settings->unsupported, "; ")));
+    }
+}
+
+}  // namespace
+
+void Progress::done(std::string_view type, std::string_view reason, std::string_view message) {
+    steps.emplace_back(type, controller::kTrue, reason, message);
+}
+
+void Progress::stopped(std::string_view type, std::string_view reason, std::string_view message) {
+    steps.emplace_back(type, controller::kFalse, reason, message);
+}
+
+bool Progress::all_done() const {
+    return first_failure() == nullptr && steps.size() == std::size(kSteps);
+}
+
+const Condition* Progress::first_failure() const {
+    for (const Condition& step : steps) {
+        if (step.status != controller::kTrue) return &step;
+    }
+    return nullptr;
+}
+
+bool rollout_finished(const Value& deployment) {
+    const Value& status = deployment["status"];
+    int64_t wanted = deployment["spec"]["replicas"].as_int(1);
+    return status["observedGeneration"].as_int() >= deployment["metadata"]["generation"].as_int() &&
+           status["updatedReplicas"].as_int() == wanted && status["replicas"].as_int() == wanted &&
+           status["readyReplicas"].as_int() == wanted;
+}
+
+Value build_status(const StatusInputs& inputs) {
+    const Value& old = (*inputs.previous)["status"];
+    int64_t generation = (*inputs.previous)["metadata"]["generation"].as_int();
+    Value status = Value::object();
+    if (inputs.settings == nullptr) {
+        // Nothing can be said about the parts: they stay as they were.
+        status = old;
+        status.mutable_members();
+    } else {
+        Builder builder(inputs);
+        status.set("storage", builder.storage());
+        status.set_unless_empty("certificates", builder.certificates());
+        status.set_unless_empty("kubeconfig", builder.kubeconfig());
+        status.set_unless_empty("kubeadmconfig", builder.kubeadm_config());
+        status.set("kubernetesResources", builder.resources());
+        status.set("addons", builder.addons());
+        std::string endpoint = inputs.endpoint ? inputs.endpoint->host_port() : old["controlPlaneEndpoint"].str();
+        status.set_unless_empty("controlPlaneEndpoint", endpoint);
+        if (!inputs.tenant_objects_checksum.empty()) {
+            status.set("kubeadmPhase",
+                       Value::object({{"bootstrapToken",
+                                       stamped(Value::object(), inputs.tenant_objects_checksum,
+                                               old["kubeadmPhase"]["bootstrapToken"], inputs.now)}}));
+        } else {
+            status.set_unless_empty("kubeadmPhase", old["kubeadmPhase"]);
+        }
+        status.set("conditions", old["conditions"]);
+        status.at("conditions").mutable_items();
+    }
+    status.set("observedGeneration", generation);
+    set_conditions(inputs, generation, status);
+    return status;
+}
+
+}  // namespace basalt::controlplane

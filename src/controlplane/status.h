@@ -1,0 +1,61 @@
+// The status of a TenantControlPlane, as a pure function of what was observed and done.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "controller/conditions.h"
+#include "controlplane/objects.h"
+#include "controlplane/settings.h"
+#include "data/value.h"
+
+namespace basalt::controlplane {
+
+/// Condition types. Ready sums up the others: nodes can join now.
+inline constexpr std::string_view kReady = "Ready";
+inline constexpr std::string_view kProgressing = "Progressing";
+inline constexpr std::string_view kDataStoreReady = "DataStoreReady";
+inline constexpr std::string_view kEndpointReady = "EndpointReady";
+inline constexpr std::string_view kCertificatesReady = "CertificatesReady";
+inline constexpr std::string_view kPodsReady = "PodsReady";
+inline constexpr std::string_view kClusterReady = "ClusterReady";  ///< Objects inside the tenant are in place.
+inline constexpr std::string_view kUnsupportedCondition = "Unsupported";
+inline constexpr std::string_view kQueued = "Queued";
+
+/// How far a pass came; a step that was not reached says Unknown in its condition.
+struct Progress {
+    std::vector<controller::Condition> steps;
+    /// Adds a step that holds.
+    void done(std::string_view type, std::string_view reason, std::string_view message = {});
+    /// Adds the step that stopped the pass.
+    void stopped(std::string_view type, std::string_view reason, std::string_view message);
+    bool all_done() const;
+    const controller::Condition* first_failure() const;
+};
+
+struct StatusInputs {
+    const data::Value* previous = nullptr;  ///< The whole object as it is now.
+    const Settings* settings = nullptr;     ///< Null for a spec that cannot be read.
+    Progress progress;
+    std::optional<Endpoint> endpoint;
+    data::Value service, deployment;         ///< Live objects, or null.
+    std::string datastore_driver;
+    /// Name of a Secret or ConfigMap -> checksum of its data.
+    std::map<std::string, std::string> checksums;
+    std::string tenant_objects_checksum;     ///< "" until they were applied.
+    /// Kubernetes version of the API server that answers; "" when none did.
+    std::string serving_version;
+    WallTime now;
+};
+
+/// The complete status. Times of parts that did not change are taken from the previous one, so that a pass that
+/// changes nothing yields an equal value.
+data::Value build_status(const StatusInputs& inputs);
+
+/// True when all replicas of the current template are there and no others.
+bool rollout_finished(const data::Value& deployment);
+
+}  // namespace basalt::controlplane

@@ -1,0 +1,115 @@
+#include "controlplane/status.h"
+
+#include <gtest/gtest.h>
+
+#include "controlplane/testdata_test.h"
+
+namespace basalt::controlplane {
+namespace {
+
+using data::Value;
+
+class Status : public testing::Test {
+ protected:
+    Status() : object_(example_object()), settings_(settings_of(object_)) {
+        inputs_.settings = &settings_;
+        inputs_.now = WallTime(std::chrono::seconds(1'767'225'600));
+        inputs_.datastore_driver = "etcd";
+        inputs_.checksums = {{"tenant-a-ca", "aa"}, {"tenant-a-datastore-config", "bb"}};
+    }
+
+    void all_done() {
+        for (std::string_view step :
+             {kDataStoreReady, kEndpointReady, kCertificatesReady, kPodsReady, kClusterReady}) {
+            inputs_.progress.done(step, "Fine");
+        }
+        inputs_.deployment = data::parse_yaml(R"(
+metadata: {generation: 2}
+spec: {replicas: 1}
+status: {observedGeneration: 2, replicas: 1, updatedReplicas: 1, readyReplicas: 1}
+)")
+                                 .value();
+    }
+
+    Value build() {
+        inputs_.previous = &object_;
+        return build_status(inputs_);
+    }
+
+    const Value& condition(const Value& status, std::string_view type) {
+        return controller::find_condition(status, type);
+    }
+
+    Value object_;
+    Settings settings_;
+    StatusInputs inputs_;
+};
+
+TEST_F(Status, IsReadyWhenAllStepsHold) {
+    all_done();
+    Value status = build();
+    EXPECT_EQ(condition(status, kReady)["status"].as_string(), "True");
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Ready");
+    EXPECT_EQ(status["kubernetesResources"]["version"]["version"].as_string(), "v1.36.3");
+    EXPECT_EQ(status["storage"]["setup"]["schema"].as_string(), settings_.uid);
+}
+
+TEST_F(Status, DoesNotChangeWhenNothingDoes) {
+    all_done();
+    object_.set("status", build());
+    inputs_.now += std::chrono::hours(1);
+    EXPECT_EQ(build(), object_["status"]);
+}
+
+TEST_F(Status, NamesTheFirstStepThatIsNotDone) {
+    inputs_.progress.done(kDataStoreReady, "Ready");
+    inputs_.progress.stopped(kEndpointReady, "WaitingForAddress", "no address yet");
+    Value status = build();
+    EXPECT_EQ(condition(status, kReady)["reason"].as_string(), "WaitingForAddress");
+    EXPECT_EQ(condition(status, kReady)["message"].as_string(), "no address yet");
+    EXPECT_EQ(condition(status, kPodsReady)["status"].as_string(), "Unknown");
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Provisioning");
+}
+
+TEST_F(Status, SaysUpgradingUntilTheNewVersionServes) {
+    all_done();
+    object_.set("status", build());
+    object_.at("spec").at("kubernetes").set("version", "v1.36.4");
+    settings_ = settings_of(object_);
+    inputs_.progress = {};
+    inputs_.progress.stopped(kPodsReady, "Starting", "0 of 1");
+    Value status = build();
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Upgrading");
+    EXPECT_EQ(status["kubernetesResources"]["version"]["version"].as_string(), "v1.36.3");
+}
+
+TEST_F(Status, SleepsWithoutReplicas) {
+    object_.at("spec").at("controlPlane").at("deployment").set("replicas", 0);
+    settings_ = settings_of(object_);
+    inputs_.progress.done(kPodsReady, "Sleeping");
+    Value status = build();
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Sleeping");
+    EXPECT_EQ(condition(status, kReady)["reason"].as_string(), "Sleeping");
+}
+
+TEST_F(Status, KeepsWhatItKnewOfAnUnreadableSpec) {
+    all_done();
+    object_.set("status", build());
+    inputs_.settings = nullptr;
+    inputs_.progress = {};
+    inputs_.progress.stopped(kDataStoreReady, "InvalidSpec", "spec.kubernetes.version: no");
+    Value status = build();
+    EXPECT_EQ(status["storage"], object_["status"]["storage"]);
+    EXPECT_EQ(condition(status, kReady)["reason"].as_string(), "InvalidSpec");
+}
+
+TEST_F(Status, ReportsUnsupportedFieldsBesideReady) {
+    all_done();
+    settings_.unsupported = {"spec.controlPlane.ingress: no"};
+    Value status = build();
+    EXPECT_EQ(condition(status, kReady)["status"].as_string(), "True");
+    EXPECT_EQ(condition(status, kUnsupportedCondition)["message"].as_string(), "spec.controlPlane.ingress: no");
+}
+
+}  // namespace
+}  // namespace basalt::controlplane

@@ -1,0 +1,70 @@
+// TenantSession: the controller's hold on one tenant's cluster.
+//
+// One connection to its API server with the control plane's own administrator certificate, and metadata watches on
+// the objects that carry our label. ensure() writes an object when it was never written with this content, or when
+// its watch shows a state that is not the one we wrote; else nothing is sent. So an edit or a deletion by the
+// tenant is undone by the watch that sees it, and an idle tenant costs nothing but its watches.
+//
+// One loop. stop() and wait before destruction.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "async/task_group.h"
+#include "controlplane/tenant_objects.h"
+#include "kube/cache.h"
+#include "kube/client.h"
+
+namespace basalt::controlplane {
+
+class TenantSession {
+ public:
+    using OnChange = std::function<void()>;
+
+    /// `identity` tells sessions apart: another endpoint or certificate needs another session.
+    TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTransport> transport, std::string identity,
+                  OnChange on_change);
+    ~TenantSession();
+
+    const std::string& identity() const { return identity_; }
+    kube::Client& client() { return client_; }
+
+    /// Makes exactly `objects` be, among those with our label; starts the watches once that succeeded first.
+    async::Task<Result<void>> ensure(std::vector<data::Value> objects);
+    /// True when the tenant's controller manager holds its lease: it signs cluster-info then.
+    async::Task<Result<bool>> controller_manager_leads();
+    /// "v1.36.3", as the API server that answers says.
+    async::Task<Result<std::string>> server_version();
+
+    /// Ends the watches and waits for them.
+    async::Task<void> stop();
+
+ private:
+    struct Kind {
+        kube::Resource resource;
+        std::unique_ptr<kube::Cache> cache;
+    };
+    struct Written {
+        uint64_t intent_hash = 0;
+        std::string revision;  ///< Of the object as our write left it; see revision_of().
+    };
+    void watch();
+    const Kind& kind_of(const data::Value& object) const;
+    bool in_place(const data::Value& intent, const std::string& id) const;
+    async::Task<Result<void>> write(data::Value intent, std::string id);
+    async::Task<Result<void>> remove_others(std::vector<std::string> wanted);
+
+    std::string identity_;
+    kube::Client client_;
+    OnChange on_change_;
+    std::vector<Kind> kinds_;
+    std::map<std::string, Written> written_;
+    bool watching_ = false;
+    async::TaskGroup group_;
+};
+
+}  // namespace basalt::controlplane

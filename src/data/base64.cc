@@ -1,0 +1,72 @@
+#include "data/base64.h"
+
+#include <array>
+#include <cstdint>
+
+namespace basalt::data {
+namespace {
+
+constexpr char kStandard[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr char kUrl[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+constexpr uint8_t kBad = 0xff;
+
+constexpr std::array<uint8_t, 256> reverse(const char* alphabet) {
+    std::array<uint8_t, 256> table{};
+    for (auto& entry : table) entry = kBad;
+    for (uint8_t i = 0; i < 64; ++i) table[static_cast<unsigned char>(alphabet[i])] = i;
+    return table;
+}
+
+constexpr auto kStandardReverse = reverse(kStandard);
+constexpr auto kUrlReverse = reverse(kUrl);
+
+std::string encode(std::string_view bytes, const char* alphabet, bool pad) {
+    std::string text;
+    text.reserve((bytes.size() + 2) / 3 * 4);
+    for (size_t i = 0; i < bytes.size(); i += 3) {
+        uint32_t group = 0;
+        const size_t count = bytes.size() - i < 3 ? bytes.size() - i : 3;
+        for (size_t j = 0; j < 3; ++j) {
+            group = group << 8 | (j < count ? static_cast<unsigned char>(bytes[i + j]) : 0u);
+        }
+        for (size_t j = 0; j <= count; ++j) text += alphabet[group >> (18 - 6 * j) & 63];
+        if (pad) text.append(3 - count, '=');
+    }
+    return text;
+}
+
+/// `text` without padding.
+Result<std::string> decode(std::string_view text, const std::array<uint8_t, 256>& table) {
+    if (text.size() % 4 == 1) return invalid_argument("base64: wrong length");
+    std::string bytes;
+    bytes.reserve(text.size() / 4 * 3 + 2);
+    uint32_t bits = 0;
+    unsigned count = 0;
+    for (const char c : text) {
+        const uint8_t digit = table[static_cast<unsigned char>(c)];
+        if (digit == kBad) return invalid_argument("base64: wrong character");
+        bits = bits << 6 | digit;
+        count += 6;
+        if (count >= 8) {
+            count -= 8;
+            bytes += static_cast<char>(bits >> count & 0xff);
+        }
+    }
+    if ((bits & ((1u << count) - 1)) != 0) return invalid_argument("base64: stray bits at the end");
+    return bytes;
+}
+
+}  // namespace
+
+std::string base64_encode(std::string_view bytes) { return encode(bytes, kStandard, true); }
+std::string base64url_encode(std::string_view bytes) { return encode(bytes, kUrl, false); }
+
+Result<std::string> base64_decode(std::string_view text) {
+    if (text.size() % 4 != 0) return invalid_argument("base64: wrong length");
+    for (int i = 0; i < 2 && !text.empty() && text.back() == '='; ++i) text.remove_suffix(1);
+    return decode(text, kStandardReverse);
+}
+
+Result<std::string> base64url_decode(std::string_view text) { return decode(text, kUrlReverse); }
+
+}  // namespace basalt::data

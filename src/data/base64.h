@@ -1,0 +1,20 @@
+// Base64 (RFC 4648 section 4, what Secret.data uses; section 5 for JWTs). Strict: correct padding,
+// no white space, no foreign characters, no stray bits in the last character.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace basalt::data {
+
+std::string base64_encode(std::string_view bytes);
+/// URL alphabet, no padding.
+std::string base64url_encode(std::string_view bytes);
+/// Errors: InvalidArgument; the message never holds the input.
+Result<std::string> base64_decode(std::string_view text);
+/// URL alphabet; padding is refused.
+Result<std::string> base64url_decode(std::string_view text);
+
+}  // namespace basalt::data

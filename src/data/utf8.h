@@ -1,0 +1,13 @@
+// UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+namespace basalt::data {
+
+/// Bytes of the valid sequence at the front of `text`; 0 when it is empty or starts with none.
+size_t utf8_length(std::string_view text) noexcept;
+bool is_valid_utf8(std::string_view text) noexcept;
+
+}  // namespace basalt::data

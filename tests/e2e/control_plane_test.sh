@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# The life of a control plane on a local cluster: Ready, drift, sleep and wake, certificates, upgrade without a
+# failed request, faults that say what is wrong, deletion without a trace.
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+
+BASALT=$(find_basalt "${1:-}")
+CLUSTER=${CLUSTER:-basalt}
+NAME=e2e-life
+WORK=$(mktemp -d)
+trap 'kubectl delete tcp $NAME $NAME-broken --ignore-not-found --wait=false > /dev/null 2>&1 || :; rm -rf "$WORK"' EXIT
+$BASALT up --name "$CLUSTER" > "$WORK/up.log" 2>&1 || { tail -50 "$WORK/up.log"; fail "basalt up"; }
+$BASALT kubeconfig --name "$CLUSTER" > "$WORK/management.conf"
+export KUBECONFIG=$WORK/management.conf
+
+manifest() {  # NAME VERSION
+    cat <<YAML
+apiVersion: kamaji.clastix.io/v1alpha1
+kind: TenantControlPlane
+metadata: {name: $1, namespace: default}
+spec:
+  controlPlane:
+    deployment: {replicas: 1}
+    service: {serviceType: LoadBalancer}
+  kubernetes: {version: $2}
+  addons: {coreDNS: {}, kubeProxy: {}, konnectivity: {}}
+YAML
+}
+ready() { kubectl wait --for=condition=Ready "tcp/$NAME" --timeout=120s > /dev/null; }
+reason() { kubectl get tcp "$1" -o jsonpath='{.status.conditions[?(@.type=="Ready")].reason}'; }
+is_reason() { [[ "$(reason "$1")" = "$2" ]]; }
+tenant() { kubectl --kubeconfig "$WORK/tenant.conf" "$@"; }
+pod_count() { kubectl get pods -l "kamaji.clastix.io/name=$1" -o name | wc -l; }
+status_word() { kubectl get tcp "$NAME" -o jsonpath='{.status.kubernetesResources.version.status}'; }
+is_status() { [[ "$(status_word)" = "$1" ]]; }
+secret_md5() { kubectl get secret "$NAME-$1" -o jsonpath='{.data}' | md5sum; }
+
+kubectl delete tcp $NAME $NAME-broken --ignore-not-found --timeout=120s > /dev/null
+kubectl wait --for=condition=Ready datastore/default --timeout=120s > /dev/null
+ok "the DataStore default is Ready"
+
+manifest $NAME v1.35.4 | kubectl apply -f - > /dev/null
+ready
+ok "a control plane becomes Ready"
+[[ "$(kubectl get tcp $NAME -o jsonpath='{.status.observedGeneration}')" = "$(kubectl get tcp $NAME -o jsonpath='{.metadata.generation}')" ]]
+ok "status.observedGeneration is the generation"
+[[ "$(pod_count $NAME)" = 1 && "$(kubectl get rs -l kamaji.clastix.io/name=$NAME -o name | wc -l)" = 1 ]]
+ok "its Pod was created once"
+
+kubectl get secret $NAME-admin-kubeconfig -o jsonpath='{.data.admin\.conf}' | base64 -d > "$WORK/tenant.conf"
+tenant auth can-i '*' '*' --all-namespaces > /dev/null
+tenant -n kube-public get configmap cluster-info > /dev/null
+tenant -n kube-system get configmap kubeadm-config kubelet-config coredns > /dev/null
+ok "the administrator's kubeconfig works, and what joining needs is there"
+
+kubeadm token create abcdef.0123456789abcdef --kubeconfig "$WORK/tenant.conf" > /dev/null
+signed() { tenant -n kube-public get configmap cluster-info -o jsonpath='{.data.jws-kubeconfig-abcdef}' | grep -q .; }
+wait_until 5 "cluster-info signed for a new token" signed
+ok "a bootstrap token is signed within five seconds"
+
+tenant -n kube-system delete configmap coredns > /dev/null
+tenant delete clusterrolebinding kubeadm:kubelet-bootstrap > /dev/null
+tenant -n kube-system patch configmap kubelet-config --type merge -p '{"data":{"kubelet":"mine"}}' > /dev/null
+wait_until 20 "deleted ConfigMap back" tenant -n kube-system get configmap coredns
+wait_until 20 "deleted binding back" tenant get clusterrolebinding kubeadm:kubelet-bootstrap
+restored() { tenant -n kube-system get configmap kubelet-config -o jsonpath='{.data.kubelet}' | grep -q KubeletConfiguration; }
+wait_until 20 "edited ConfigMap back" restored
+ok "what the tenant deletes and edits is put back"
+
+before=$(secret_md5 ca)
+kubectl delete secret $NAME-scheduler-kubeconfig > /dev/null
+wait_until 30 "deleted Secret back" kubectl get secret $NAME-scheduler-kubeconfig
+kubectl delete service $NAME > /dev/null
+wait_until 30 "deleted Service back" kubectl get service $NAME
+ready
+[[ "$before" = "$(secret_md5 ca)" ]]
+ok "deleted Secrets and Services come back, the CA stays"
+
+before=$(secret_md5 api-server-certificate)
+kubectl annotate secret $NAME-api-server-certificate certs.kamaji.clastix.io/rotate= > /dev/null
+rotated() { [[ "$before" != "$(secret_md5 api-server-certificate)" ]]; }
+wait_until 30 "certificate rotated" rotated
+[[ "$(kubectl get secret $NAME-api-server-certificate -o jsonpath='{.metadata.annotations.certs\.kamaji\.clastix\.io/rotate}')" =~ ^20..-.*Z$ ]]
+ready
+ok "a certificate is rotated when asked for"
+
+kubectl patch tcp $NAME --type merge -p '{"spec":{"kubernetes":{"version":"v1.36.3"}}}' > /dev/null
+wait_until 120 "upgrade" bash -c "[[ \$(kubectl get tcp $NAME -o jsonpath='{.status.kubernetesResources.version.version}') = v1.36.3 ]]"
+ready
+kubectl get secret $NAME-admin-kubeconfig -o jsonpath='{.data.admin\.conf}' | base64 -d > "$WORK/tenant.conf"
+[[ "$(tenant version -o json | jq -r .serverVersion.gitVersion)" = v1.36.3 ]]
+ok "an upgrade by one minor version"
+
+if kubectl patch tcp $NAME --type merge -p '{"spec":{"kubernetes":{"version":"v1.35.4"}}}' > "$WORK/out" 2>&1; then
+    fail "a downgrade was accepted"
+fi
+grep -q 'version' "$WORK/out"
+ok "a downgrade is refused"
+
+kubectl scale tcp/$NAME --replicas=0 > /dev/null
+wait_until 60 "sleeping" is_status Sleeping
+wait_until 90 "no Pods" bash -c "[[ -z \$(kubectl get pods -l kamaji.clastix.io/name=$NAME -o name) ]]"
+kubectl scale tcp/$NAME --replicas=1 > /dev/null
+wait_until 120 "awake" is_status Ready
+ready
+tenant -n kube-system get configmap coredns > /dev/null
+ok "it sleeps, wakes, and has its data"
+
+manifest $NAME-broken v1.36.99 | kubectl apply -f - > /dev/null
+broken_pull() { [[ "$(reason $NAME-broken)" =~ ^(ErrImagePull|ImagePullBackOff)$ ]]; }
+wait_until 90 "condition of an image that cannot be pulled" broken_pull
+kubectl describe tcp $NAME-broken | grep -q v1.36.99
+kubectl patch tcp $NAME-broken --type merge -p '{"spec":{"kubernetes":{"version":"v1.36.3"}}}' > /dev/null ||
+    { kubectl delete tcp $NAME-broken --timeout=120s > /dev/null; manifest $NAME-broken v1.36.3 | kubectl apply -f - > /dev/null; }
+kubectl wait --for=condition=Ready tcp/$NAME-broken --timeout=120s > /dev/null
+ok "an image that cannot be pulled is named, and mending it is enough"
+
+kubectl delete tcp $NAME $NAME-broken --timeout=180s > /dev/null
+gone() { [[ -z "$(kubectl get deploy,svc,secret,cm,pdb,netpol -l "kamaji.clastix.io/name in ($NAME,$NAME-broken)" -o name)" ]]; }
+wait_until 60 "nothing left in the cluster" gone
+ok "deletion leaves nothing in the cluster"
+
+echo "$PASSED passed, 0 failed"

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The images that the end-to-end tests need beside those of a cluster: upstream's agnhost, built from its module.
+#
+#   images.sh build            into ${BASALT_CACHE:-/var/cache/basalt}, unless it is there
+#   images.sh push HOST:PORT   to a local cluster's registry, metrics-server too
+#   images.sh agnhost | metrics-server   prints the reference
+set -euo pipefail
+export LC_ALL=C
+E2E=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+DISTRIBUTION=$(cd "$E2E/../../distribution" && pwd)
+source "$DISTRIBUTION/versions.env"
+for file in "$DISTRIBUTION"/lib/{common,go,images}.sh "$DISTRIBUTION"/recipes/{kubernetes,metrics-server}.sh; do
+    source "$file"
+done
+
+KUBERNETES=$(kubernetes_version_of "${KUBERNETES_MINORS%% *}")
+AGNHOST=$(<"$E2E/agnhost/VERSION")
+REFERENCE=registry.k8s.io/e2e-test-images/agnhost:$AGNHOST
+
+agnhost() {
+    local module=../tests/e2e/agnhost binary=$CACHE/bin/agnhost-$AGNHOST/agnhost
+    require_version "$module" k8s.io/kubernetes "$KUBERNETES"
+    go_binary "agnhost-$AGNHOST" agnhost "$module" k8s.io/kubernetes/test/images/agnhost
+    image agnhost "$AGNHOST" "$REFERENCE" --certificates --file "$binary:/agnhost" --entrypoint /agnhost
+}
+
+build_all() {
+    take_lock build
+    agnhost
+    metrics_server
+}
+
+case ${1:-build} in
+build) build_all ;;
+push)
+    MODE=archives
+    mapfile -t archives < <(agnhost; metrics_server)
+    # Plain http: the registry of a local cluster is on its own bridge.
+    python3 "$OCI" push "http://${2:?a registry is needed}" "${archives[@]}"
+    ;;
+agnhost) echo "$REFERENCE" ;;
+metrics-server) echo "registry.k8s.io/metrics-server/metrics-server:$METRICS_SERVER" ;;
+*) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+esac

@@ -1,0 +1,43 @@
+# Shared by the end-to-end tests; sourced. No test sleeps: it waits for conditions, each with a deadline.
+
+E2E=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(cd "$E2E/../.." && pwd)
+CACHE=$(realpath -m "${BASALT_CACHE:-/var/cache/basalt}")
+PASSED=0
+
+say() { echo "== $(elapsed) $*"; }
+ok() { PASSED=$((PASSED + 1)); echo "ok $PASSED: $* ($(elapsed))"; }
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+# "12.3 s" since the test began.
+elapsed() {
+    local now=${EPOCHREALTIME/[.,]/} began=${E2E_BEGAN/[.,]/}
+    printf '%d.%d s' $(((now - began) / 1000000)) $(((now - began) / 100000 % 10))
+}
+E2E_BEGAN=$EPOCHREALTIME
+
+# Returns after a fifth of a second: nobody ever writes to this pipe.
+pause_briefly() { read -rt 0.2 <> <(:) || :; }
+
+# wait_until SECONDS WHAT COMMAND...: until COMMAND succeeds. What it said last is printed when time runs out.
+wait_until() {
+    local deadline=$((SECONDS + $1)) what=$2 output
+    shift 2
+    until output=$("$@" 2>&1); do
+        if ((SECONDS >= deadline)); then
+            printf '%s\n' "$output" >&2
+            fail "$what: not within the limit"
+        fi
+        pause_briefly
+    done
+}
+
+# The program under test: the first argument, $BASALT, or the newest build.
+find_basalt() {
+    local program=${1:-${BASALT:-}}
+    if [[ -z $program ]]; then
+        program=$(ls -t "$ROOT"/build/{release,dev}/bin/basalt 2>/dev/null | head -n 1 || true)
+    fi
+    if [[ ! -x $program ]]; then fail "there is no basalt program; build it first"; fi
+    echo "$program"
+}

@@ -1,0 +1,279 @@
+#!/usr/bin/env bash
+# A local cluster from nothing to nothing: `basalt up` makes one that works, mends it after a kill at any point
+# and after a node's plug was pulled, a second one lives beside it, and `basalt down` leaves no trace.
+#
+#   tests/e2e/local_cluster_test.sh [PROGRAM]      default: the newest of build/*/bin/basalt
+#   NODES=3 tests/e2e/local_cluster_test.sh        with three nodes, thus three etcd members
+#
+# Clients run in a network namespace of their own, attached to the cluster's bridge and to nothing else.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+basalt=${1:-$(ls -t "$here"/../../build/{release,dev}/bin/basalt 2>/dev/null | head -1)}
+nodes=${NODES:-1}
+name=e2e-$$
+other=e2e-$$-b
+client=client-$$
+state=${BASALT_STATE:-/var/lib/basalt}
+work=$(mktemp -d)
+passed=0
+
+say() { echo "== $*"; }
+fail() { echo "FAILED: $*" >&2; exit 1; }
+ok() { passed=$((passed + 1)); echo "ok $passed: $*"; }
+kubectl() { "$kubectl_program" --kubeconfig "$state/$name/kubeconfig" "$@"; }
+node() { "$basalt" nodes --name "$name" "$@"; }
+
+# wait_for SECONDS WHAT COMMAND...: until it succeeds.
+wait_for() {
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if ((SECONDS >= deadline)); then "$@" || true; fail "$what: not within the limit"; fi
+        sleep 0.3
+    done
+}
+
+# Everything that a cluster could leave behind, one line each.
+traces() {
+    ip -o link | awk '{sub(/@.*/, "", $2); print "link", $2}'
+    ip netns | sed 's/^/netns /'
+    ip -4 route show table all | grep -E '10\.(2[0-3][0-9]|32|33)\.' | sed 's/^/route /' || true
+    awk '{print "mount", $2}' /proc/mounts
+    find /sys/fs/cgroup -type d -path '*basalt*' | sed 's/^/cgroup /'
+    nft list tables | sed 's/^/nft /'
+    losetup -a | sed 's/^/loop /'
+    for process in /proc/[0-9]*; do
+        { tr '\0' ' ' <"$process/cmdline" | grep -E "node-process|docker-registry|containerd|kubelet" | cut -c1-80 | sed 's/^/process /'; } 2>/dev/null || true
+    done
+    find "$state" -mindepth 1 -maxdepth 1 2>/dev/null | sed 's/^/state /' || true
+}
+
+clean_up() {
+    ip netns del "$client" 2>/dev/null || true
+    "$basalt" down --name "$name" >/dev/null 2>&1 || true
+    "$basalt" down --name "$other" >/dev/null 2>&1 || true
+    rm -rf "$work"
+}
+trap clean_up EXIT
+
+test_refusals() {
+    say "bad input"
+    if "$basalt" up --name 'Bad/Name' 2>"$work/err"; then fail "a bad name was accepted"; fi
+    grep -q 'cluster name' "$work/err" || fail "the message does not say what is wrong with the name"
+    if "$basalt" up --name "$name" --nodes 99 2>/dev/null; then fail "99 nodes were accepted"; fi
+    if "$basalt" kubeconfig --name "$name" 2>"$work/err"; then fail "a kubeconfig of no cluster"; fi
+    grep -q "there is no cluster" "$work/err" || fail "unclear message for a missing cluster"
+    "$basalt" down --name "$name" || fail "down without a cluster must be fine"
+    ok "bad input is refused with a reason"
+}
+
+# Killed at a random moment, twice, then left alone.
+test_up_survives_kills() {
+    say "up, killed at random moments"
+    local round delay pid
+    for round in 1 2; do
+        delay=$((RANDOM % 16)).$((RANDOM % 10))
+        echo "   killed after $delay s"
+        "$basalt" up --name "$name" --nodes "$nodes" 2>"$work/killed" &
+        pid=$!
+        sleep "$delay"
+        kill -9 "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
+    local began=$SECONDS
+    "$basalt" up --name "$name" --nodes "$nodes" || fail "up after kills"
+    ok "up after kills, in $((SECONDS - began)) s"
+    kubectl_program=$(dirname "$(readlink -f /usr/local/bin/kubectl)")/kubectl
+}
+
+test_ready() {
+    say "ready"
+    [[ $(kubectl get nodes --no-headers | grep -cw Ready) == "$nodes" ]] || fail "not all nodes are Ready"
+    [[ $(kubectl get configmap kube-proxy -n kube-system -o yaml) == *"mode: nftables"* ]] || fail "kube-proxy's mode"
+    local members=1
+    if ((nodes >= 3)); then members=3; fi
+    [[ $(kubectl get statefulset etcd -n basalt-system -o 'jsonpath={.status.readyReplicas}') == "$members" ]] ||
+        fail "the datastore has not $members members"
+    if kubectl get crd datastores.kamaji.clastix.io >/dev/null 2>&1; then
+        [[ $(kubectl get datastore default -o 'jsonpath={.spec.driver}') == etcd ]] || fail "no DataStore default"
+    fi
+    "$basalt" kubeconfig --name "$name" >"$work/kubeconfig"
+    "$kubectl_program" --kubeconfig "$work/kubeconfig" get --raw /readyz >/dev/null || fail "the printed kubeconfig"
+    "$basalt" status --name "$name" | grep -q 'API server  ready' || fail "status"
+    ok "nodes are Ready, the datastore has its members, the kubeconfig works from the host"
+}
+
+# Without the root certificate nothing can be read; with it, all.
+test_datastore_needs_a_certificate() {
+    say "datastore"
+    local address pki=$state/$name/pki/etcd pid
+    address=$(kubectl get pod etcd-0 -n basalt-system -o 'jsonpath={.status.podIP}')
+    pid=$(node list | awk 'NR == 1 {print $4}')
+    etcdctl() {
+        nsenter --net="/proc/$pid/ns/net" "$(ls -d "${BASALT_CACHE:-/var/cache/basalt}"/bin/etcd-v*/etcdctl | tail -1)" \
+            --endpoints "https://$address:2379" --cacert "$pki/ca.crt" --insecure-skip-tls-verify "$@"
+    }
+    if etcdctl get a >/dev/null 2>&1; then fail "etcd answers without a client certificate"; fi
+    if etcdctl --cert "$pki/server.crt" --key "$pki/server.key" get a >/dev/null 2>&1; then fail "etcd answers a user that it does not know"; fi
+    etcdctl --cert "$pki/root.crt" --key "$pki/root.key" put a b >/dev/null || fail "root may not write"
+    etcdctl --cert "$pki/root.crt" --key "$pki/root.key" del a >/dev/null
+    ok "authentication is on"
+}
+
+workload() {
+    local image
+    image=$(kubectl get statefulset etcd -n basalt-system -o 'jsonpath={.spec.template.spec.containers[0].image}')
+    cat <<YAML
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: web}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  strategy: {type: Recreate}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+        - name: web
+          image: $image
+          command: [etcd, --data-dir=/data/etcd, --listen-client-urls=http://0.0.0.0:2379, --advertise-client-urls=http://127.0.0.1:2379]
+          readinessProbe: {httpGet: {path: /health, port: 2379}, periodSeconds: 1}
+          volumeMounts: [{name: data, mountPath: /data}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: web}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: LoadBalancer
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 2379}]
+YAML
+}
+
+add_client() {
+    local bridge network
+    bridge=$("$basalt" status --name "$name" | awk '/^network/ {print $4}')
+    network=$("$basalt" status --name "$name" | awk '/^network/ {print $2}')
+    ip netns add "$client"
+    ip link add "c$$" type veth peer name eth0 netns "$client"
+    ip link set "c$$" master "$bridge" up
+    ip -n "$client" address add "${network%.0.0/16}.4.10/16" dev eth0
+    ip -n "$client" link set eth0 up
+}
+from_client() { ip netns exec "$client" curl --silent --show-error --fail --noproxy '*' --max-time 5 "$@"; }
+b64() { printf %s "$1" | base64; }
+
+test_workload() {
+    say "Deployment, Service, LoadBalancer, volume, DNS"
+    workload | kubectl apply -f - >/dev/null
+    kubectl rollout status deployment/web --timeout=180s >/dev/null || fail "the Deployment"
+    wait_for 60 "LoadBalancer address" eval '[[ -n $(kubectl get service web -o "jsonpath={.status.loadBalancer.ingress[0].ip}") ]]'
+    address=$(kubectl get service web -o 'jsonpath={.status.loadBalancer.ingress[0].ip}')
+    add_client
+    wait_for 60 "LoadBalancer" from_client "http://$address/version"
+    from_client "http://$address/v3/kv/put" -d "{\"key\":\"$(b64 stone)\",\"value\":\"$(b64 basalt)\"}" >/dev/null
+    kubectl delete pod -l app=web --wait >/dev/null
+    kubectl rollout status deployment/web --timeout=180s >/dev/null
+    wait_for 60 "LoadBalancer after a new Pod" from_client "http://$address/version"
+    [[ $(from_client "http://$address/v3/kv/range" -d "{\"key\":\"$(b64 stone)\"}") == *"$(b64 basalt)"* ]] || fail "the volume lost data"
+    node exec 1 -- curl -sf --max-time 5 "http://$(kubectl get service web -o 'jsonpath={.spec.clusterIP}')/version" >/dev/null ||
+        fail "ClusterIP from a node"
+    local pod_node
+    for pod_node in $(seq "$nodes"); do
+        node exec "$pod_node" -- curl -sf --max-time 5 "http://$(kubectl get pod -l app=web -o 'jsonpath={.items[0].status.podIP}'):2379/version" >/dev/null ||
+            fail "Pod address from node $pod_node"
+    done
+    node exec 1 -- python3 - <<'PYTHON' || fail "DNS"
+import socket, struct
+name = "web.default.svc.cluster.local"
+query = struct.pack(">6H", 7, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(p)]) + p.encode() for p in name.split(".")) + b"\0\0\1\0\1"
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.settimeout(5)
+    s.sendto(query, ("10.33.0.10", 53))
+    answer = s.recv(512)
+assert answer[:2] == b"\0\7" and struct.unpack(">H", answer[6:8])[0] == 1, answer
+PYTHON
+    ok "a workload with volume, LoadBalancer address and DNS name works"
+}
+
+test_host_is_safe() {
+    say "host"
+    [[ $(cat /proc/sys/net/ipv4/ip_forward) == "$forward_before" ]] || fail "the host's ip_forward changed"
+    if ip route get 10.33.0.1 >/dev/null 2>&1; then fail "a Service address leaves the host"; fi
+    if ip route get 10.32.1.2 >/dev/null 2>&1; then fail "a Pod address leaves the host"; fi
+    if node exec 1 -- ip route get 192.0.2.99 >/dev/null 2>&1; then fail "a node has a route to the outside"; fi
+    [[ $(cat /proc/sys/kernel/panic /proc/sys/vm/overcommit_memory) == "$sysctls_before" ]] || fail "a node changed the host's sysctls"
+    ok "the host got connected routes only"
+}
+
+test_second_up_changes_nothing() {
+    say "second up"
+    local before after began=$SECONDS
+    before=$(kubectl get all,secrets,pv,crd -A -o 'jsonpath={range .items[?(@.kind!="Pod")]}{.kind}/{.metadata.name} {.metadata.generation}{"\n"}{end}')
+    "$basalt" up --name "$name" || fail "second up"
+    after=$(kubectl get all,secrets,pv,crd -A -o 'jsonpath={range .items[?(@.kind!="Pod")]}{.kind}/{.metadata.name} {.metadata.generation}{"\n"}{end}')
+    [[ $before == "$after" ]] || fail "a second up changed objects: $(diff <(echo "$before") <(echo "$after"))"
+    ok "a second up changes nothing, in $((SECONDS - began)) s"
+}
+
+test_node_restarts() {
+    say "stop, kill and start of a node"
+    node stop 1
+    node list | head -1 | grep -q stopped || fail "stop"
+    if node exec 1 -- true 2>/dev/null; then fail "exec on a stopped node"; fi
+    node start 1
+    wait_for 120 "API server after stop" kubectl get --raw /readyz
+    node kill 1
+    node start 1
+    wait_for 120 "API server after kill" kubectl get --raw /readyz
+    wait_for 180 "LoadBalancer after kill" from_client "http://$address/version"
+    [[ $(from_client "http://$address/v3/kv/range" -d "{\"key\":\"$(b64 stone)\"}") == *"$(b64 basalt)"* ]] || fail "data after kill"
+    "$basalt" up --name "$name" || fail "up after kill"
+    ok "a node comes back after stop and after kill, with its data"
+}
+
+test_two_clusters() {
+    say "a second cluster beside it"
+    "$basalt" up --name "$other" || fail "second cluster"
+    [[ $("$kubectl_program" --kubeconfig "$state/$other/kubeconfig" get nodes --no-headers | grep -cw Ready) == 1 ]] || fail "second cluster's node"
+    kubectl get --raw /readyz >/dev/null || fail "the first cluster suffered"
+    if "$kubectl_program" --kubeconfig "$state/$other/kubeconfig" get deployment web >/dev/null 2>&1; then fail "clusters mix"; fi
+    "$basalt" down --name "$other"
+    from_client "http://$address/version" >/dev/null || fail "down of one cluster harmed the other"
+    ok "two clusters live side by side"
+}
+
+test_down() {
+    say "down"
+    ip netns del "$client"
+    local began=$SECONDS
+    "$basalt" down --name "$name" || fail "down"
+    traces | sort >"$work/after"
+    diff "$work/before" "$work/after" || fail "down left something behind"
+    ok "down leaves nothing, in $((SECONDS - began)) s"
+}
+
+traces | sort >"$work/before"
+forward_before=$(cat /proc/sys/net/ipv4/ip_forward)
+sysctls_before=$(cat /proc/sys/kernel/panic /proc/sys/vm/overcommit_memory)
+test_refusals
+test_up_survives_kills
+test_ready
+test_datastore_needs_a_certificate
+test_workload
+test_host_is_safe
+test_second_up_changes_nothing
+test_node_restarts
+if ((nodes == 1)); then test_two_clusters; fi
+test_down
+echo "$passed passed, 0 failed"
