@@ -50,7 +50,8 @@ Result<void> Progress::step(const std::string& name, const std::function<Result<
     const char* colour = result.ok() ? kGreen : kRed;
     const char* mark = result.ok() ? "✓" : "✗";
     if (terminal_) {
-        finish_line(fmt::format("{}{}{} {} {}({:.1f}s){}", colour, mark, kReset, name, kDim, took, kReset));
+        finish_line(
+            fmt::format("{}{}{} {} {}({:.1f}s){}", colour, mark, kReset, name, kDim, took, kReset));
     } else {
         finish_line(fmt::format("{} {} ({:.1f}s)", mark, name, took));
     }

@@ -4,8 +4,9 @@
 //     [  3.4s] images of basalt-1: 5 of 9
 //     [ 21.0s] ✓ control plane (14.2s)
 //
-// On a terminal a running step is one line that is rewritten (with colour); elsewhere each step is one line at
-// its end, so that logs stay readable. Every line also goes to the log file, if there is one. Thread-safe.
+// On a terminal a running step is one line that is rewritten (with colour); elsewhere each step is
+// one line at its end, so that logs stay readable. Every line also goes to the log file, if there
+// is one. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -20,8 +21,8 @@ namespace basalt::cli {
 
 class Progress {
  public:
-    /// `log_path` empty: no log file; else lines are appended. Colour and rewriting only when stderr is a
-    /// terminal and NO_COLOR is not set. Lines go to stderr: stdout is for results.
+    /// `log_path` empty: no log file; else lines are appended. Colour and rewriting only when
+    /// stderr is a terminal and NO_COLOR is not set. Lines go to stderr: stdout is for results.
     explicit Progress(std::string log_path);
 
     /// Runs a step; prints it with its duration, or its failure.

@@ -267,7 +267,8 @@ async::Task<Result<void>> WebhookCertificate::wait_for_work(bool failed) {
     if (failed) limit = kRetryInterval;
     const TimePoint deadline = loop.now() + limit;
     while (!dirty_ && loop.now() < deadline) {
-        Result<void> woken = co_await async::with_deadline(loop, deadline, changed_.wait());
+        async::Task<Result<void>> waiting = changed_.wait();
+        Result<void> woken = co_await async::with_deadline(loop, deadline, std::move(waiting));
         if (!woken.ok() && woken.error().code() == Code::kCancelled) co_return std::move(woken);
     }
     co_return Result<void>();

@@ -249,16 +249,16 @@ async::Task<void> DataStoreController::release_secret(kube::ObjectKey key, std::
 }
 
 async::Task<void> DataStoreController::forget(std::string name) {
-    auto found = states_.find(name);
-    if (found != states_.end()) {
-        std::vector<kube::ObjectKey> keys = std::move(found->second.secrets);
-        states_.erase(found);
-        for (const kube::ObjectKey& key : keys) co_await release_secret(key, name);
+    if (registry_.find(name) != nullptr) {
+        registry_.erase(name);
+        log_info("datastore forgotten", {{"datastore", name}});
+        on_change_(name);
     }
-    if (registry_.find(name) == nullptr) co_return;
-    registry_.erase(name);
-    log_info("datastore forgotten", {{"datastore", name}});
-    on_change_(name);
+    auto found = states_.find(name);
+    if (found == states_.end()) co_return;
+    std::vector<kube::ObjectKey> keys = std::move(found->second.secrets);
+    states_.erase(found);
+    for (const kube::ObjectKey& key : keys) co_await release_secret(key, name);
 }
 
 // ---- the servers ------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "controller/conditions.h"
 #include "controlplane/control_plane_controller.h"
 #include "controlplane/names.h"
 #include "data/base64.h"

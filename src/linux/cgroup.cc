@@ -18,7 +18,8 @@ namespace basalt::linux {
 namespace fs = std::filesystem;
 namespace {
 
-/// Options of a v1 mount are the file system's own plus the controllers; mount(2) wants only the latter.
+/// Options of a v1 mount are the file system's own plus the controllers; mount(2) wants only the
+/// latter.
 std::string mount_options(std::string_view super_options) {
     std::vector<std::string> kept;
     bool named = false;
@@ -51,14 +52,16 @@ void collect_processes(const std::string& directory, std::set<int>& into) {
 
 bool remove_directory_tree(const std::string& directory) {
     bool all = true;
-    for (const std::string& child : subdirectories(directory)) all = remove_directory_tree(child) && all;
+    for (const std::string& child : subdirectories(directory))
+        all = remove_directory_tree(child) && all;
     return (::rmdir(directory.c_str()) == 0 || errno == ENOENT) && all;
 }
 
 Result<void> copy_if_empty(const std::string& directory, const std::string& file) {
     BASALT_ASSIGN(std::string own, read_file(directory + "/" + file));
     if (!trim(own).empty()) return {};
-    BASALT_ASSIGN(std::string parent, read_file(fs::path(directory).parent_path().string() + "/" + file));
+    BASALT_ASSIGN(std::string parent,
+                  read_file(fs::path(directory).parent_path().string() + "/" + file));
     return write_file(directory + "/" + file, trim(parent));
 }
 
@@ -73,7 +76,8 @@ std::vector<CgroupTree> parse_cgroup_trees(const std::string& mountinfo) {
         const auto left = split(line.substr(0, halves), ' ');
         const auto right = split(line.substr(halves + 3), ' ');
         if (left.size() < 5 || right.size() < 3) continue;
-        if (right[0] == "cgroup") trees.push_back({std::string(left[4]), mount_options(right[2]), false});
+        if (right[0] == "cgroup")
+            trees.push_back({std::string(left[4]), mount_options(right[2]), false});
         if (right[0] == "cgroup2") trees.push_back({std::string(left[4]), "", true});
     }
     return trees;
@@ -86,14 +90,17 @@ Result<std::vector<CgroupTree>> cgroup_trees() {
 
 Result<void> check_cgroups() {
     BASALT_ASSIGN(std::vector<CgroupTree> trees, cgroup_trees());
-    for (const char* controller : {"cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer"}) {
+    for (const char* controller :
+         {"cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer"}) {
         const bool found = std::any_of(trees.begin(), trees.end(), [&](const CgroupTree& tree) {
             const auto options = split(tree.options, ',');
             return std::find(options.begin(), options.end(), controller) != options.end();
         });
         if (!found) {
-            return failed_precondition(fmt::format(
-                "the cgroup (v1) controller {} is not mounted on this machine; local clusters need it", controller));
+            return failed_precondition(
+                fmt::format("the cgroup (v1) controller {} is not mounted on this machine; local "
+                            "clusters need it",
+                            controller));
         }
     }
     return {};
@@ -129,7 +136,8 @@ std::vector<int> cgroup_processes(const std::string& path) {
     std::set<int> found;
     Result<std::vector<CgroupTree>> trees = cgroup_trees();
     if (!trees.ok()) return {};
-    for (const CgroupTree& tree : *trees) collect_processes(fmt::format("{}/{}", tree.mount_point, path), found);
+    for (const CgroupTree& tree : *trees)
+        collect_processes(fmt::format("{}/{}", tree.mount_point, path), found);
     return {found.begin(), found.end()};
 }
 
@@ -151,7 +159,8 @@ Result<void> remove_cgroup(const std::string& path, std::chrono::milliseconds li
 
 Result<void> remove_cgroup_if_empty(const std::string& path) {
     BASALT_ASSIGN(std::vector<CgroupTree> trees, cgroup_trees());
-    for (const CgroupTree& tree : trees) ::rmdir(fmt::format("{}/{}", tree.mount_point, path).c_str());
+    for (const CgroupTree& tree : trees)
+        ::rmdir(fmt::format("{}/{}", tree.mount_point, path).c_str());
     return {};
 }
 

@@ -43,8 +43,8 @@ struct DaemonFiles {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     // The lock may be any number: copy it above the standard range first, then into its place.
     const int lock = ::fcntl(files.lock, F_DUPFD, 64);
-    if (lock < 0 || ::dup2(files.null, 0) < 0 || ::dup2(files.log, 1) < 0 || ::dup2(files.log, 2) < 0 ||
-        ::dup2(lock, kDaemonLockFd) < 0 || ::chdir("/") != 0) {
+    if (lock < 0 || ::dup2(files.null, 0) < 0 || ::dup2(files.log, 1) < 0 ||
+        ::dup2(files.log, 2) < 0 || ::dup2(lock, kDaemonLockFd) < 0 || ::chdir("/") != 0) {
         ::_exit(126);
     }
     ::close_range(kDaemonLockFd + 1, ~0U, 0);
@@ -55,7 +55,8 @@ struct DaemonFiles {
 }  // namespace
 
 Daemon::Daemon(std::string directory, std::string name)
-    : lock_path_(fmt::format("{}/{}.lock", directory, name)), pid_path_(fmt::format("{}/{}.pid", directory, name)) {}
+    : lock_path_(fmt::format("{}/{}.lock", directory, name)),
+      pid_path_(fmt::format("{}/{}.pid", directory, name)) {}
 
 bool Daemon::running() const { return is_locked(lock_path_); }
 
@@ -72,7 +73,8 @@ Result<void> Daemon::start(const std::vector<std::string>& argv, const std::stri
     FileDescriptor pid_file(::open(pid_path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
     FileDescriptor log_file(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
     FileDescriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    if (!pid_file.valid() || !log_file.valid() || !null.valid()) return errno_error(errno, "start daemon: open files");
+    if (!pid_file.valid() || !log_file.valid() || !null.valid())
+        return errno_error(errno, "start daemon: open files");
 
     std::vector<std::string> strings = argv;
     std::vector<char*> pointers;

@@ -25,7 +25,8 @@ pid_t wait_pid(const Daemon& daemon) {
 
 TEST(Daemon, OutlivesItsObjectAndIsFoundAgain) {
     TemporaryDirectory directory;
-    ASSERT_TRUE(Daemon(directory.path(), "d").start({"sleep", "600"}, directory.path() + "/log").ok());
+    ASSERT_TRUE(
+        Daemon(directory.path(), "d").start({"sleep", "600"}, directory.path() + "/log").ok());
     Daemon again(directory.path(), "d");
     EXPECT_TRUE(again.running());
     const pid_t pid = wait_pid(again);
@@ -54,8 +55,11 @@ TEST(Daemon, OneThatIgnoresSigtermIsKilled) {
     TemporaryDirectory directory;
     Daemon daemon(directory.path(), "d");
     const std::string ready = directory.path() + "/ready";
-    ASSERT_TRUE(daemon.start({"sh", "-c", "trap '' TERM; : > " + ready + "; while :; do sleep 1 3<&-; done"},
-                             directory.path() + "/log").ok());
+    ASSERT_TRUE(
+        daemon
+            .start({"sh", "-c", "trap '' TERM; : > " + ready + "; while :; do sleep 1 3<&-; done"},
+                   directory.path() + "/log")
+            .ok());
     const auto deadline = std::chrono::steady_clock::now() + seconds(10);
     while (!exists(ready) && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
     ASSERT_TRUE(exists(ready));

@@ -63,7 +63,8 @@ Result<void> write_file_atomically(const std::string& path, std::string_view tex
     FileDescriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
     if (!file.valid()) return errno_error(errno, fmt::format("create {}", path));
     Result<void> written = write_all(file.get(), text, path);
-    if (written.ok() && (::fchmod(file.get(), static_cast<mode_t>(mode)) != 0 || ::fdatasync(file.get()) != 0)) {
+    if (written.ok() &&
+        (::fchmod(file.get(), static_cast<mode_t>(mode)) != 0 || ::fdatasync(file.get()) != 0)) {
         written = errno_error(errno, fmt::format("write {}", path));
     }
     if (written.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) {
@@ -81,7 +82,7 @@ Result<bool> update_file(const std::string& path, std::string_view text, unsigne
 }
 
 bool exists(const std::string& path) {
-    struct stat status {};
+    struct stat status{};
     return ::lstat(path.c_str(), &status) == 0;
 }
 
@@ -93,7 +94,7 @@ Result<void> make_directories(const std::string& path, unsigned mode) {
         if (::mkdir(path.c_str(), static_cast<mode_t>(mode)) == 0) return {};
     }
     const int error = errno;
-    struct stat status {};
+    struct stat status{};
     if (error == EEXIST && ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) return {};
     return errno_error(error, fmt::format("create directory {}", path));
 }
@@ -108,7 +109,8 @@ int remove_entry(const char* path, const struct stat*, int, struct FTW*) {
 
 Result<void> remove_tree(const std::string& path) {
     if (!exists(path)) return {};
-    // FTW_MOUNT stays on one file system, FTW_PHYS does not follow links, FTW_DEPTH lists contents first.
+    // FTW_MOUNT stays on one file system, FTW_PHYS does not follow links, FTW_DEPTH lists contents
+    // first.
     const int error = ::nftw(path.c_str(), remove_entry, 64, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     if (error > 0) return errno_error(error, fmt::format("remove {}", path));
     if (error < 0) return errno_error(errno, fmt::format("remove {}", path));
@@ -118,7 +120,8 @@ Result<void> remove_tree(const std::string& path) {
 Result<void> replace_symlink(const std::string& target, const std::string& link) {
     const std::string temporary = fmt::format("{}.{}", link, ::getpid());
     ::unlink(temporary.c_str());
-    if (::symlink(target.c_str(), temporary.c_str()) != 0 || ::rename(temporary.c_str(), link.c_str()) != 0) {
+    if (::symlink(target.c_str(), temporary.c_str()) != 0 ||
+        ::rename(temporary.c_str(), link.c_str()) != 0) {
         return errno_error(errno, fmt::format("symlink {}", link));
     }
     return {};
@@ -155,7 +158,8 @@ Result<FileDescriptor> lock_file(const std::string& path, bool wait) {
     if (!file.valid()) return errno_error(errno, fmt::format("open {}", path));
     while (::flock(file.get(), LOCK_EX | (wait ? 0 : LOCK_NB)) != 0) {
         if (errno == EINTR) continue;
-        if (errno == EWOULDBLOCK) return failed_precondition(fmt::format("{} is locked by another process", path));
+        if (errno == EWOULDBLOCK)
+            return failed_precondition(fmt::format("{} is locked by another process", path));
         return errno_error(errno, fmt::format("lock {}", path));
     }
     return file;

@@ -1,5 +1,5 @@
-// Files and descriptors: the few operations that the cluster's state needs, each with an Error that names the
-// path. Blocking; any thread.
+// Files and descriptors: the few operations that the cluster's state needs, each with an Error that
+// names the path. Blocking; any thread.
 #pragma once
 
 #include <string>
@@ -37,13 +37,15 @@ Result<std::string> read_file(const std::string& path);
 /// In place, for files of /proc, /sys and cgroups.
 Result<void> write_file(const std::string& path, std::string_view text);
 /// Complete or not at all: written beside, synced, renamed. Parent directories are made.
-Result<void> write_file_atomically(const std::string& path, std::string_view text, unsigned mode = 0644);
+Result<void> write_file_atomically(const std::string& path, std::string_view text,
+                                   unsigned mode = 0644);
 /// write_file_atomically, unless the file has that text already. Returns true when it wrote.
 Result<bool> update_file(const std::string& path, std::string_view text, unsigned mode = 0644);
 
 bool exists(const std::string& path);
 Result<void> make_directories(const std::string& path, unsigned mode = 0755);
-/// A missing path is fine. Refuses to cross into another file system: a forgotten mount must not be emptied.
+/// A missing path is fine. Refuses to cross into another file system: a forgotten mount must not be
+/// emptied.
 Result<void> remove_tree(const std::string& path);
 /// Atomically points the symlink `link` at `target`.
 Result<void> replace_symlink(const std::string& target, const std::string& link);

@@ -14,7 +14,7 @@ TEST(File, WritesAtomicallyWithMode) {
     const std::string path = directory.path() + "/a/b/secret";
     ASSERT_TRUE(write_file_atomically(path, "text", 0600).ok());
     EXPECT_EQ(*read_file(path), "text");
-    struct stat status {};
+    struct stat status{};
     ASSERT_EQ(::stat(path.c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777U, 0600U);
     EXPECT_EQ(list_directory(directory.path() + "/a/b"), std::vector<std::string>{"secret"});

@@ -26,8 +26,9 @@ Result<void> mount_new(const std::string& type, const std::string& target, const
 }
 
 Result<void> mount_bind(const std::string& source, const std::string& target, bool read_only) {
-    struct stat status {};
-    if (::stat(source.c_str(), &status) != 0) return errno_error(errno, fmt::format("bind {}", source));
+    struct stat status{};
+    if (::stat(source.c_str(), &status) != 0)
+        return errno_error(errno, fmt::format("bind {}", source));
     if (S_ISDIR(status.st_mode)) {
         BASALT_TRY(make_directories(target));
     } else if (!exists(target)) {
@@ -44,11 +45,12 @@ Result<void> mount_bind(const std::string& source, const std::string& target, bo
     return {};
 }
 
-Result<void> mount_overlay(const std::string& lower, const std::string& upper, const std::string& work,
-                           const std::string& target) {
+Result<void> mount_overlay(const std::string& lower, const std::string& upper,
+                           const std::string& work, const std::string& target) {
     BASALT_TRY(make_directories(upper));
     BASALT_TRY(make_directories(work));
-    return mount_new("overlay", target, fmt::format("lowerdir={},upperdir={},workdir={}", lower, upper, work));
+    return mount_new("overlay", target,
+                     fmt::format("lowerdir={},upperdir={},workdir={}", lower, upper, work));
 }
 
 Result<void> make_mounts_private() {

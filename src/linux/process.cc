@@ -125,15 +125,18 @@ class Exchange {
     Exchange(const Command& command, Output& output) : command_(command), output_(output) {}
 
     /// False when the deadline passed first.
-    bool pump(FileDescriptor in, FileDescriptor out, FileDescriptor err, Clock::time_point deadline) {
+    bool pump(FileDescriptor in, FileDescriptor out, FileDescriptor err,
+              Clock::time_point deadline) {
         ::fcntl(in.get(), F_SETFL, O_NONBLOCK);
         size_t written = 0;
         if (command_.input.empty()) in.reset();
         while (out.valid() || err.valid()) {
-            const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+            const auto left =
+                std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
             if (left.count() <= 0) return false;
             // poll ignores negative descriptors, which is what closed ones are.
-            std::array<pollfd, 3> fds{{{in.get(), POLLOUT, 0}, {out.get(), POLLIN, 0}, {err.get(), POLLIN, 0}}};
+            std::array<pollfd, 3> fds{
+                {{in.get(), POLLOUT, 0}, {out.get(), POLLIN, 0}, {err.get(), POLLIN, 0}}};
             const int ready = ::poll(fds.data(), fds.size(), static_cast<int>(left.count()));
             if (ready < 0 && errno != EINTR) return false;
             if (ready <= 0) continue;
@@ -148,7 +151,8 @@ class Exchange {
 
  private:
     void feed(FileDescriptor& in, size_t& written) {
-        const ssize_t count = write_quietly(in.get(), command_.input.data() + written, command_.input.size() - written);
+        const ssize_t count = write_quietly(in.get(), command_.input.data() + written,
+                                            command_.input.size() - written);
         if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (count > 0) written += static_cast<size_t>(count);
         if (count < 0 || written == command_.input.size()) in.reset();
@@ -202,7 +206,8 @@ std::string tail_of(const Output& output) {
 Result<Output> run(const Command& command) {
     if (command.argv.empty()) return invalid_argument("empty command");
     const Image image = make_image(command);
-    if (image.path.empty()) return not_found(fmt::format("program {} is not installed", command.argv.front()));
+    if (image.path.empty())
+        return not_found(fmt::format("program {} is not installed", command.argv.front()));
     BASALT_ASSIGN(Pipe in, make_pipe());
     BASALT_ASSIGN(Pipe out, make_pipe());
     BASALT_ASSIGN(Pipe err, make_pipe());
@@ -221,7 +226,8 @@ Result<Output> run(const Command& command) {
 
     Output output;
     Exchange exchange(command, output);
-    const bool finished = exchange.pump(std::move(in.write_end), std::move(out.read_end), std::move(err.read_end), deadline);
+    const bool finished = exchange.pump(std::move(in.write_end), std::move(out.read_end),
+                                        std::move(err.read_end), deadline);
     if (!finished) ::kill(-child, SIGKILL);
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
@@ -237,8 +243,9 @@ Result<Output> run(const Command& command) {
 Result<std::string> run_ok(const Command& command) {
     BASALT_ASSIGN(Output output, run(command));
     if (output.exit_code == 0) return std::move(output.out);
-    return Error(Code::kUnknown, fmt::format("{} failed with exit code {}: {}", command.argv.front(),
-                                             output.exit_code, tail_of(output)))
+    return Error(Code::kUnknown,
+                 fmt::format("{} failed with exit code {}: {}", command.argv.front(),
+                             output.exit_code, tail_of(output)))
         .with_cause(output.exit_code);
 }
 

@@ -22,7 +22,9 @@ Result<std::string> read_manifests(const std::string& directory, const Variables
     for (const std::string& name : linux::list_directory(directory)) {
         if (!name.ends_with(".yaml")) continue;
         const std::string path = directory + "/" + name;
-        BASALT_ASSIGN(std::string text, variables != nullptr ? render_template_file(path, *variables) : linux::read_file(path));
+        BASALT_ASSIGN(std::string text, variables != nullptr
+                                            ? render_template_file(path, *variables)
+                                            : linux::read_file(path));
         manifests += "---\n" + text + "\n";
     }
     return manifests;
@@ -37,17 +39,20 @@ bool has_datastore_kind(const Paths& paths) {
     return false;
 }
 
-Result<void> wait_rollout(const Kubectl& kubectl, const std::string& name_space, const std::string& workload) {
-    BASALT_TRY(kubectl.run({"rollout", "status", "-n", name_space, workload,
-                            fmt::format("--timeout={}s", std::chrono::seconds(kReadyLimit).count())},
-                           {}, kReadyLimit + std::chrono::seconds(10)));
+Result<void> wait_rollout(const Kubectl& kubectl, const std::string& name_space,
+                          const std::string& workload) {
+    BASALT_TRY(
+        kubectl.run({"rollout", "status", "-n", name_space, workload,
+                     fmt::format("--timeout={}s", std::chrono::seconds(kReadyLimit).count())},
+                    {}, kReadyLimit + std::chrono::seconds(10)));
     return {};
 }
 
 }  // namespace
 
-Result<Addons> render_addons(const Paths& paths, const ClusterState& state, const std::vector<Node>& nodes,
-                             const std::vector<Image>& images, int datastore_members_count) {
+Result<Addons> render_addons(const Paths& paths, const ClusterState& state,
+                             const std::vector<Node>& nodes, const std::vector<Image>& images,
+                             int datastore_members_count) {
     BASALT_ASSIGN(Image controller, find_image(images, "metallb/controller"));
     BASALT_ASSIGN(Image speaker, find_image(images, "metallb/speaker"));
     BASALT_ASSIGN(Image etcd, find_image(images, "etcd"));
@@ -61,11 +66,13 @@ Result<Addons> render_addons(const Paths& paths, const ClusterState& state, cons
         BASALT_ASSIGN(std::string volumes, make_volumes(node, volume));
         addons.first += volumes;
     }
-    BASALT_ASSIGN(std::string datastore, datastore_manifests(paths, state, etcd, datastore_members_count));
+    BASALT_ASSIGN(std::string datastore,
+                  datastore_manifests(paths, state, etcd, datastore_members_count));
     BASALT_ASSIGN(std::string kinds, read_manifests(paths.deploy() + "/crds", nullptr));
     BASALT_ASSIGN(std::string basalt, read_manifests(paths.deploy() + "/controller", nullptr));
     addons.first += datastore + kinds + basalt;
-    BASALT_ASSIGN(addons.second, render_template_file(paths.deploy() + "/local/address-pool.yaml", variables));
+    BASALT_ASSIGN(addons.second,
+                  render_template_file(paths.deploy() + "/local/address-pool.yaml", variables));
     if (has_datastore_kind(paths)) {
         BASALT_ASSIGN(std::string object, datastore_object(paths, datastore_members_count));
         addons.second += "---\n" + object;
@@ -75,24 +82,28 @@ Result<Addons> render_addons(const Paths& paths, const ClusterState& state, cons
 
 Result<void> apply_addons(const Kubectl& kubectl, const Addons& addons) {
     BASALT_TRY(kubectl.apply(addons.first).context("apply add-ons"));
-    BASALT_TRY(kubectl.run({"wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"}, {}, std::chrono::seconds(90)));
+    BASALT_TRY(kubectl.run({"wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"},
+                           {}, std::chrono::seconds(90)));
     // An admission webhook among the add-ons may need a while until it answers.
     const auto deadline = std::chrono::steady_clock::now() + kReadyLimit;
     for (;;) {
         Result<void> applied = kubectl.apply(addons.second);
-        if (applied.ok() || std::chrono::steady_clock::now() >= deadline) return std::move(applied).context("apply add-ons");
+        if (applied.ok() || std::chrono::steady_clock::now() >= deadline)
+            return std::move(applied).context("apply add-ons");
         std::this_thread::sleep_for(std::chrono::seconds(1));
     }
 }
 
 Result<void> wait_for_addons(const Paths& paths, const Kubectl& kubectl, int nodes) {
     std::vector<std::pair<std::string, std::string>> workloads = {
-        {"kube-system", "daemonset/kube-proxy"},    {"kube-system", "deployment/coredns"},
+        {"kube-system", "daemonset/kube-proxy"},     {"kube-system", "deployment/coredns"},
         {"metallb-system", "deployment/controller"}, {"metallb-system", "daemonset/speaker"},
         {"basalt-system", "statefulset/etcd"},
     };
-    if (has_controller(paths)) workloads.emplace_back("basalt-system", "deployment/basalt-controller");
-    BASALT_TRY(kubectl.run({"wait", "--for=condition=Ready", "nodes", "--all", "--timeout=480s"}, {}, kReadyLimit + std::chrono::seconds(10)));
+    if (has_controller(paths))
+        workloads.emplace_back("basalt-system", "deployment/basalt-controller");
+    BASALT_TRY(kubectl.run({"wait", "--for=condition=Ready", "nodes", "--all", "--timeout=480s"},
+                           {}, kReadyLimit + std::chrono::seconds(10)));
     BASALT_TRY(kubectl.wait_for({"get", "nodes", "-o", "jsonpath={range .items[*]}x{end}"},
                                 std::string(static_cast<size_t>(nodes), 'x'), kReadyLimit));
     for (const auto& [name_space, workload] : workloads) {

@@ -1,5 +1,5 @@
-// What a bare cluster gets on top: storage, load balancer addresses, the default DataStore, and Basalt itself
-// (its kinds and controller) where the share directory has them.
+// What a bare cluster gets on top: storage, load balancer addresses, the default DataStore, and
+// Basalt itself (its kinds and controller) where the share directory has them.
 #pragma once
 
 #include <string>
@@ -19,8 +19,9 @@ struct Addons {
     std::string second;  ///< Objects of kinds that `first` defines.
 };
 
-Result<Addons> render_addons(const Paths& paths, const ClusterState& state, const std::vector<Node>& nodes,
-                             const std::vector<Image>& images, int datastore_members_count);
+Result<Addons> render_addons(const Paths& paths, const ClusterState& state,
+                             const std::vector<Node>& nodes, const std::vector<Image>& images,
+                             int datastore_members_count);
 /// Applies both, the second as soon as the kinds are served.
 Result<void> apply_addons(const Kubectl& kubectl, const Addons& addons);
 /// Waits until every add-on runs.

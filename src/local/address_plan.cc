@@ -16,23 +16,35 @@ constexpr int kFirstNodeHost = 10;  // node 1 is .11
 }  // namespace
 
 std::string AddressPlan::bridge() const { return fmt::format("basalt{}", index); }
-std::string AddressPlan::node_network() const { return fmt::format("10.{}.0.0/16", kFirstSecondOctet + index); }
-std::string AddressPlan::host_address() const { return fmt::format("10.{}.0.1", kFirstSecondOctet + index); }
+std::string AddressPlan::node_network() const {
+    return fmt::format("10.{}.0.0/16", kFirstSecondOctet + index);
+}
+std::string AddressPlan::host_address() const {
+    return fmt::format("10.{}.0.1", kFirstSecondOctet + index);
+}
 std::string AddressPlan::host_cidr() const { return host_address() + "/16"; }
 std::string AddressPlan::node_address(int node) const {
     return fmt::format("10.{}.0.{}", kFirstSecondOctet + index, kFirstNodeHost + node);
 }
 std::string AddressPlan::node_cidr(int node) const { return node_address(node) + "/16"; }
-std::string AddressPlan::host_interface(int node) const { return fmt::format("bs{}n{}", index, node); }
+std::string AddressPlan::host_interface(int node) const {
+    return fmt::format("bs{}n{}", index, node);
+}
 std::string AddressPlan::load_balancer_range() const {
     return fmt::format("10.{0}.8.1-10.{0}.8.254", kFirstSecondOctet + index);
 }
-std::string AddressPlan::registry() const { return fmt::format("{}:{}", host_address(), kRegistryPort); }
-std::string AddressPlan::api_server() const { return fmt::format("https://{}:6443", node_address(1)); }
+std::string AddressPlan::registry() const {
+    return fmt::format("{}:{}", host_address(), kRegistryPort);
+}
+std::string AddressPlan::api_server() const {
+    return fmt::format("https://{}:6443", node_address(1));
+}
 std::string AddressPlan::pod_cidr(int node) { return fmt::format("10.32.{}.0/24", node); }
 std::string AddressPlan::pod_gateway(int node) { return fmt::format("10.32.{}.1", node); }
 
-std::string node_name(const std::string& cluster, int node) { return fmt::format("{}-{}", cluster, node); }
+std::string node_name(const std::string& cluster, int node) {
+    return fmt::format("{}-{}", cluster, node);
+}
 
 int choose_index(const std::vector<int>& taken, const std::string& routes) {
     for (int index = 0; index < kClustersMax; ++index) {

@@ -32,7 +32,8 @@ TEST(AddressPlan, NothingCollidesOverAllClustersAndNodes) {
             EXPECT_EQ(::inet_pton(AF_INET, address.c_str(), &parsed), 1) << address;
             EXPECT_TRUE(seen.insert(address).second);
             EXPECT_TRUE(seen.insert(plan.host_interface(node)).second);
-            EXPECT_LE(plan.host_interface(node).size(), 15U) << "the kernel's limit for interface names";
+            EXPECT_LE(plan.host_interface(node).size(), 15U)
+                << "the kernel's limit for interface names";
         }
     }
 }
@@ -40,7 +41,8 @@ TEST(AddressPlan, NothingCollidesOverAllClustersAndNodes) {
 TEST(AddressPlan, ChoosesTheFirstFreeNetwork) {
     EXPECT_EQ(choose_index({}, ""), 0);
     EXPECT_EQ(choose_index({0, 2}, ""), 1);
-    EXPECT_EQ(choose_index({}, "default via 192.0.2.1 dev eth0\n10.200.0.0/16 dev foo scope link\n"), 1);
+    EXPECT_EQ(
+        choose_index({}, "default via 192.0.2.1 dev eth0\n10.200.0.0/16 dev foo scope link\n"), 1);
     EXPECT_EQ(choose_index({1}, "local 10.200.3.4 dev lo\n"), 2);
     // 10.20.0.0 is not 10.200.0.0
     EXPECT_EQ(choose_index({}, "10.20.0.0/16 dev foo\n"), 0);

@@ -26,8 +26,12 @@ namespace {
 constexpr auto kApiLimit = std::chrono::minutes(8);
 constexpr size_t kLogTailLines = 15;
 
-std::string kubeconfig_path(const Paths& paths, const std::string& name) { return paths.cluster(name) + "/kubeconfig"; }
-std::string lock_path(const Paths& paths, const std::string& name) { return fmt::format("{}/.{}.lock", paths.state, name); }
+std::string kubeconfig_path(const Paths& paths, const std::string& name) {
+    return paths.cluster(name) + "/kubeconfig";
+}
+std::string lock_path(const Paths& paths, const std::string& name) {
+    return fmt::format("{}/.{}.lock", paths.state, name);
+}
 
 std::string kubectl_program(const Paths& paths, const ClusterState& state) {
     return fmt::format("{}/bin/kubernetes-{}/kubectl", paths.cache, state.kubernetes_version);
@@ -37,7 +41,9 @@ std::string kubectl_program(const Paths& paths, const ClusterState& state) {
 class BringUp {
  public:
     BringUp(const Paths& paths, const UpOptions& options, cli::Progress& progress)
-        : paths_(paths), options_(options), progress_(progress),
+        : paths_(paths),
+          options_(options),
+          progress_(progress),
           kubectl_("", kubeconfig_path(paths, options.name)) {}
 
     Result<void> run() {
@@ -45,7 +51,8 @@ class BringUp {
         BASALT_TRY(progress_.step("binaries and images", [&] { return prepare_artifacts(); }));
         BASALT_TRY(progress_.step("network and registry", [&] { return prepare_network(); }));
         BASALT_TRY(progress_.step("nodes", [&] { return start_nodes(); }));
-        BASALT_TRY(progress_.step("images of the control plane", [&] { return import_essential(); }));
+        BASALT_TRY(
+            progress_.step("images of the control plane", [&] { return import_essential(); }));
         BASALT_TRY(progress_.step("control plane", [&] { return start_control_plane(); }));
         BASALT_TRY(progress_.step("add-ons", [&] { return apply(); }));
         if (state_.nodes > 1) {
@@ -71,17 +78,21 @@ class BringUp {
         BASALT_ASSIGN(std::optional<ClusterState> known, load_state(paths_.cluster(options_.name)));
         if (known) {
             state_ = *known;
-            if (options_.kubernetes_version && *options_.kubernetes_version != state_.kubernetes_version) {
-                return failed_precondition(fmt::format("cluster {} runs Kubernetes {}; remove it first (basalt down --name {})",
-                                                       state_.name, state_.kubernetes_version, state_.name));
+            if (options_.kubernetes_version &&
+                *options_.kubernetes_version != state_.kubernetes_version) {
+                return failed_precondition(fmt::format(
+                    "cluster {} runs Kubernetes {}; remove it first (basalt down --name {})",
+                    state_.name, state_.kubernetes_version, state_.name));
             }
             if (options_.nodes && *options_.nodes < state_.nodes) {
-                return failed_precondition(fmt::format("cluster {} has {} nodes and does not shrink", state_.name, state_.nodes));
+                return failed_precondition(fmt::format(
+                    "cluster {} has {} nodes and does not shrink", state_.name, state_.nodes));
             }
             state_.nodes = options_.nodes.value_or(state_.nodes);
         } else {
             // Two first runs at the same time must not choose the same network.
-            BASALT_ASSIGN(linux::FileDescriptor lock, linux::lock_file(paths_.state + "/.network.lock", true));
+            BASALT_ASSIGN(linux::FileDescriptor lock,
+                          linux::lock_file(paths_.state + "/.network.lock", true));
             state_.name = options_.name;
             state_.nodes = options_.nodes.value_or(1);
             state_.kubernetes_version = options_.kubernetes_version.value_or(kDefaultKubernetes);
@@ -97,10 +108,12 @@ class BringUp {
             BASALT_ASSIGN(std::optional<ClusterState> other, load_state(paths_.cluster(name)));
             if (other) taken.push_back(other->plan.index);
         }
-        BASALT_ASSIGN(std::string routes, linux::run_ok({"ip", "-4", "route", "show", "table", "all"}));
+        BASALT_ASSIGN(std::string routes,
+                      linux::run_ok({"ip", "-4", "route", "show", "table", "all"}));
         state_.plan.index = choose_index(taken, routes);
         if (state_.plan.index >= 0) return {};
-        return resource_exhausted("no node network is free between 10.200.0.0/16 and 10.239.0.0/16");
+        return resource_exhausted(
+            "no node network is free between 10.200.0.0/16 and 10.239.0.0/16");
     }
 
     Result<void> prepare_artifacts() {
@@ -124,7 +137,8 @@ class BringUp {
         return run_parallel(steps);
     }
 
-    /// What kubeadm init needs before it starts; everything else can follow while it waits for its Pods.
+    /// What kubeadm init needs before it starts; everything else can follow while it waits for its
+    /// Pods.
     bool essential(const Image& image) const {
         const ImageName name = split_reference(image.reference);
         return name.tag == state_.kubernetes_version || name.name == "pause" || name.name == "etcd";
@@ -138,8 +152,8 @@ class BringUp {
         return import_images(nodes_.front(), first, detail());
     }
 
-    /// The first node gets everything; the others what every node runs, and pull the rest from the registry
-    /// when a Pod asks for it. One node after the other: unpacking is bound by the disk.
+    /// The first node gets everything; the others what every node runs, and pull the rest from the
+    /// registry when a Pod asks for it. One node after the other: unpacking is bound by the disk.
     Result<void> import_everything() {
         std::vector<Image> common;
         for (const Image& image : images_) {
@@ -147,7 +161,8 @@ class BringUp {
         }
         for (const Node& node : nodes_) {
             const std::vector<Image>& wanted = node.spec().number == 1 ? images_ : common;
-            BASALT_TRY(import_images(node, wanted, [this](std::string_view line) { progress_.log(line); }));
+            BASALT_TRY(import_images(node, wanted,
+                                     [this](std::string_view line) { progress_.log(line); }));
         }
         return {};
     }
@@ -168,8 +183,11 @@ class BringUp {
     Result<void> initialise() {
         const Node& first = nodes_.front();
         BASALT_ASSIGN(Variables variables, init_variables(first, state_, images_));
-        BASALT_ASSIGN(std::string configuration, render_template_file(paths_.deploy() + "/local/kubeadm-init.yaml", variables));
-        BASALT_TRY(kubeadm_init(first, configuration, kubeconfig_path(paths_, state_.name), detail()));
+        BASALT_ASSIGN(
+            std::string configuration,
+            render_template_file(paths_.deploy() + "/local/kubeadm-init.yaml", variables));
+        BASALT_TRY(
+            kubeadm_init(first, configuration, kubeconfig_path(paths_, state_.name), detail()));
         BASALT_TRY(link_kubeconfig(kubeconfig_path(paths_, state_.name)));
         return kubectl_.wait_for_api(kApiLimit);
     }
@@ -189,14 +207,16 @@ class BringUp {
     }
 
     Result<void> join_node(const Node& node, const JoinCredentials& credentials) {
-        BASALT_ASSIGN(std::string configuration,
-                      render_template_file(paths_.deploy() + "/local/kubeadm-join.yaml",
-                                           {{"NODE_NAME", node.name()},
-                                            {"NODE_ADDRESS", state_.plan.node_address(node.spec().number)},
-                                            {"CONTROL_PLANE_ADDRESS", state_.plan.node_address(1)},
-                                            {"TOKEN", credentials.token},
-                                            {"CA_HASH", credentials.ca_hash}}));
-        return kubeadm_join(node, configuration, [this](std::string_view line) { progress_.log(line); });
+        BASALT_ASSIGN(
+            std::string configuration,
+            render_template_file(paths_.deploy() + "/local/kubeadm-join.yaml",
+                                 {{"NODE_NAME", node.name()},
+                                  {"NODE_ADDRESS", state_.plan.node_address(node.spec().number)},
+                                  {"CONTROL_PLANE_ADDRESS", state_.plan.node_address(1)},
+                                  {"TOKEN", credentials.token},
+                                  {"CA_HASH", credentials.ca_hash}}));
+        return kubeadm_join(node, configuration,
+                            [this](std::string_view line) { progress_.log(line); });
     }
 
     Result<void> apply() {
@@ -218,7 +238,8 @@ class BringUp {
         Result<std::string> running = linux::read_file(marker);
         if (running.ok() && *running == stamp) return {};
         if (running.ok()) {
-            BASALT_TRY(kubectl_.run({"rollout", "restart", "deployment", "-n", "basalt-system", "-l", "app.kubernetes.io/part-of=basalt"}));
+            BASALT_TRY(kubectl_.run({"rollout", "restart", "deployment", "-n", "basalt-system",
+                                     "-l", "app.kubernetes.io/part-of=basalt"}));
         }
         return linux::write_file_atomically(marker, stamp);
     }
@@ -226,8 +247,9 @@ class BringUp {
     Result<void> wait_ready() {
         Result<void> ready = wait_for_addons(paths_, kubectl_, state_.nodes);
         if (ready.ok()) return enable_authentication(paths_, state_, kubectl_, nodes_.front());
-        for (const auto& arguments : {std::vector<std::string>{"get", "nodes,pods", "-A", "-o", "wide"},
-                                      std::vector<std::string>{"get", "events", "-A", "--sort-by=.lastTimestamp"}}) {
+        for (const auto& arguments :
+             {std::vector<std::string>{"get", "nodes,pods", "-A", "-o", "wide"},
+              std::vector<std::string>{"get", "events", "-A", "--sort-by=.lastTimestamp"}}) {
             if (Result<std::string> text = kubectl_.run(arguments); text.ok()) progress_.log(*text);
         }
         return ready;
@@ -284,7 +306,8 @@ Result<void> remove_cgroups(const std::string& name) {
 
 }  // namespace
 
-std::vector<Node> nodes_of(const Paths& paths, const ClusterState& state, const std::string& pause_image) {
+std::vector<Node> nodes_of(const Paths& paths, const ClusterState& state,
+                           const std::string& pause_image) {
     std::vector<Node> nodes;
     for (int number = 1; number <= state.nodes; ++number) {
         nodes.emplace_back(paths, make_node_spec(paths, state, number, pause_image));
@@ -299,7 +322,9 @@ Result<void> bring_up(const Paths& paths, const UpOptions& options) {
     }
     BASALT_TRY(linux::make_directories(paths.cluster(options.name), 0700));
     Result<linux::FileDescriptor> lock = linux::lock_file(lock_path(paths, options.name), false);
-    if (!lock.ok()) return failed_precondition(fmt::format("another basalt works on cluster {} now", options.name));
+    if (!lock.ok())
+        return failed_precondition(
+            fmt::format("another basalt works on cluster {} now", options.name));
     cli::Progress progress(paths.cluster(options.name) + "/up.log");
     BringUp bring(paths, options, progress);
     Result<void> result = bring.run();
@@ -308,9 +333,9 @@ Result<void> bring_up(const Paths& paths, const UpOptions& options) {
                                   linux::tail_file(progress.log_path(), kLogTailLines)));
         return result;
     }
-    progress.note(fmt::format("Cluster {} is up: {} node{}, Kubernetes {}, API {}", options.name, bring.state().nodes,
-                              bring.state().nodes == 1 ? "" : "s", bring.state().kubernetes_version,
-                              bring.state().plan.api_server()));
+    progress.note(fmt::format("Cluster {} is up: {} node{}, Kubernetes {}, API {}", options.name,
+                              bring.state().nodes, bring.state().nodes == 1 ? "" : "s",
+                              bring.state().kubernetes_version, bring.state().plan.api_server()));
     progress.note(fmt::format("export KUBECONFIG={}", kubeconfig_path(paths, options.name)));
     return result;
 }
@@ -324,7 +349,8 @@ Result<void> tear_down(const Paths& paths, const std::string& name) {
         return {};
     }
     Result<linux::FileDescriptor> lock = linux::lock_file(lock_path(paths, name), false);
-    if (!lock.ok()) return failed_precondition(fmt::format("another basalt works on cluster {} now", name));
+    if (!lock.ok())
+        return failed_precondition(fmt::format("another basalt works on cluster {} now", name));
     BASALT_ASSIGN(std::optional<ClusterState> state, load_state(paths.cluster(name)));
     unlink_kubeconfig(kubeconfig_path(paths, name));
     if (state) {
@@ -340,43 +366,52 @@ Result<ClusterState> require_cluster(const Paths& paths, const std::string& name
     BASALT_TRY(check_cluster_name(name));
     BASALT_ASSIGN(std::optional<ClusterState> state, load_state(paths.cluster(name)));
     if (state) return *std::move(state);
-    return not_found(fmt::format("there is no cluster {}; make it with: basalt up --name {}", name, name));
+    return not_found(
+        fmt::format("there is no cluster {}; make it with: basalt up --name {}", name, name));
 }
 
 Result<std::string> read_kubeconfig(const Paths& paths, const std::string& name) {
     BASALT_ASSIGN(ClusterState state, require_cluster(paths, name));
     Result<std::string> text = linux::read_file(kubeconfig_path(paths, state.name));
     if (text.ok()) return text;
-    return failed_precondition(fmt::format("cluster {} has no kubeconfig yet; run basalt up --name {}", name, name));
+    return failed_precondition(
+        fmt::format("cluster {} has no kubeconfig yet; run basalt up --name {}", name, name));
 }
 
 Result<Node> find_node(const Paths& paths, const std::string& cluster, const std::string& node) {
     BASALT_ASSIGN(ClusterState state, require_cluster(paths, cluster));
     std::string pause_image;
     if (Result<std::vector<Image>> images = list_images(paths); images.ok()) {
-        if (Result<Image> pause = find_image(*images, "pause"); pause.ok()) pause_image = pause->reference;
+        if (Result<Image> pause = find_image(*images, "pause"); pause.ok())
+            pause_image = pause->reference;
     }
     for (Node& candidate : nodes_of(paths, state, pause_image)) {
-        if (candidate.name() == node || std::to_string(candidate.spec().number) == node) return std::move(candidate);
+        if (candidate.name() == node || std::to_string(candidate.spec().number) == node)
+            return std::move(candidate);
     }
     return not_found(fmt::format("cluster {} has no node {}", cluster, node));
 }
 
 Result<std::string> describe_cluster(const Paths& paths, const std::string& name) {
     BASALT_ASSIGN(ClusterState state, require_cluster(paths, name));
-    std::string text = fmt::format("cluster     {}\nkubernetes  {}\nAPI         {}\nnetwork     {} on {}\nregistry    {} {}\n", name,
-                                   state.kubernetes_version, state.plan.api_server(), state.plan.node_network(),
-                                   state.plan.bridge(), state.plan.registry(),
-                                   registry_running(paths, state) ? "running" : "stopped");
+    std::string text = fmt::format(
+        "cluster     {}\nkubernetes  {}\nAPI         {}\nnetwork     {} on {}\nregistry    {} {}\n",
+        name, state.kubernetes_version, state.plan.api_server(), state.plan.node_network(),
+        state.plan.bridge(), state.plan.registry(),
+        registry_running(paths, state) ? "running" : "stopped");
     for (const Node& node : nodes_of(paths, state, "")) {
-        text += fmt::format("node        {} {} {}\n", node.name(), state.plan.node_address(node.spec().number),
+        text += fmt::format("node        {} {} {}\n", node.name(),
+                            state.plan.node_address(node.spec().number),
                             node.running() ? "running" : "stopped");
     }
     const Kubectl kubectl(kubectl_program(paths, state), kubeconfig_path(paths, name));
-    Result<std::string> ready = kubectl.run({"get", "--raw", "/readyz"}, {}, std::chrono::seconds(5));
+    Result<std::string> ready =
+        kubectl.run({"get", "--raw", "/readyz"}, {}, std::chrono::seconds(5));
     text += fmt::format("API server  {}\n", ready.ok() ? "ready" : ready.error().message());
     if (!ready.ok()) return text;
-    Result<std::string> pods = kubectl.run({"get", "pods", "-A", "--no-headers", "--field-selector=status.phase!=Running,status.phase!=Succeeded"});
+    Result<std::string> pods =
+        kubectl.run({"get", "pods", "-A", "--no-headers",
+                     "--field-selector=status.phase!=Running,status.phase!=Succeeded"});
     if (pods.ok() && !trim(*pods).empty()) text += "Pods that do not run:\n" + *pods;
     return text;
 }

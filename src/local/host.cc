@@ -23,12 +23,23 @@ namespace fs = std::filesystem;
 /// Program, and the Debian package that has it.
 const std::map<std::string, std::string>& needed_programs() {
     static const std::map<std::string, std::string> programs = {
-        {"ip", "iproute2"},         {"nft", "nftables"},          {"nsenter", "util-linux"},
-        {"setpriv", "util-linux"},  {"containerd", "containerd"}, {"ctr", "containerd"},
-        {"runc", "runc"},           {"openssl", "openssl"},       {"docker-registry", "docker-registry"},
-        {"python3", "python3"},     {"curl", "curl"},             {"pkill", "procps"},
-        {"conntrack", "conntrack"}, {"socat", "socat"},           {"iptables", "iptables"},
-        {"ethtool", "ethtool"},     {"mount", "mount"},
+        {"ip", "iproute2"},
+        {"nft", "nftables"},
+        {"nsenter", "util-linux"},
+        {"setpriv", "util-linux"},
+        {"containerd", "containerd"},
+        {"ctr", "containerd"},
+        {"runc", "runc"},
+        {"openssl", "openssl"},
+        {"docker-registry", "docker-registry"},
+        {"python3", "python3"},
+        {"curl", "curl"},
+        {"pkill", "procps"},
+        {"conntrack", "conntrack"},
+        {"socat", "socat"},
+        {"iptables", "iptables"},
+        {"ethtool", "ethtool"},
+        {"mount", "mount"},
     };
     return programs;
 }
@@ -57,20 +68,23 @@ Result<void> link_unless_file(const std::string& target, const std::string& link
 }  // namespace
 
 Result<void> check_host() {
-    if (::geteuid() != 0) return permission_denied("basalt needs root to make namespaces and mounts; try sudo");
+    if (::geteuid() != 0)
+        return permission_denied("basalt needs root to make namespaces and mounts; try sudo");
     std::set<std::string> packages;
     for (const auto& [program, package] : needed_programs()) {
         if (!linux::program_exists(program)) packages.insert(package);
     }
     if (!linux::exists("/usr/lib/cni/ptp")) packages.insert("containernetworking-plugins");
     if (!packages.empty()) {
-        return failed_precondition(fmt::format("programs are missing; install them with: apt-get install {}", join(packages, " ")));
+        return failed_precondition(fmt::format(
+            "programs are missing; install them with: apt-get install {}", join(packages, " ")));
     }
     return linux::check_cgroups();
 }
 
 Result<void> raise_kernel_limits() {
-    // Each API server, kubelet and containerd takes a few; the default of 128 ends at about ten control planes.
+    // Each API server, kubelet and containerd takes a few; the default of 128 ends at about ten
+    // control planes.
     BASALT_TRY(raise("/proc/sys/fs/inotify/max_user_instances", 8192));
     return raise("/proc/sys/fs/inotify/max_user_watches", 524288);
 }
@@ -80,7 +94,8 @@ Result<void> link_programs(const Paths& paths, const std::string& kubernetes_ver
     const std::string kubectl = "/usr/local/bin/kubectl";
     // One that works stays: it may be the user's, or come from another cache.
     if (!fs::exists(kubectl, error)) {
-        BASALT_TRY(link_unless_file(fmt::format("{}/bin/kubernetes-{}/kubectl", paths.cache, kubernetes_version), kubectl));
+        BASALT_TRY(link_unless_file(
+            fmt::format("{}/bin/kubernetes-{}/kubectl", paths.cache, kubernetes_version), kubectl));
     }
     if (paths.program == "/usr/local/bin/basalt") return {};
     BASALT_TRY(link_unless_file(paths.program, "/usr/local/bin/basalt"));
@@ -98,7 +113,8 @@ Result<void> link_kubeconfig(const std::string& kubeconfig) {
 void unlink_kubeconfig(const std::string& kubeconfig) {
     std::error_code error;
     const std::string link = home_kubeconfig();
-    if (fs::is_symlink(link, error) && fs::read_symlink(link, error) == kubeconfig) fs::remove(link, error);
+    if (fs::is_symlink(link, error) && fs::read_symlink(link, error) == kubeconfig)
+        fs::remove(link, error);
 }
 
 }  // namespace basalt::local

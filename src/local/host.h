@@ -1,4 +1,5 @@
-// The machine that a local cluster runs on: what it must have, and the few settings and links it is given.
+// The machine that a local cluster runs on: what it must have, and the few settings and links it is
+// given.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// Images and binaries of what a cluster runs: which there are (distribution/build says), whether the cache has
-// them, and how they get into a node.
+// Images and binaries of what a cluster runs: which there are (distribution/build says), whether
+// the cache has them, and how they get into a node.
 #pragma once
 
 #include <functional>
@@ -22,12 +22,14 @@ struct Image {
 /// One line an image: name, reference, archive, separated by white space.
 Result<std::vector<Image>> parse_image_list(const std::string& text);
 
-/// The images that nodes get: those of the recipes, whether in the cache or not, and Basalt's own, if built.
+/// The images that nodes get: those of the recipes, whether in the cache or not, and Basalt's own,
+/// if built.
 Result<std::vector<Image>> list_images(const Paths& paths);
 
 /// First image whose reference is "<anything>/<repository>:<tag>"; `tag` may be empty for any.
 /// Errors: NotFound.
-Result<Image> find_image(const std::vector<Image>& images, const std::string& repository, const std::string& tag = {});
+Result<Image> find_image(const std::vector<Image>& images, const std::string& repository,
+                         const std::string& tag = {});
 
 /// Path and change time of an archive, to tell whether it is the one that was used last time.
 Result<std::string> archive_stamp(const Image& image);
@@ -38,11 +40,12 @@ inline constexpr const char* kBasaltTag = "dev";
 Result<void> build_own_image(const Paths& paths);
 
 struct ArtifactSource {
-    bool pull = false;        ///< Else build.
-    std::string registry{};   ///< HOST:PORT to pull from; empty: from where an image's name says.
+    bool pull = false;       ///< Else build.
+    std::string registry{};  ///< HOST:PORT to pull from; empty: from where an image's name says.
 };
 /// Builds or pulls what the cache lacks; `line` gets what the recipes print.
-Result<void> ensure_artifacts(const Paths& paths, const std::string& kubernetes_version, const ArtifactSource& source,
+Result<void> ensure_artifacts(const Paths& paths, const std::string& kubernetes_version,
+                              const ArtifactSource& source,
                               const std::function<void(std::string_view)>& line);
 
 /// Imports archives that the node does not have yet (or has in an older build).

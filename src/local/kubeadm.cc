@@ -16,26 +16,30 @@ std::string done_marker(const Node& node) { return node.spec().directory + "/kub
 
 /// Leaves a node as it was before kubeadm first ran there.
 Result<void> reset(const Node& node) {
-    // A kubeadm whose starter was killed in this moment may still be about to end. Without its configuration
-    // kubelet is not started again; a running one would bring back the Pods that reset removes.
+    // A kubeadm whose starter was killed in this moment may still be about to end. Without its
+    // configuration kubelet is not started again; a running one would bring back the Pods that
+    // reset removes.
     (void)node.run_inside({"pkill", "-KILL", "-x", "kubeadm"});
     BASALT_TRY(node.run_inside({"rm", "-f", "/var/lib/kubelet/config.yaml"}));
     (void)node.run_inside({"pkill", "-KILL", "-x", "kubelet"});
-    BASALT_TRY(node.run_inside({"kubeadm", "reset", "--force", "--cri-socket", "unix:///run/containerd/containerd.sock",
-                                "--cleanup-tmp-dir"}));
+    BASALT_TRY(node.run_inside({"kubeadm", "reset", "--force", "--cri-socket",
+                                "unix:///run/containerd/containerd.sock", "--cleanup-tmp-dir"}));
     return {};
 }
 
 bool was_begun(const Node& node) {
-    return linux::exists(node.etc_path("kubernetes")) || linux::exists(node.spec().var() + "/lib/kubelet/config.yaml");
+    return linux::exists(node.etc_path("kubernetes")) ||
+           linux::exists(node.spec().var() + "/lib/kubelet/config.yaml");
 }
 
-Result<void> run_kubeadm(const Node& node, const std::string& verb, const std::string& configuration,
+Result<void> run_kubeadm(const Node& node, const std::string& verb,
+                         const std::string& configuration,
                          const std::function<void(std::string_view)>& line) {
     if (was_begun(node)) {
         BASALT_TRY(reset(node));
     }
-    BASALT_TRY(linux::write_file_atomically(node.spec().var() + "/lib/basalt/kubeadm.yaml", configuration, 0600));
+    BASALT_TRY(linux::write_file_atomically(node.spec().var() + "/lib/basalt/kubeadm.yaml",
+                                            configuration, 0600));
     std::vector<std::string> argv = {"kubeadm", verb, "--config", kConfigInside};
     if (verb == "init") argv.push_back("--skip-token-print");
     BASALT_TRY(node.run_inside(argv, {}, kKubeadmLimit, line));
@@ -46,7 +50,8 @@ Result<void> run_kubeadm(const Node& node, const std::string& verb, const std::s
 
 bool kubeadm_done(const Node& node) { return linux::exists(done_marker(node)); }
 
-Result<Variables> init_variables(const Node& node, const ClusterState& state, const std::vector<Image>& images) {
+Result<Variables> init_variables(const Node& node, const ClusterState& state,
+                                 const std::vector<Image>& images) {
     BASALT_ASSIGN(Image coredns, find_image(images, "coredns/coredns"));
     BASALT_ASSIGN(Image etcd, find_image(images, "etcd"));
     const ImageName coredns_name = split_reference(coredns.reference);
@@ -64,7 +69,8 @@ Result<Variables> init_variables(const Node& node, const ClusterState& state, co
                      {"ETCD_TAG", etcd_name.tag}};
 }
 
-Result<void> kubeadm_init(const Node& node, const std::string& configuration, const std::string& kubeconfig,
+Result<void> kubeadm_init(const Node& node, const std::string& configuration,
+                          const std::string& kubeconfig,
                           const std::function<void(std::string_view)>& line) {
     if (!kubeadm_done(node)) {
         BASALT_TRY(run_kubeadm(node, "init", configuration, line));
@@ -91,8 +97,8 @@ Result<JoinCredentials> parse_join_command(const std::string& text) {
 }
 
 Result<JoinCredentials> make_join_credentials(const Node& control_plane) {
-    BASALT_ASSIGN(std::string text,
-                  control_plane.run_inside({"kubeadm", "token", "create", "--ttl", "1h", "--print-join-command"}));
+    BASALT_ASSIGN(std::string text, control_plane.run_inside({"kubeadm", "token", "create", "--ttl",
+                                                              "1h", "--print-join-command"}));
     return parse_join_command(text);
 }
 

@@ -1,5 +1,5 @@
-// kubeadm, unchanged, on the nodes: init on the first, join on the others. A run that was cut off is undone
-// (kubeadm reset) and repeated; a finished one is remembered beside the node.
+// kubeadm, unchanged, on the nodes: init on the first, join on the others. A run that was cut off
+// is undone (kubeadm reset) and repeated; a finished one is remembered beside the node.
 #pragma once
 
 #include <functional>
@@ -18,9 +18,11 @@ namespace basalt::local {
 bool kubeadm_done(const Node& node);
 
 /// Values for deploy/local/kubeadm-init.yaml.
-Result<Variables> init_variables(const Node& node, const ClusterState& state, const std::vector<Image>& images);
+Result<Variables> init_variables(const Node& node, const ClusterState& state,
+                                 const std::vector<Image>& images);
 /// Makes the control plane on `node` and writes the administrator's kubeconfig to `kubeconfig`.
-Result<void> kubeadm_init(const Node& node, const std::string& configuration, const std::string& kubeconfig,
+Result<void> kubeadm_init(const Node& node, const std::string& configuration,
+                          const std::string& kubeconfig,
                           const std::function<void(std::string_view)>& line);
 
 struct JoinCredentials {

@@ -30,8 +30,9 @@ Result<std::string> Kubectl::run(std::vector<std::string> arguments, std::string
 }
 
 Result<void> Kubectl::apply(const std::string& manifests) const {
-    BASALT_TRY(run({"apply", "--server-side", "--force-conflicts", "--field-manager=basalt-up", "-f", "-"}, manifests,
-                   std::chrono::minutes(2)));
+    BASALT_TRY(
+        run({"apply", "--server-side", "--force-conflicts", "--field-manager=basalt-up", "-f", "-"},
+            manifests, std::chrono::minutes(2)));
     return {};
 }
 
@@ -39,8 +40,8 @@ Result<void> Kubectl::wait_for_api(std::chrono::milliseconds limit) const {
     return wait_for({"get", "--raw", "/readyz"}, "ok", limit).context("API server");
 }
 
-Result<void> Kubectl::wait_for(const std::vector<std::string>& arguments, const std::string& expected,
-                               std::chrono::milliseconds limit) const {
+Result<void> Kubectl::wait_for(const std::vector<std::string>& arguments,
+                               const std::string& expected, std::chrono::milliseconds limit) const {
     const auto deadline = std::chrono::steady_clock::now() + limit;
     std::string last;
     for (;;) {
@@ -48,7 +49,8 @@ Result<void> Kubectl::wait_for(const std::vector<std::string>& arguments, const 
         last = output.ok() ? std::string(trim(*output)) : output.error().to_string();
         if (output.ok() && last == expected) return {};
         if (std::chrono::steady_clock::now() >= deadline) {
-            return deadline_exceeded(fmt::format("kubectl {}: wanted \"{}\", got \"{}\"", join(arguments, " "), expected, last));
+            return deadline_exceeded(fmt::format("kubectl {}: wanted \"{}\", got \"{}\"",
+                                                 join(arguments, " "), expected, last));
         }
         std::this_thread::sleep_for(kPollInterval);
     }

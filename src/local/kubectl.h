@@ -19,8 +19,8 @@ class Kubectl {
     Result<void> apply(const std::string& manifests) const;
     /// Waits until the API server answers.
     Result<void> wait_for_api(std::chrono::milliseconds limit) const;
-    /// Runs `arguments` again and again until it prints `expected` (white space apart). The error holds what
-    /// it printed last.
+    /// Runs `arguments` again and again until it prints `expected` (white space apart). The error
+    /// holds what it printed last.
     Result<void> wait_for(const std::vector<std::string>& arguments, const std::string& expected,
                           std::chrono::milliseconds limit) const;
 

@@ -23,7 +23,8 @@ Result<void> ip_batch(const std::string& lines) {
 std::string refusing_routes(const AddressPlan& plan, const char* verb) {
     std::string lines;
     for (const char* range : {kPodRange, kServiceRange}) {
-        lines += fmt::format("route {} unreachable {} metric {}\n", verb, range, kRefusingRouteMetric + plan.index);
+        lines += fmt::format("route {} unreachable {} metric {}\n", verb, range,
+                             kRefusingRouteMetric + plan.index);
     }
     return lines;
 }
@@ -37,9 +38,12 @@ Result<void> ensure_bridge(const AddressPlan& plan) {
     std::string lines;
     // No spanning tree delay, and a fixed address: the bridge's would change with its ports.
     if (!interface_exists(bridge)) {
-        lines += fmt::format("link add {} address 02:ba:5a:17:{:02x}:01 type bridge forward_delay 0\n", bridge, plan.index);
+        lines +=
+            fmt::format("link add {} address 02:ba:5a:17:{:02x}:01 type bridge forward_delay 0\n",
+                        bridge, plan.index);
     }
-    lines += fmt::format("address replace {} dev {}\nlink set {} up\n", plan.host_cidr(), bridge, bridge);
+    lines += fmt::format("address replace {} dev {}\nlink set {} up\n", plan.host_cidr(), bridge,
+                         bridge);
     lines += refusing_routes(plan, "replace");
     return ip_batch(lines).context(fmt::format("bridge {}", bridge));
 }
@@ -67,7 +71,8 @@ Result<void> plug_node(const NodeSpec& spec, pid_t pid) {
     if (interface_exists(port)) {
         BASALT_TRY(linux::run({{"ip", "link", "del", port}}));
     }
-    const std::string address = fmt::format("02:ba:5a:{:02x}:{:02x}:02", spec.plan.index, spec.number);
+    const std::string address =
+        fmt::format("02:ba:5a:{:02x}:{:02x}:02", spec.plan.index, spec.number);
     return ip_batch(fmt::format("link add {0} type veth peer name eth0 address {1} netns {2}\n"
                                 "link set {0} master {3}\nlink set {0} up\n",
                                 port, address, pid, spec.plan.bridge()))
@@ -76,12 +81,15 @@ Result<void> plug_node(const NodeSpec& spec, pid_t pid) {
 
 std::string render_node_routes(const NodeSpec& spec) {
     std::string lines = "link set lo up\n";
-    lines += fmt::format("address add {} dev eth0\nlink set eth0 up\n", spec.plan.node_cidr(spec.number));
+    lines += fmt::format("address add {} dev eth0\nlink set eth0 up\n",
+                         spec.plan.node_cidr(spec.number));
     for (int node = 1; node <= kNodesMax; ++node) {
         if (node == spec.number) continue;
-        lines += fmt::format("route add {} via {}\n", AddressPlan::pod_cidr(node), spec.plan.node_address(node));
+        lines += fmt::format("route add {} via {}\n", AddressPlan::pod_cidr(node),
+                             spec.plan.node_address(node));
     }
-    // Only so that the kernel finds a route before kube-proxy rewrites the address; the host drops what is left.
+    // Only so that the kernel finds a route before kube-proxy rewrites the address; the host drops
+    // what is left.
     lines += fmt::format("route add {} via {}\n", kServiceRange, spec.plan.host_address());
     return lines;
 }

@@ -1,7 +1,9 @@
-// A cluster's network: one bridge on the host, one veth pair a node, routes between the nodes' Pod ranges.
+// A cluster's network: one bridge on the host, one veth pair a node, routes between the nodes' Pod
+// ranges.
 //
-// The host has a connected route to the node network and nothing else; it forwards nothing. A packet from the
-// host to a Pod or Service address is refused by a route "unreachable" instead of leaving by the default route.
+// The host has a connected route to the node network and nothing else; it forwards nothing. A
+// packet from the host to a Pod or Service address is refused by a route "unreachable" instead of
+// leaving by the default route.
 #pragma once
 
 #include <sys/types.h>
@@ -20,7 +22,8 @@ Result<void> ensure_bridge(const AddressPlan& plan);
 /// Removes what ensure_bridge() made; waits for the nodes' interfaces to vanish. Idempotent.
 Result<void> remove_bridge(const AddressPlan& plan);
 
-/// From the host: a veth pair, one end on the bridge, the other as eth0 in the network namespace of `pid`.
+/// From the host: a veth pair, one end on the bridge, the other as eth0 in the network namespace of
+/// `pid`.
 Result<void> plug_node(const NodeSpec& spec, pid_t pid);
 /// In the node: addresses, routes, forwarding and address translation.
 Result<void> configure_node_network(const NodeSpec& spec);

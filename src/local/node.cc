@@ -14,7 +14,8 @@ namespace basalt::local {
 namespace {
 
 constexpr auto kStartLimit = std::chrono::minutes(2);
-constexpr auto kStopGrace = std::chrono::seconds(20);  // longer than the node gives its own processes
+constexpr auto kStopGrace =
+    std::chrono::seconds(20);  // longer than the node gives its own processes
 constexpr auto kPollInterval = std::chrono::milliseconds(50);
 
 }  // namespace
@@ -27,15 +28,16 @@ Result<void> Node::start() const {
     const std::string log = spec_.directory + "/node.log";
     if (!running()) {
         BASALT_TRY(linux::write_file_atomically(spec_.directory + "/init.pid", ""));
-        BASALT_TRY(daemon_.start({paths_.program, "--share-dir", paths_.share, "node-process", "--name", spec_.cluster,
-                                  "--number", std::to_string(spec_.number), "--pause-image", spec_.pause_image},
-                                 log));
+        BASALT_TRY(daemon_.start(
+            {paths_.program, "--share-dir", paths_.share, "node-process", "--name", spec_.cluster,
+             "--number", std::to_string(spec_.number), "--pause-image", spec_.pause_image},
+            log));
     }
     const auto deadline = std::chrono::steady_clock::now() + kStartLimit;
     for (;;) {
         if (!running()) {
-            return unavailable(fmt::format("node {} ended while it started; its log {} says:\n{}", name(), log,
-                                           linux::tail_file(log, 5)));
+            return unavailable(fmt::format("node {} ended while it started; its log {} says:\n{}",
+                                           name(), log, linux::tail_file(log, 5)));
         }
         if (Result<std::vector<std::string>> client = ctr({"version"}); client.ok()) {
             linux::Command command;
@@ -44,8 +46,9 @@ Result<void> Node::start() const {
             if (linux::run_ok(command).ok()) return {};
         }
         if (std::chrono::steady_clock::now() >= deadline) {
-            return deadline_exceeded(fmt::format("containerd of {} does not answer; see {}/log/containerd.log", name(),
-                                                 spec_.var()));
+            return deadline_exceeded(
+                fmt::format("containerd of {} does not answer; see {}/log/containerd.log", name(),
+                            spec_.var()));
         }
         std::this_thread::sleep_for(kPollInterval);
     }
@@ -73,12 +76,31 @@ Result<pid_t> Node::first_process() const {
 
 Result<std::vector<std::string>> Node::command_inside(const std::vector<std::string>& argv) const {
     BASALT_ASSIGN(pid_t pid, first_process());
-    std::vector<std::string> command = {"nsenter", "--target", std::to_string(pid), "--mount", "--uts", "--ipc",
-                                        "--net",   "--pid",    "--cgroup", "--root", "--wd", "--",
-                                        "setpriv", "--pdeathsig", "KILL", "env", "-i",
-                                        fmt::format("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", kNodeBinaries),
-                                        "HOME=/root", "LANG=C.UTF-8", "KUBECONFIG=/etc/kubernetes/admin.conf"};
-    if (const char* terminal = std::getenv("TERM")) command.push_back(fmt::format("TERM={}", terminal));
+    std::vector<std::string> command = {
+        "nsenter",
+        "--target",
+        std::to_string(pid),
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--net",
+        "--pid",
+        "--cgroup",
+        "--root",
+        "--wd",
+        "--",
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "env",
+        "-i",
+        fmt::format("PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    kNodeBinaries),
+        "HOME=/root",
+        "LANG=C.UTF-8",
+        "KUBECONFIG=/etc/kubernetes/admin.conf"};
+    if (const char* terminal = std::getenv("TERM"))
+        command.push_back(fmt::format("TERM={}", terminal));
     command.insert(command.end(), argv.begin(), argv.end());
     return command;
 }
@@ -97,7 +119,8 @@ Result<std::string> Node::run_inside(const std::vector<std::string>& argv, std::
 Result<std::vector<std::string>> Node::ctr(const std::vector<std::string>& arguments) const {
     BASALT_ASSIGN(pid_t pid, first_process());
     const std::string socket = fmt::format("/proc/{}/root/run/containerd/containerd.sock", pid);
-    if (!linux::exists(socket)) return unavailable(fmt::format("containerd of {} is starting", name()));
+    if (!linux::exists(socket))
+        return unavailable(fmt::format("containerd of {} is starting", name()));
     std::vector<std::string> command = {"ctr", "--address", socket, "--namespace", "k8s.io"};
     command.insert(command.end(), arguments.begin(), arguments.end());
     return command;

@@ -24,7 +24,8 @@
 namespace basalt::local {
 namespace {
 
-constexpr auto kOldCgroupLimit = std::chrono::seconds(20);  // processes of a killed node take a moment to end
+constexpr auto kOldCgroupLimit =
+    std::chrono::seconds(20);  // processes of a killed node take a moment to end
 
 pid_t g_first_process = -1;  // for the signal handler, which gets no argument
 
@@ -52,7 +53,8 @@ void forward_signal(int) {
 }  // namespace
 
 Result<int> run_node_process(const NodeSpec& spec) {
-    // As after a reboot: kubelet takes the groups of Pods that are gone for running ones and waits for them.
+    // As after a reboot: kubelet takes the groups of Pods that are gone for running ones and waits
+    // for them.
     BASALT_TRY(linux::remove_cgroup(spec.cgroup(), kOldCgroupLimit));
     BASALT_TRY(linux::make_cgroup(spec.cgroup()));
     BASALT_TRY(linux::enter_cgroup(spec.cgroup()));
@@ -62,9 +64,10 @@ Result<int> run_node_process(const NodeSpec& spec) {
     linux::FileDescriptor go_read(pipe_ends[0]);
     linux::FileDescriptor go_write(pipe_ends[1]);
 
-    // The raw call instead of unshare(2), which would put our later children into the new PID namespace too.
-    const unsigned long flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID |
-                                CLONE_NEWCGROUP | SIGCHLD;
+    // The raw call instead of unshare(2), which would put our later children into the new PID
+    // namespace too.
+    const unsigned long flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC |
+                                CLONE_NEWPID | CLONE_NEWCGROUP | SIGCHLD;
     const long child = ::syscall(SYS_clone, flags, 0, 0, 0, 0);
     if (child < 0) return errno_error(errno, "create namespaces");
     if (child == 0) {
@@ -73,15 +76,17 @@ Result<int> run_node_process(const NodeSpec& spec) {
     }
     go_read.reset();
     g_first_process = static_cast<pid_t>(child);
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_handler = forward_signal;
     ::sigaction(SIGTERM, &action, nullptr);
     ::sigaction(SIGINT, &action, nullptr);
     ::signal(SIGHUP, SIG_IGN);
 
     Result<void> plugged = plug_node(spec, g_first_process);
-    if (plugged.ok()) plugged = linux::write_file_atomically(spec.directory + "/init.pid", std::to_string(child));
-    if (plugged.ok() && ::write(go_write.get(), "g", 1) != 1) plugged = errno_error(errno, "start node");
+    if (plugged.ok())
+        plugged = linux::write_file_atomically(spec.directory + "/init.pid", std::to_string(child));
+    if (plugged.ok() && ::write(go_write.get(), "g", 1) != 1)
+        plugged = errno_error(errno, "start node");
     if (!plugged.ok()) ::kill(g_first_process, SIGKILL);
     go_write.reset();
     int status = 0;

@@ -27,15 +27,16 @@ Result<void> copy_top_level_link(const std::string& root, const std::string& nam
         }
         return {};
     }
-    if (fs::is_directory(path, error)) return linux::mount_bind(path.string(), fmt::format("{}/{}", root, name), true);
+    if (fs::is_directory(path, error))
+        return linux::mount_bind(path.string(), fmt::format("{}/{}", root, name), true);
     return {};
 }
 
 Result<void> mount_own_directories(const NodeSpec& spec, const std::string& root) {
     for (const char* name : {"usr", "etc"}) {
-        BASALT_TRY(linux::mount_overlay(fmt::format("/{}", name), fmt::format("{}/{}", spec.directory, name),
-                                        fmt::format("{}/{}.work", spec.directory, name),
-                                        fmt::format("{}/{}", root, name)));
+        BASALT_TRY(linux::mount_overlay(
+            fmt::format("/{}", name), fmt::format("{}/{}", spec.directory, name),
+            fmt::format("{}/{}.work", spec.directory, name), fmt::format("{}/{}", root, name)));
     }
     for (const char* name : {"var", "opt", "root"}) {
         const std::string own = fmt::format("{}/{}", spec.directory, name);
@@ -63,12 +64,14 @@ Result<void> mount_kernel_views(const std::string& root) {
     BASALT_TRY(linux::mount_new("proc", root + "/proc"));
     BASALT_TRY(linux::mount_new("sysfs", root + "/sys"));
     BASALT_TRY(linux::mount_bind("/dev", root + "/dev"));
-    BASALT_TRY(linux::mount_new("devpts", root + "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5"));
+    BASALT_TRY(
+        linux::mount_new("devpts", root + "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5"));
     BASALT_TRY(linux::mount_new("tmpfs", root + "/dev/shm", "mode=1777"));
     return {};
 }
 
-/// The trees are mounted anew, so that the cgroup namespace shows the node's own directory as their root.
+/// The trees are mounted anew, so that the cgroup namespace shows the node's own directory as their
+/// root.
 Result<void> mount_cgroups(const std::string& root) {
     BASALT_ASSIGN(std::vector<linux::CgroupTree> trees, linux::cgroup_trees());
     BASALT_TRY(linux::mount_new("tmpfs", root + "/sys/fs/cgroup", "mode=0755"));
@@ -88,13 +91,16 @@ Result<void> mount_cgroups(const std::string& root) {
     return {};
 }
 
-/// kubelet insists on writing these, and they are the whole machine's: it gets files of its own instead, so
-/// that a node does not change how the host behaves on a panic or when memory runs out.
+/// kubelet insists on writing these, and they are the whole machine's: it gets files of its own
+/// instead, so that a node does not change how the host behaves on a panic or when memory runs out.
 Result<void> shield_global_sysctls(const std::string& root) {
     const std::pair<const char*, const char*> values[] = {
-        {"vm/overcommit_memory", "1"},       {"vm/panic_on_oom", "0"},
-        {"kernel/panic", "10"},              {"kernel/panic_on_oops", "1"},
-        {"kernel/keys/root_maxkeys", "1000000"}, {"kernel/keys/root_maxbytes", "25000000"},
+        {"vm/overcommit_memory", "1"},
+        {"vm/panic_on_oom", "0"},
+        {"kernel/panic", "10"},
+        {"kernel/panic_on_oops", "1"},
+        {"kernel/keys/root_maxkeys", "1000000"},
+        {"kernel/keys/root_maxbytes", "25000000"},
     };
     for (const auto& [name, value] : values) {
         const std::string target = fmt::format("{}/proc/sys/{}", root, name);

@@ -47,11 +47,12 @@ std::vector<std::string> kubelet_command() {
                             (linux::exists("/etc/kubernetes/kubelet.conf") ||
                              linux::exists("/etc/kubernetes/bootstrap-kubelet.conf"));
     if (!configured) return {};
-    std::vector<std::string> argv = {fmt::format("{}/kubelet", kNodeBinaries),
-                                     "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf",
-                                     "--kubeconfig=/etc/kubernetes/kubelet.conf",
-                                     "--config=/var/lib/kubelet/config.yaml"};
-    if (Result<std::string> flags = linux::read_file("/var/lib/kubelet/kubeadm-flags.env"); flags.ok()) {
+    std::vector<std::string> argv = {
+        fmt::format("{}/kubelet", kNodeBinaries),
+        "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf",
+        "--kubeconfig=/etc/kubernetes/kubelet.conf", "--config=/var/lib/kubelet/config.yaml"};
+    if (Result<std::string> flags = linux::read_file("/var/lib/kubelet/kubeadm-flags.env");
+        flags.ok()) {
         for (std::string& flag : parse_kubeadm_flags(*flags)) argv.push_back(std::move(flag));
     }
     return argv;
@@ -90,13 +91,15 @@ void start(Service& service, const std::vector<std::string>& command) {
 
 void reap(std::vector<Service>& services) {
     int status = 0;
-    for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {
+    for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0;
+         pid = ::waitpid(-1, &status, WNOHANG)) {
         for (Service& service : services) {
             if (service.pid != pid) continue;
             const auto now = Clock::now();
             if (now - service.started > kRestartDelayMax) service.delay = kRestartDelayMin;
             service.next_start = now + service.delay;
-            service.delay = std::min<std::chrono::milliseconds>(service.delay * 2, kRestartDelayMax);
+            service.delay =
+                std::min<std::chrono::milliseconds>(service.delay * 2, kRestartDelayMax);
             service.pid = -1;
             log_warn("ended", {{"service", service.name}, {"status", status}});
         }
@@ -115,7 +118,8 @@ bool others_alive() {
 }
 
 template <class Condition>
-void wait_while(Condition condition, std::chrono::milliseconds limit, std::vector<Service>& services) {
+void wait_while(Condition condition, std::chrono::milliseconds limit,
+                std::vector<Service>& services) {
     const auto deadline = Clock::now() + limit;
     while (condition() && Clock::now() < deadline) {
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -142,7 +146,8 @@ void shut_down(std::vector<Service>& services) {
 
 void set_environment() {
     ::clearenv();
-    const std::string path = fmt::format("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", kNodeBinaries);
+    const std::string path = fmt::format(
+        "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", kNodeBinaries);
     ::setenv("PATH", path.c_str(), 1);
     ::setenv("HOME", "/root", 1);
     ::setenv("LANG", "C.UTF-8", 1);
@@ -155,7 +160,8 @@ std::vector<std::string> parse_kubeadm_flags(const std::string& text) {
     auto parts = cut(trim(text), "=");
     if (!parts || parts->first != "KUBELET_KUBEADM_ARGS") return flags;
     std::string_view value = trim(parts->second);
-    if (value.size() >= 2 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
+    if (value.size() >= 2 && value.front() == '"' && value.back() == '"')
+        value = value.substr(1, value.size() - 2);
     for (std::string_view flag : split(value, ' ')) {
         if (!flag.empty()) flags.emplace_back(flag);
     }
@@ -185,8 +191,10 @@ int run_node_services(const NodeSpec& spec) {
             if (service.pid > 0 || Clock::now() < service.next_start) continue;
             if (const auto command = service.command(); !command.empty()) start(service, command);
         }
-        // Files that kubeadm writes are looked for ten times a second until kubelet runs; then only signals count.
-        const timespec tick = services[1].pid > 0 && services[0].pid > 0 ? timespec{1, 0} : timespec{0, 100'000'000};
+        // Files that kubeadm writes are looked for ten times a second until kubelet runs; then only
+        // signals count.
+        const timespec tick =
+            services[1].pid > 0 && services[0].pid > 0 ? timespec{1, 0} : timespec{0, 100'000'000};
         const int signal_number = ::sigtimedwait(&handled, nullptr, &tick);
         if (signal_number == SIGTERM || signal_number == SIGINT) break;
     }

@@ -8,7 +8,8 @@ namespace basalt::local {
 namespace {
 
 /// Registries whose images the local registry serves; hosts.toml is the same for each.
-constexpr const char* kMirroredRegistries[] = {"registry.k8s.io", "quay.io", "ghcr.io", "docker.io", "basalt.local"};
+constexpr const char* kMirroredRegistries[] = {"registry.k8s.io", "quay.io", "ghcr.io", "docker.io",
+                                               "basalt.local"};
 
 std::string hosts_file(const NodeSpec& spec) {
     std::string text = "127.0.0.1 localhost\n::1 localhost\n";
@@ -20,7 +21,8 @@ std::string hosts_file(const NodeSpec& spec) {
 
 }  // namespace
 
-NodeSpec make_node_spec(const Paths& paths, const ClusterState& state, int number, const std::string& pause_image) {
+NodeSpec make_node_spec(const Paths& paths, const ClusterState& state, int number,
+                        const std::string& pause_image) {
     NodeSpec spec;
     spec.cluster = state.name;
     spec.name = node_name(state.name, number);
@@ -55,12 +57,16 @@ Result<void> write_node_files(const NodeSpec& spec) {
         {"resolv.conf", "/resolv.conf"},
     };
     for (const auto& [source, target] : files) {
-        BASALT_ASSIGN(std::string text, render_template_file(fmt::format("{}/{}", spec.templates, source), variables));
+        BASALT_ASSIGN(
+            std::string text,
+            render_template_file(fmt::format("{}/{}", spec.templates, source), variables));
         BASALT_TRY(linux::update_file(spec.etc() + target, text));
     }
-    BASALT_ASSIGN(std::string mirror, render_template_file(spec.templates + "/hosts.toml", variables));
+    BASALT_ASSIGN(std::string mirror,
+                  render_template_file(spec.templates + "/hosts.toml", variables));
     for (const char* registry : kMirroredRegistries) {
-        BASALT_TRY(linux::update_file(fmt::format("{}/containerd/certs.d/{}/hosts.toml", spec.etc(), registry), mirror));
+        BASALT_TRY(linux::update_file(
+            fmt::format("{}/containerd/certs.d/{}/hosts.toml", spec.etc(), registry), mirror));
     }
     BASALT_TRY(linux::update_file(spec.etc() + "/hosts", hosts_file(spec)));
     BASALT_TRY(linux::update_file(spec.etc() + "/hostname", spec.name + "\n"));

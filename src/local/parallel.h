@@ -1,4 +1,5 @@
-// Independent steps at the same time, one thread each: they wait for other programs, not for the processor.
+// Independent steps at the same time, one thread each: they wait for other programs, not for the
+// processor.
 #pragma once
 
 #include <functional>

@@ -33,7 +33,8 @@ Result<Paths> find_paths(const std::string& share_dir_option) {
         candidates = {share_dir_option};
     } else {
         candidates = {environment_or("BASALT_SHARE_DIR", ""),
-                      (program.parent_path().parent_path() / "share/basalt").string(), BASALT_SOURCE_DIR};
+                      (program.parent_path().parent_path() / "share/basalt").string(),
+                      BASALT_SOURCE_DIR};
     }
     for (const std::string& candidate : candidates) {
         if (!candidate.empty() && linux::exists(candidate + "/deploy/local")) {
@@ -41,7 +42,8 @@ Result<Paths> find_paths(const std::string& share_dir_option) {
             return paths;
         }
     }
-    return not_found(fmt::format("no deploy/local below {}; name the place with --share-dir", join(candidates, ", ")));
+    return not_found(fmt::format("no deploy/local below {}; name the place with --share-dir",
+                                 join(candidates, ", ")));
 }
 
 }  // namespace basalt::local

@@ -21,25 +21,28 @@ std::string storage_of(const Paths& paths) { return paths.cache + "/registry"; }
 }  // namespace
 
 std::string render_registry_config(const std::string& address, const std::string& storage) {
-    return fmt::format("version: 0.1\n"
-                       "log: {{level: warn, accesslog: {{disabled: true}}}}\n"
-                       "storage:\n"
-                       "  filesystem: {{rootdirectory: {}}}\n"
-                       "  delete: {{enabled: true}}\n"
-                       "  cache: {{blobdescriptor: inmemory}}\n"
-                       "http: {{addr: \"{}\"}}\n",
-                       storage, address);
+    return fmt::format(
+        "version: 0.1\n"
+        "log: {{level: warn, accesslog: {{disabled: true}}}}\n"
+        "storage:\n"
+        "  filesystem: {{rootdirectory: {}}}\n"
+        "  delete: {{enabled: true}}\n"
+        "  cache: {{blobdescriptor: inmemory}}\n"
+        "http: {{addr: \"{}\"}}\n",
+        storage, address);
 }
 
 Result<void> start_registry(const Paths& paths, const ClusterState& state) {
     const std::string directory = paths.cluster(state.name);
     const std::string config = directory + "/registry.yml";
     BASALT_TRY(linux::make_directories(storage_of(paths)));
-    BASALT_TRY(linux::update_file(config, render_registry_config(state.plan.registry(), storage_of(paths))));
+    BASALT_TRY(linux::update_file(
+        config, render_registry_config(state.plan.registry(), storage_of(paths))));
     const linux::Daemon daemon = daemon_of(paths, state);
-    BASALT_TRY(daemon.start({paths.program, "in-cgroup", fmt::format("basalt/{}/registry", state.name),
-                             "docker-registry", "serve", config},
-                            directory + "/registry.log"));
+    BASALT_TRY(
+        daemon.start({paths.program, "in-cgroup", fmt::format("basalt/{}/registry", state.name),
+                      "docker-registry", "serve", config},
+                     directory + "/registry.log"));
     return {};
 }
 
@@ -47,9 +50,12 @@ Result<void> stop_registry(const Paths& paths, const ClusterState& state) {
     return daemon_of(paths, state).stop(std::chrono::seconds(5));
 }
 
-bool registry_running(const Paths& paths, const ClusterState& state) { return daemon_of(paths, state).running(); }
+bool registry_running(const Paths& paths, const ClusterState& state) {
+    return daemon_of(paths, state).running();
+}
 
-Result<void> fill_registry(const Paths& paths, const ClusterState& state, const std::vector<Image>& images) {
+Result<void> fill_registry(const Paths& paths, const ClusterState& state,
+                           const std::vector<Image>& images) {
     std::string wanted;
     for (const Image& image : images) {
         BASALT_ASSIGN(std::string stamp, archive_stamp(image));

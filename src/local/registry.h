@@ -1,5 +1,6 @@
-// The cluster's image registry: Debian's docker-registry on the bridge's address, so that nodes and machines on
-// the bridge reach it. Its blobs are in the cache and outlive the cluster; several registries may serve them.
+// The cluster's image registry: Debian's docker-registry on the bridge's address, so that nodes and
+// machines on the bridge reach it. Its blobs are in the cache and outlive the cluster; several
+// registries may serve them.
 #pragma once
 
 #include <string>
@@ -19,8 +20,9 @@ Result<void> start_registry(const Paths& paths, const ClusterState& state);
 Result<void> stop_registry(const Paths& paths, const ClusterState& state);
 bool registry_running(const Paths& paths, const ClusterState& state);
 
-/// Puts every image into the registry, under its name without the host: registry.k8s.io/pause:3.10 becomes
-/// <registry>/pause:3.10. Skipped while `images` are the ones that were put there last.
-Result<void> fill_registry(const Paths& paths, const ClusterState& state, const std::vector<Image>& images);
+/// Puts every image into the registry, under its name without the host: registry.k8s.io/pause:3.10
+/// becomes <registry>/pause:3.10. Skipped while `images` are the ones that were put there last.
+Result<void> fill_registry(const Paths& paths, const ClusterState& state,
+                           const std::vector<Image>& images);
 
 }  // namespace basalt::local

@@ -1,5 +1,5 @@
-// What nodes and clusters are configured with, rendered from the manifests in deploy/local and compared with
-// golden files. BASALT_UPDATE_GOLDEN=1 rewrites them.
+// What nodes and clusters are configured with, rendered from the manifests in deploy/local and
+// compared with golden files. BASALT_UPDATE_GOLDEN=1 rewrites them.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -30,7 +30,8 @@ void expect_golden(const std::string& name, const std::string& text) {
 
 struct Fixture {
     linux::TemporaryDirectory directory;
-    Paths paths{directory.path() + "/state", directory.path() + "/cache", BASALT_SOURCE_DIR, "/usr/bin/basalt"};
+    Paths paths{directory.path() + "/state", directory.path() + "/cache", BASALT_SOURCE_DIR,
+                "/usr/bin/basalt"};
     ClusterState state{"test", {3}, 2, "v1.36.3"};
     NodeSpec spec = make_node_spec(paths, state, 2, "registry.k8s.io/pause:3.10");
 };
@@ -46,8 +47,9 @@ TEST(NodeFiles, AreWrittenIntoTheNodesLayerOnly) {
     Fixture fixture;
     ASSERT_TRUE(write_node_files(fixture.spec).ok());
     std::string all;
-    for (const char* file : {"containerd/config.toml", "containerd/certs.d/registry.k8s.io/hosts.toml",
-                             "cni/net.d/10-basalt.conflist", "basalt/network.nft", "resolv.conf", "hostname"}) {
+    for (const char* file :
+         {"containerd/config.toml", "containerd/certs.d/registry.k8s.io/hosts.toml",
+          "cni/net.d/10-basalt.conflist", "basalt/network.nft", "resolv.conf", "hostname"}) {
         Result<std::string> text = linux::read_file(fixture.spec.etc() + "/" + file);
         ASSERT_TRUE(text.ok()) << text.error().to_string();
         all += "=== " + std::string(file) + "\n" + *text;
@@ -62,12 +64,14 @@ TEST(NodeNetwork, Routes) {
 
 TEST(Kubeadm, Configuration) {
     Fixture fixture;
-    const std::vector<Image> images = {{"etcd", "registry.k8s.io/etcd:3.6.16-0", "/e.tar"},
-                                       {"coredns", "registry.k8s.io/coredns/coredns:v1.14.2", "/c.tar"}};
-    Result<Variables> variables = init_variables(Node(fixture.paths, fixture.spec), fixture.state, images);
+    const std::vector<Image> images = {
+        {"etcd", "registry.k8s.io/etcd:3.6.16-0", "/e.tar"},
+        {"coredns", "registry.k8s.io/coredns/coredns:v1.14.2", "/c.tar"}};
+    Result<Variables> variables =
+        init_variables(Node(fixture.paths, fixture.spec), fixture.state, images);
     ASSERT_TRUE(variables.ok()) << variables.error().to_string();
-    Result<std::string> text =
-        render_template_file(std::string(BASALT_SOURCE_DIR) + "/deploy/local/kubeadm-init.yaml", *variables);
+    Result<std::string> text = render_template_file(
+        std::string(BASALT_SOURCE_DIR) + "/deploy/local/kubeadm-init.yaml", *variables);
     ASSERT_TRUE(text.ok()) << text.error().to_string();
     expect_golden("kubeadm_init.yaml", *text);
 }
@@ -81,7 +85,8 @@ TEST(Kubeadm, FlagsFile) {
 
 TEST(Kubeadm, JoinCommand) {
     Result<JoinCredentials> credentials = parse_join_command(
-        "kubeadm join 10.0.0.1:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:12ab \n");
+        "kubeadm join 10.0.0.1:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash "
+        "sha256:12ab \n");
     ASSERT_TRUE(credentials.ok());
     EXPECT_EQ(credentials->token, "abcdef.0123456789abcdef");
     EXPECT_EQ(credentials->ca_hash, "sha256:12ab");
@@ -93,7 +98,8 @@ TEST(DataStore, Members) {
     EXPECT_EQ(datastore_members(2), 1);
     EXPECT_EQ(datastore_members(3), 3);
     EXPECT_EQ(datastore_members(9), 3);
-    EXPECT_EQ(render_initial_cluster(1), "etcd-0=https://etcd-0.etcd.basalt-system.svc.cluster.local:2380");
+    EXPECT_EQ(render_initial_cluster(1),
+              "etcd-0=https://etcd-0.etcd.basalt-system.svc.cluster.local:2380");
 }
 
 TEST(DataStore, Object) {
@@ -118,7 +124,8 @@ TEST(Registry, Configuration) {
 }
 
 TEST(Images, List) {
-    Result<std::vector<Image>> images = parse_image_list("# names\npause-3.10\tregistry.k8s.io/pause:3.10\t/c/p.tar\n\n");
+    Result<std::vector<Image>> images =
+        parse_image_list("# names\npause-3.10\tregistry.k8s.io/pause:3.10\t/c/p.tar\n\n");
     ASSERT_TRUE(images.ok());
     ASSERT_EQ(images->size(), 1U);
     EXPECT_EQ((*images)[0].archive, "/c/p.tar");

@@ -27,8 +27,8 @@ Result<void> assign(ClusterState& state, std::string_view key, std::string_view 
 }  // namespace
 
 std::string render_state(const ClusterState& state) {
-    return fmt::format("name={}\nindex={}\nnodes={}\nkubernetes-version={}\n", state.name, state.plan.index,
-                       state.nodes, state.kubernetes_version);
+    return fmt::format("name={}\nindex={}\nnodes={}\nkubernetes-version={}\n", state.name,
+                       state.plan.index, state.nodes, state.kubernetes_version);
 }
 
 Result<ClusterState> parse_state(const std::string& text) {
@@ -40,17 +40,22 @@ Result<ClusterState> parse_state(const std::string& text) {
         BASALT_TRY(assign(state, parts->first, parts->second));
     }
     BASALT_TRY(check_cluster_name(state.name));
-    if (state.plan.index < 0 || state.plan.index >= kClustersMax) return invalid_argument("index is out of range");
-    if (state.nodes < 1 || state.nodes > kNodesMax) return invalid_argument("nodes is out of range");
+    if (state.plan.index < 0 || state.plan.index >= kClustersMax)
+        return invalid_argument("index is out of range");
+    if (state.nodes < 1 || state.nodes > kNodesMax)
+        return invalid_argument("nodes is out of range");
     return state;
 }
 
 Result<void> check_cluster_name(const std::string& name) {
-    bool good = !name.empty() && name.size() <= kNameSizeMax && name.front() != '-' && name.back() != '-';
-    for (char c : name) good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-');
+    bool good =
+        !name.empty() && name.size() <= kNameSizeMax && name.front() != '-' && name.back() != '-';
+    for (char c : name)
+        good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-');
     if (good) return {};
-    return invalid_argument(fmt::format(
-        "cluster name \"{}\" must be 1 to {} of a-z, 0-9 and -, without - at its ends", name, kNameSizeMax));
+    return invalid_argument(
+        fmt::format("cluster name \"{}\" must be 1 to {} of a-z, 0-9 and -, without - at its ends",
+                    name, kNameSizeMax));
 }
 
 Result<std::optional<ClusterState>> load_state(const std::string& cluster_directory) {
@@ -69,7 +74,8 @@ Result<void> save_state(const std::string& cluster_directory, const ClusterState
 std::vector<std::string> list_clusters(const std::string& state_directory) {
     std::vector<std::string> names;
     for (const std::string& name : linux::list_directory(state_directory)) {
-        if (linux::exists(fmt::format("{}/{}{}", state_directory, name, kStateFile))) names.push_back(name);
+        if (linux::exists(fmt::format("{}/{}{}", state_directory, name, kStateFile)))
+            names.push_back(name);
     }
     return names;
 }

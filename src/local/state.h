@@ -1,5 +1,5 @@
-// What is remembered of a cluster: the few choices that must not change while it lives. Everything else is
-// read from the system itself, so that a killed `basalt up` can be run again.
+// What is remembered of a cluster: the few choices that must not change while it lives. Everything
+// else is read from the system itself, so that a killed `basalt up` can be run again.
 #pragma once
 
 #include <optional>
@@ -27,7 +27,8 @@ std::string render_state(const ClusterState& state);
 /// Errors: InvalidArgument with the line.
 Result<ClusterState> parse_state(const std::string& text);
 
-/// Names of clusters, nodes and interfaces are made from it: a lower-case DNS label of at most 30 characters.
+/// Names of clusters, nodes and interfaces are made from it: a lower-case DNS label of at most 30
+/// characters.
 Result<void> check_cluster_name(const std::string& name);
 
 /// Nothing when there is no such cluster.

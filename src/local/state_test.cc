@@ -38,7 +38,8 @@ TEST(ClusterState, DamagedFilesAreRefused) {
 TEST(ClusterState, Names) {
     EXPECT_TRUE(check_cluster_name("basalt").ok());
     EXPECT_TRUE(check_cluster_name("a-1").ok());
-    for (const char* bad : {"", "-a", "a-", "A", "a.b", "a/b", "..", "a b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}) {
+    for (const char* bad :
+         {"", "-a", "a-", "A", "a.b", "a/b", "..", "a b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}) {
         EXPECT_FALSE(check_cluster_name(bad).ok()) << bad;
     }
 }

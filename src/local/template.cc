@@ -28,7 +28,8 @@ Result<std::string> render_template(const std::string& text, const Variables& va
         const std::string name = text.substr(at + 2, end - at - 2);
         auto found = variables.find(name);
         if (found == variables.end()) {
-            const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
+            const auto line =
+                1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n');
             return invalid_argument(fmt::format("line {}: no value for ${{{}}}", line, name));
         }
         out += found->second;

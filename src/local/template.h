@@ -1,5 +1,5 @@
-// Manifests and configuration files with ${NAME} in them. A name that is not given is an error: a manifest
-// must never reach the cluster half filled in. "$$" is a dollar sign.
+// Manifests and configuration files with ${NAME} in them. A name that is not given is an error: a
+// manifest must never reach the cluster half filled in. "$$" is a dollar sign.
 #pragma once
 
 #include <map>

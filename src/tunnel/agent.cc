@@ -64,14 +64,13 @@ Duration Agent::jittered(Duration base) {
 }
 
 Duration Agent::pause(Outcome outcome) {
-    if (outcome == Outcome::kNew) backoff_ = config_.sync_interval;
     if (links_.size() < wanted()) {
-        if (outcome == Outcome::kNew) return Duration(0);
+        if (outcome == Outcome::kNew) return config_.sync_interval / 10;
         Duration delay = backoff_;
         backoff_ = std::min(config_.sync_interval_cap, backoff_ + backoff_ / 2);
         return jittered(delay);
     }
-    backoff_ = config_.sync_interval;
+    if (outcome == Outcome::kKnown) backoff_ = config_.sync_interval;
     // Servers that announce nothing are asked as often as upstream's agent does when it is content.
     return jittered(all_announce_ ? config_.resync_interval : config_.sync_interval_cap);
 }
@@ -93,9 +92,8 @@ Task<void> Agent::sync_loop() {
             }
             if (!kick_pending_) break;
             // A link broke or a new server was announced: soon, but not all agents in the same moment.
-            backoff_ = config_.sync_interval;
             if (links_.size() >= wanted() || draining_) continue;
-            auto spread = static_cast<uint64_t>(config_.sync_interval.count()) / 2 + 1;
+            auto spread = static_cast<uint64_t>(backoff_.count()) / 2 + 1;
             Result<void> slept =
                 co_await async::sleep_for(loop_, Duration(static_cast<int64_t>(loop_.random() % spread)));
             if (!slept.ok()) co_return;
@@ -155,6 +153,15 @@ Task<Agent::Outcome> Agent::connect_once() {
     }
     const net::GrpcMetadata& metadata = (*opened)->initial_metadata();
     state->server_id = std::string(metadata.get(kServerIdHeader));
+    if (state->server_id.empty()) {
+        // Refused: the header was the whole answer, its status comes with the first read.
+        auto refused = co_await async::with_timeout(loop_, config_.connect_timeout, (*opened)->read());
+        Error error = refused.ok() ? failed_precondition("the peer is no tunnel server") : refused.error();
+        ++connects_failed_;
+        log_warn("a tunnel server refused this agent",
+                 {{"server", config_.server.to_string()}, {"error", error}});
+        co_return Outcome::kFailed;
+    }
     state->server_count = parse_number<uint32_t>(metadata.get(kServerCountHeader)).value_or(1);
     std::optional<uint32_t> window = parse_number<uint32_t>(metadata.get(kWindowHeader));
     if (links_.contains(state->server_id)) {
@@ -166,7 +173,10 @@ Task<Agent::Outcome> Agent::connect_once() {
     all_announce_ = window.has_value();
     state->stream = over(std::move(*opened));
     state->link = std::make_unique<AgentLink>(loop_, *state->stream, config_.dialer, window, config_.link);
-    state->link->on_servers([this] { kick(); });
+    state->link->on_servers([this] {
+        backoff_ = config_.sync_interval;
+        kick();
+    });
     links_[state->server_id] = state.get();
     ++links_opened_;
     log_info("connected to a tunnel server", {{"server", state->server_id}, {"servers", state->server_count}});
@@ -175,8 +185,11 @@ Task<Agent::Outcome> Agent::connect_once() {
 }
 
 Task<void> Agent::serve_link(std::unique_ptr<LinkState> owned) {
+    TimePoint since = loop_.now();
     Result<void> result = co_await owned->link->run();
     links_.erase(owned->server_id);
+    // One that lasted is worth an attempt at once; one that breaks in its first moment is not.
+    if (loop_.now() - since >= config_.sync_interval) backoff_ = config_.sync_interval;
     if (result.ok()) {
         log_info("a tunnel server ended its link", {{"server", owned->server_id}});
     } else if (result.error().code() != Code::kCancelled) {

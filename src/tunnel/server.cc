@@ -58,6 +58,7 @@ TunnelServer::TunnelServer(async::Loop& loop, TunnelServerConfig config)
 TunnelServer::~TunnelServer() = default;
 
 void TunnelServer::start() {
+    core_.started(loop_.now());
     group_.spawn(tick_loop());
     group_.spawn(order_loop());
     group_.spawn(peers_.run());

@@ -188,7 +188,8 @@ void ServerCore::route(StreamId id, Frontend& frontend, TimePoint now) {
         dial_via_peer(id, frontend, peer);
         return;
     }
-    bool recently = last_agent_seen_ && now - *last_agent_seen_ < options_.agent_memory;
+    bool recently = (last_agent_seen_ && now - *last_agent_seen_ < options_.agent_memory) ||
+                    (started_ && now - *started_ < options_.start_grace);
     if (frontend.phase == Phase::kWaiting) return;
     if (!recently || options_.agent_wait <= Duration(0)) {
         ++counters_.dials_without_agent;

@@ -41,9 +41,11 @@ struct ServerCoreOptions {
     /// The API server gives up after 30 s; agents after 5 s, so an agent that says nothing for this long is
     /// stuck. 0 waits for ever (upstream's default).
     Duration dial_timeout = std::chrono::seconds(15);
-    /// How long a dial waits for an agent to come back, if there was one in the last `agent_memory`.
+    /// How long a dial waits for an agent to come back, if there was one in the last `agent_memory`, or if
+    /// this server has just started: the agents of the one before it are on their way.
     Duration agent_wait = std::chrono::seconds(5);
     Duration agent_memory = std::chrono::seconds(60);
+    Duration start_grace = std::chrono::seconds(10);
     int max_dial_attempts = 3;
     /// How long an agent may take to confirm a close before the connection is forgotten.
     Duration close_timeout = std::chrono::seconds(15);
@@ -81,6 +83,9 @@ class ServerCore {
     /// `wake` is called when next(), may_read() or finished() of a stream may have changed, and with 0 when
     /// take_orders() has something; it must not call back into the core.
     ServerCore(ServerCoreOptions options, std::function<uint64_t()> random, std::function<void(StreamId)> wake);
+
+    /// Begins start_grace.
+    void started(TimePoint now) { started_ = now; }
 
     // Streams.
     /// ResourceExhausted beyond the limits; InvalidArgument for a bad id.
@@ -195,6 +200,7 @@ class ServerCore {
     int64_t next_dial_id_ = 1;
     uint32_t server_count_ = 1;
     std::optional<TimePoint> last_agent_seen_;
+    std::optional<TimePoint> started_;
     std::map<StreamId, Frontend> frontends_;   // Ordered: what is done to all of them is done in order.
     std::map<StreamId, Agent> agents_;
     std::map<StreamId, Relay> relays_;

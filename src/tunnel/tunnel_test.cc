@@ -99,7 +99,9 @@ TEST_F(TunnelTest, TargetRefuses) {
 }
 
 TEST_F(TunnelTest, NoAgentEver) {
-    TestServer& s = server();
+    TunnelServerConfig config;
+    config.core.start_grace = Duration(0);
+    TestServer& s = server(std::move(config));
     TimePoint start = loop_.now();
     auto stream = dial(s, "10.0.0.1:443");
     ASSERT_FALSE(stream.ok());
@@ -237,8 +239,9 @@ TEST_F(TunnelTest, ServerRestarts) {
     EXPECT_TRUE(wait_until([&] { return agents_[0]->links_count() == 0; }));
     EXPECT_TRUE(wait_until([&] { return there.open_count() == 0; }));
     servers_.clear();
+    // The new one has no agent yet when the first dial comes: it waits for the agent to be back.
     TestServer& second = server({}, {}, endpoint.port);
-    wait_for_agents(second, 1);
+    EXPECT_EQ(second.tunnel().core().agents_count(), 0u);
     Result<std::string> back = echo(second, there.address(), "again");
     ASSERT_TRUE(back.ok()) << back.error().to_string();
 }
@@ -286,6 +289,7 @@ TEST_F(TunnelTest, DirectDestination) {
     Target& webhook = target();
     Target& other = target();
     TunnelServerConfig config;
+    config.core.start_grace = Duration(0);
     config.direct.push_back({"webhook.basalt-system.svc:443", net::parse_endpoint(webhook.address()).value()});
     TestServer& s = server(std::move(config));
     Result<std::string> back = echo(s, "webhook.basalt-system.svc:443", "admit?");
@@ -331,6 +335,12 @@ TEST_F(TunnelTest, TokenOverTls) {
     EXPECT_TRUE(wait_until(
         [&] { return s.tunnel().metrics().find("agents_refused_total 0") == std::string::npos; }));
     EXPECT_EQ(s.tunnel().core().agent_ids(), std::vector<std::string>{"good"});
+    // One that is refused never counts as connected, and tries less and less often.
+    EXPECT_EQ(agents_[0]->links_count(), 0u);
+    EXPECT_TRUE(wait_until([&] {
+        return agents_[0]->metrics().find("connects_failed_total 4") != std::string::npos;
+    }));
+    EXPECT_NE(agents_[0]->metrics().find("links_opened_total 0"), std::string::npos);
 }
 
 TEST_F(TunnelTest, ClientCertificates) {

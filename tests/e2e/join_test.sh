@@ -126,7 +126,7 @@ test_join() {
     command=$("$programs/kubeadm" token create --kubeconfig "$work/tenant.conf" --print-join-command) || fail "no token"
     began=$EPOCHREALTIME
     # shellcheck disable=SC2086
-    worker exec $machine $command >"$work/join.log" 2>&1 || { cat "$work/join.log" >&2; fail "kubeadm join"; }
+    worker exec $machine timeout 180 $command >"$work/join.log" 2>&1 || { cat "$work/join.log" >&2; fail "kubeadm join"; }
     echo "   kubeadm join took $(seconds_since "$began")"
     wait_until 120 "the Node appears" tenant get node $machine
     tenant wait --for=condition=Ready node/$machine --timeout=180s >/dev/null || fail "the node is not Ready"

@@ -1,7 +1,8 @@
-// The commands of `basalt`, one file each. A file declares its options on the given app and, in the callback,
-// stores what to run; main() runs it and turns an Error into a message and exit code 1.
+// The commands of `basalt`, one file each. A file declares its options on the given app and, in the
+// callback, stores what to run; main() runs it and turns an Error into a message and exit code 1.
 //
-// To add a command: a new file with one add_… function, its declaration here, its name in main.cc's list.
+// To add a command: a new file with one add_… function, its declaration here, its name in main.cc's
+// list.
 #pragma once
 
 #include <functional>
@@ -16,8 +17,8 @@ class App;
 namespace basalt::cmd {
 
 struct Context {
-    std::string share_dir;                        ///< --share-dir; empty: find it.
-    std::function<Result<int>()> action;          ///< Set by the chosen command; returns the exit code.
+    std::string share_dir;                ///< --share-dir; empty: find it.
+    std::function<Result<int>()> action;  ///< Set by the chosen command; returns the exit code.
 };
 
 void add_up(CLI::App& app, Context& context);

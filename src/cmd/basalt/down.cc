@@ -7,7 +7,8 @@
 namespace basalt::cmd {
 
 void add_down(CLI::App& app, Context& context) {
-    CLI::App* down = app.add_subcommand("down", "Remove a cluster and everything of it; the cache stays");
+    CLI::App* down =
+        app.add_subcommand("down", "Remove a cluster and everything of it; the cache stays");
     auto name = std::make_shared<std::string>(local::kDefaultCluster);
     down->add_option("--name", *name, "Name of the cluster")->capture_default_str();
     down->callback([name, &context] {

@@ -1,6 +1,6 @@
+#include <unistd.h>
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <unistd.h>
 
 #include <cerrno>
 
@@ -21,7 +21,8 @@ struct NodeProcessOptions {
 Result<int> node_process(const std::string& share_dir, const NodeProcessOptions& options) {
     BASALT_ASSIGN(local::Paths paths, local::find_paths(share_dir));
     BASALT_ASSIGN(local::ClusterState state, local::require_cluster(paths, options.cluster));
-    return local::run_node_process(local::make_node_spec(paths, state, options.number, options.pause_image));
+    return local::run_node_process(
+        local::make_node_spec(paths, state, options.number, options.pause_image));
 }
 
 Result<int> in_cgroup(const std::string& cgroup, std::vector<std::string> command) {
@@ -48,7 +49,8 @@ void add_internal(CLI::App& app, Context& context) {
         context.action = [options, &context] { return node_process(context.share_dir, *options); };
     });
 
-    CLI::App* cgroup = app.add_subcommand("in-cgroup", "Run a command in a control group")->group("");
+    CLI::App* cgroup =
+        app.add_subcommand("in-cgroup", "Run a command in a control group")->group("");
     auto path = std::make_shared<std::string>();
     cgroup->add_option("path", *path)->required();
     cgroup->prefix_command();

@@ -9,7 +9,8 @@
 namespace basalt::cmd {
 
 void add_kubeconfig(CLI::App& app, Context& context) {
-    CLI::App* kubeconfig = app.add_subcommand("kubeconfig", "Print the administrator's kubeconfig of a local cluster");
+    CLI::App* kubeconfig =
+        app.add_subcommand("kubeconfig", "Print the administrator's kubeconfig of a local cluster");
     auto name = std::make_shared<std::string>(local::kDefaultCluster);
     kubeconfig->add_option("--name", *name, "Name of the cluster")->capture_default_str();
     kubeconfig->callback([name, &context] {

@@ -1,6 +1,6 @@
+#include <unistd.h>
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -21,13 +21,15 @@ int main(int argc, char** argv) {
     CLI::App app("Basalt: Kubernetes clusters for tenants, on machines they share.", "basalt");
     app.require_subcommand(1);
     basalt::cmd::Context context;
-    app.add_option("--share-dir", context.share_dir, "Where deploy/ and distribution/ are")->type_name("DIR");
+    app.add_option("--share-dir", context.share_dir, "Where deploy/ and distribution/ are")
+        ->type_name("DIR");
     for (AddCommand add : kCommands) add(app, context);
     CLI11_PARSE(app, argc, argv);
 
     basalt::Result<int> result = context.action ? context.action() : basalt::Result<int>(0);
     if (result.ok()) return *result;
     const bool colour = ::isatty(STDERR_FILENO) == 1;
-    fmt::print(stderr, "{}Error:{} {}\n", colour ? "\033[31m" : "", colour ? "\033[0m" : "", result.error().message());
+    fmt::print(stderr, "{}Error:{} {}\n", colour ? "\033[31m" : "", colour ? "\033[0m" : "",
+               result.error().message());
     return 1;
 }

@@ -1,6 +1,6 @@
+#include <unistd.h>
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <unistd.h>
 
 #include <cerrno>
 
@@ -22,7 +22,8 @@ Result<int> list(const local::Paths& paths, const NodesOptions& options) {
     BASALT_ASSIGN(local::ClusterState state, local::require_cluster(paths, options.cluster));
     for (const local::Node& node : local::nodes_of(paths, state, "")) {
         Result<pid_t> pid = node.first_process();
-        fmt::print("{:<24} {:<16} {:<8} {}\n", node.name(), state.plan.node_address(node.spec().number),
+        fmt::print("{:<24} {:<16} {:<8} {}\n", node.name(),
+                   state.plan.node_address(node.spec().number),
                    node.running() ? "running" : "stopped", pid.ok() ? std::to_string(*pid) : "-");
     }
     return 0;
@@ -38,11 +39,14 @@ Result<int> execute(const local::Node& node, const std::vector<std::string>& com
     return errno_error(errno, "nsenter");
 }
 
-Result<int> act(const std::string& share_dir, const std::string& verb, const NodesOptions& options) {
+Result<int> act(const std::string& share_dir, const std::string& verb,
+                const NodesOptions& options) {
     BASALT_ASSIGN(local::Paths paths, local::find_paths(share_dir));
     if (verb == "list") return list(paths, options);
     BASALT_ASSIGN(local::Node node, local::find_node(paths, options.cluster, options.node));
-    if (verb == "exec") return execute(node, options.command.empty() ? std::vector<std::string>{"bash"} : options.command);
+    if (verb == "exec")
+        return execute(
+            node, options.command.empty() ? std::vector<std::string>{"bash"} : options.command);
     Result<void> done = verb == "stop" ? node.stop() : verb == "kill" ? node.kill() : node.start();
     BASALT_TRY(std::move(done));
     return 0;
@@ -64,13 +68,16 @@ void add_nodes(CLI::App& app, Context& context) {
     };
     for (const auto& [verb, help] : verbs) {
         CLI::App* sub = nodes->add_subcommand(verb, help);
-        if (std::string(verb) != "list") sub->add_option("node", options->node, "Name or number of the node")->required();
+        if (std::string(verb) != "list")
+            sub->add_option("node", options->node, "Name or number of the node")->required();
         if (std::string(verb) == "exec") {
             sub->add_option("command", options->command, "Command and arguments, after --");
             sub->footer("Example: basalt nodes exec 1 -- ps aux");
         }
         sub->callback([options, &context, name = std::string(verb)] {
-            context.action = [options, &context, name] { return act(context.share_dir, name, *options); };
+            context.action = [options, &context, name] {
+                return act(context.share_dir, name, *options);
+            };
         });
     }
 }

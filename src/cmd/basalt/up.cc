@@ -7,17 +7,22 @@
 namespace basalt::cmd {
 
 void add_up(CLI::App& app, Context& context) {
-    CLI::App* up = app.add_subcommand("up", "Make a management cluster on this machine, or mend it");
+    CLI::App* up =
+        app.add_subcommand("up", "Make a management cluster on this machine, or mend it");
     auto options = std::make_shared<local::UpOptions>();
     up->add_option("--name", options->name, "Name of the cluster")->capture_default_str();
-    up->add_option("--nodes", options->nodes, "How many nodes; a cluster grows, it does not shrink");
-    up->add_option("--kubernetes-version", options->kubernetes_version,
-                   std::string("Version of a new cluster, ") + local::kDefaultKubernetes + " by default");
+    up->add_option("--nodes", options->nodes,
+                   "How many nodes; a cluster grows, it does not shrink");
+    up->add_option(
+        "--kubernetes-version", options->kubernetes_version,
+        std::string("Version of a new cluster, ") + local::kDefaultKubernetes + " by default");
     auto images = std::make_shared<std::string>("build");
     up->add_option("--images", *images, "How missing programs and images are made")
         ->check(CLI::IsMember({"build", "pull"}))
         ->capture_default_str();
-    up->add_option("--images-from", options->images.registry, "Registry to pull from instead of the public ones (http://HOST:PORT without TLS)")
+    up->add_option(
+          "--images-from", options->images.registry,
+          "Registry to pull from instead of the public ones (http://HOST:PORT without TLS)")
         ->type_name("HOST:PORT");
     up->callback([options, images, &context] {
         options->images.pull = *images == "pull";

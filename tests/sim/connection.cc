@@ -1,0 +1,152 @@
+#include "tests/sim/connection.h"
+
+#include "async/wait.h"
+#include "data/json.h"
+
+namespace basalt::sim {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+net::HttpResponse respond_document(int status, const Value& body, net::Headers headers = {}) {
+    net::HttpResponse response;
+    response.status = status;
+    response.headers = std::move(headers);
+    response.body = read_text(data::to_json(body));
+    return response;
+}
+
+/// Events of a watch as they arrive at a distant reader.
+class DistantReader final : public net::BodyReader {
+ public:
+    DistantReader(async::Loop& loop, Chaos& chaos, std::shared_ptr<Stream> stream, std::shared_ptr<ApiServer> server)
+        : loop_(loop), chaos_(chaos), server_(std::move(server)), reader_(read_stream(std::move(stream))) {}
+
+    async::Task<Result<std::optional<std::string>>> read() override {
+        if (!again_.empty()) {
+            std::optional<std::string> copy(std::exchange(again_, {}));
+            co_return std::move(copy);
+        }
+        Result<std::optional<std::string>> line = co_await reader_->read();
+        if (!line.ok() || !line->has_value()) co_return std::move(line);
+        if (chaos_.chance(chaos_.rates.watch_break)) co_return unavailable("the connection was reset");
+        if (chaos_.chance(chaos_.rates.watch_lag)) {
+            Result<void> slept = co_await async::sleep_for(loop_, chaos_.between(0s, 5s));
+            if (!slept.ok()) co_return std::move(slept).error();
+        }
+        if (chaos_.chance(chaos_.rates.watch_twice)) again_ = **line;
+        co_return std::move(line);
+    }
+    const net::Headers& trailers() const override { return reader_->trailers(); }
+
+ private:
+    async::Loop& loop_;
+    Chaos& chaos_;
+    std::shared_ptr<ApiServer> server_;
+    std::unique_ptr<net::BodyReader> reader_;
+    std::string again_;
+};
+
+}  // namespace
+
+FaultRates no_faults() { return {}; }
+
+FaultRates many_faults(double scale) {
+    FaultRates rates;
+    rates.not_sent = 0.02 * scale;
+    rates.lost_response = 0.02 * scale;
+    rates.throttled = 0.01 * scale;
+    rates.unavailable = 0.02 * scale;
+    rates.conflict = 0.02 * scale;
+    rates.slow = 0.03 * scale;
+    rates.watch_break = 0.01 * scale;
+    rates.watch_lag = 0.1 * scale;
+    rates.watch_twice = 0.02 * scale;
+    rates.etcd_error = 0.05 * scale;
+    return rates;
+}
+
+bool Chaos::chance(double probability) {
+    if (probability <= 0) return false;
+    return static_cast<double>(random_() >> 11) * 0x1.0p-53 < probability;
+}
+
+Duration Chaos::between(Duration low, Duration high) {
+    const auto span = static_cast<uint64_t>((high - low).count());
+    return low + Duration(static_cast<int64_t>(below(span + 1)));
+}
+
+Connection::Connection(async::Loop& loop, Chaos& chaos, std::string who, Dial dial)
+    : loop_(loop), chaos_(chaos), who_(std::move(who)), dial_(std::move(dial)) {}
+
+void Connection::kill() {
+    *dead_ = true;
+    break_streams("the process ended");
+}
+
+void Connection::break_streams(const std::string& why) {
+    for (const std::weak_ptr<Stream>& weak : streams_) {
+        if (std::shared_ptr<Stream> stream = weak.lock()) stream->fail(unavailable(why));
+    }
+    streams_.clear();
+}
+
+std::optional<Result<net::HttpResponse>> Connection::fault_before(const net::HttpRequest& request) {
+    const FaultRates& rates = chaos_.rates;
+    if (chaos_.chance(rates.not_sent)) return unavailable("connection refused").with_cause(0, "NotSent");
+    if (chaos_.chance(rates.throttled)) {
+        return respond_document(429, make_status(429, "TooManyRequests", "too many requests, please try again later"),
+                                net::Headers{{"retry-after", "1"}});
+    }
+    if (chaos_.chance(rates.unavailable)) {
+        const bool overloaded = chaos_.chance(0.5);
+        return overloaded ? respond_document(503, make_status(503, "ServiceUnavailable", "not now"))
+                          : respond_document(500, make_status(500, "InternalError", "etcdserver: leader changed"));
+    }
+    const bool changes = request.method == "PATCH" || request.method == "PUT" || request.method == "DELETE";
+    if (changes && chaos_.chance(rates.conflict)) {
+        return respond_document(409, make_status(409, "Conflict", "the object has been modified; please apply your "
+                                                                  "changes to the latest version and try again"));
+    }
+    return std::nullopt;
+}
+
+net::HttpResponse Connection::respond(ApiServer::Answer answer, std::shared_ptr<ApiServer> server) {
+    if (answer.stream == nullptr) return respond_document(answer.status, answer.body);
+    std::erase_if(streams_, [](const auto& stream) { return stream.expired(); });
+    streams_.push_back(answer.stream);
+    net::HttpResponse response;
+    response.status = answer.status;
+    response.body = std::make_unique<DistantReader>(loop_, chaos_, std::move(answer.stream), std::move(server));
+    return response;
+}
+
+async::Task<Result<net::HttpResponse>> Connection::send(net::HttpRequest request) {
+    const Duration there = chaos_.chance(chaos_.rates.slow) ? chaos_.between(100ms, 3s) : chaos_.between(0ms, 10ms);
+    Result<void> sent = co_await async::sleep_for(loop_, there);
+    if (!sent.ok()) co_return std::move(sent).error();
+    const Error gone = unavailable("the process ended").with_cause(0, "NotSent");
+    if (*dead_) co_return gone;
+    const bool is_write = request.method != "GET";
+    if (is_write && crash_point && crash_point(false)) {
+        kill();
+        co_return gone;
+    }
+    std::optional<Result<net::HttpResponse>> fault = fault_before(request);
+    if (fault) co_return std::move(*fault);
+    Result<std::shared_ptr<ApiServer>> server = dial_();
+    if (!server.ok()) co_return std::move(server).error();
+    if (is_write) ++writes_count_;
+    ApiServer::Answer answer = (*server)->handle(request, who_);
+    const bool crashed = is_write && crash_point && crash_point(true);
+    if (crashed) kill();
+    Result<net::HttpResponse> response = respond(std::move(answer), *server);
+    const bool lost = chaos_.chance(chaos_.rates.lost_response);
+    Result<void> received = co_await async::sleep_for(loop_, chaos_.between(0ms, 10ms));
+    if (!received.ok()) co_return std::move(received).error();
+    if (*dead_ || lost) co_return unavailable("the connection broke before the response arrived");
+    co_return std::move(response);
+}
+
+}  // namespace basalt::sim

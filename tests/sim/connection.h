@@ -1,0 +1,86 @@
+// A connection of one process to a model API server, with everything that can go wrong on the way.
+//
+// Faults are drawn from one Chaos for the whole run, so that a seed replays. A connection that was killed (its
+// process crashed) fails everything that is open and everything that comes.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "async/loop.h"
+#include "net/http.h"
+#include "tests/sim/api_server.h"
+
+namespace basalt::sim {
+
+/// Chances are of one request, unless said otherwise.
+struct FaultRates {
+    double not_sent = 0;       ///< Refused before the server saw it.
+    double lost_response = 0;  ///< Acted on, but the answer is lost.
+    double throttled = 0;      ///< 429 with Retry-After.
+    double unavailable = 0;    ///< 503 or 500.
+    double conflict = 0;       ///< 409 of a change, though nothing is wrong.
+    double slow = 0;           ///< Takes up to three seconds.
+    double watch_break = 0;    ///< Of one event: the stream breaks before it.
+    double watch_lag = 0;      ///< Of one event: it comes up to five seconds late.
+    double watch_twice = 0;    ///< Of one event: it comes twice.
+    double etcd_error = 0;     ///< Of one call, half of them after its effect.
+};
+
+FaultRates no_faults();
+FaultRates many_faults(double scale);
+
+/// Chance itself, apart from the loop's own.
+class Chaos {
+ public:
+    explicit Chaos(uint64_t seed) : random_(seed) {}
+    bool chance(double probability);
+    /// Uniform in [0, limit).
+    uint64_t below(uint64_t limit) { return limit == 0 ? 0 : random_() % limit; }
+    Duration between(Duration low, Duration high);
+    template <class T>
+    const T& pick(const std::vector<T>& items) {
+        return items[below(items.size())];
+    }
+
+    FaultRates rates;
+
+ private:
+    std::mt19937_64 random_;
+};
+
+class Connection final : public net::HttpTransport {
+ public:
+    /// The server this leads to now; an error when nothing listens there.
+    using Dial = std::function<Result<std::shared_ptr<ApiServer>>()>;
+
+    Connection(async::Loop& loop, Chaos& chaos, std::string who, Dial dial);
+    async::Task<Result<net::HttpResponse>> send(net::HttpRequest request) override;
+
+    /// The process at this end is gone.
+    void kill();
+    bool killed() const { return *dead_; }
+    /// The other end is gone for now: open streams break.
+    void break_streams(const std::string& why);
+    /// Called before a write reaches the server; true kills the process in its place, before or after the effect.
+    std::function<bool(bool after_effect)> crash_point;
+
+    uint64_t writes_count() const { return writes_count_; }
+
+ private:
+    std::optional<Result<net::HttpResponse>> fault_before(const net::HttpRequest& request);
+    net::HttpResponse respond(ApiServer::Answer answer, std::shared_ptr<ApiServer> server);
+
+    async::Loop& loop_;
+    Chaos& chaos_;
+    std::string who_;
+    Dial dial_;
+    std::shared_ptr<bool> dead_ = std::make_shared<bool>(false);
+    std::vector<std::weak_ptr<Stream>> streams_;
+    uint64_t writes_count_ = 0;
+};
+
+}  // namespace basalt::sim
