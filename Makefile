@@ -12,7 +12,7 @@ setup:
 
 build: setup
 	@cmake --preset release > /dev/null
-	@cmake --build $(BUILD)
+	@cmake --build $(BUILD) --target programs
 
 images: setup
 	@distribution/build

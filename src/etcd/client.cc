@@ -128,6 +128,9 @@ class GrpcClient final : public Client {
 /// Defragmenting a full database of the default maximum (8 GiB) on a slow disk.
 constexpr Duration kDefragmentTimeout = std::chrono::minutes(10);
 
+/// Of a request that met "AuthRevision"; each repeat needs another change of users to fail again.
+constexpr int kMaxRepeats = 10;
+
 std::shared_ptr<net::GrpcChannel> GrpcClient::channel(size_t endpoint) {
     std::shared_ptr<net::GrpcChannel>& slot = channels_[endpoint];
     if (slot) return slot;
@@ -166,20 +169,20 @@ Task<Result<std::string>> GrpcClient::call_endpoint(size_t endpoint, std::string
 Task<Result<std::string>> GrpcClient::call(std::string method, std::string request) {
     std::optional<Error> last;
     const size_t first = current_;
-    for (size_t i = 0; i < urls_.size(); ++i) {
-        const size_t endpoint = (first + i) % urls_.size();
+    int repeats_left = kMaxRepeats;
+    for (size_t tried = 0; tried < urls_.size();) {
+        const size_t endpoint = (first + tried) % urls_.size();
         Result<std::string> answer = co_await call_endpoint(endpoint, method, request, options_.request_timeout);
-        if (answer.ok()) {
-            current_ = endpoint;
-            co_return std::move(answer);
-        }
+        const Code code = answer.ok() ? Code::kOk : answer.error().code();
+        // Not executed: users changed between its check and its turn.
+        if (code == Code::kAborted && repeats_left-- > 0) continue;
         // Another member may do better when this one is away, hangs or has no leader. What etcd decided stands.
-        const Code code = answer.error().code();
         if (code != Code::kUnavailable && code != Code::kDeadlineExceeded) {
             current_ = endpoint;
             co_return std::move(answer);
         }
         last = answer.error();
+        ++tried;
     }
     current_ = (first + 1) % urls_.size();
     co_return std::move(*last);

@@ -10,7 +10,8 @@
 //   ResourceExhausted "TooManyRequests"
 //   AlreadyExists "UserExists" / "RoleExists"; NotFound "UserNotFound" / "RoleNotFound" / "RoleNotGranted" /
 //   "PermissionNotGranted" / "MemberNotFound"
-//   Aborted "AuthRevision"             users changed between a request's check and its execution: repeat
+//   Aborted "AuthRevision"             users changed between a request's check and its execution (repeated inside a
+//                                      few times, as etcd's own client does)
 //   PermissionDenied "PermissionDenied"; Unauthenticated "NoUser" (certificate without a name), "InvalidToken"
 //   FailedPrecondition "AuthDisabled"; OutOfRange "Compacted"; DataLoss "Corrupt"; Unavailable "NoLeader"
 #pragma once

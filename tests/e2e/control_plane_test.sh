@@ -12,6 +12,7 @@ trap 'kubectl delete tcp $NAME $NAME-broken --ignore-not-found --wait=false > /d
 $BASALT up --name "$CLUSTER" > "$WORK/up.log" 2>&1 || { tail -50 "$WORK/up.log"; fail "basalt up"; }
 $BASALT kubeconfig --name "$CLUSTER" > "$WORK/management.conf"
 export KUBECONFIG=$WORK/management.conf
+export PATH=$PATH:$CACHE/bin/kubernetes-v1.36.3  # kubeadm
 
 manifest() {  # NAME VERSION
     cat <<YAML

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/strings.h"
+#include "data/hash.h"
 #include "data/json.h"
 #include "data/patch.h"
 #include "data/pointer.h"
@@ -51,6 +52,35 @@ bool matches_fields(const std::map<std::string, std::string>& fields, const Valu
         for (std::string_view part : split(field.first, '.')) value = &(*value)[part];
         return value->as_string() == field.second;
     });
+}
+
+/// Addresses and ports of a Service. They follow from its name, so that two worlds with the same Services have the
+/// same addresses.
+void allocate(const ObjectKey& key, const Value* live, Value& object) {
+    Value& spec = object.at("spec");
+    const std::string type = spec["type"].str();
+    const uint64_t hash = data::fnv1a(key.to_string());
+    const Value& old = live == nullptr ? Value() : (*live)["spec"];
+    if (type != "ExternalName" && spec["clusterIP"].empty()) {
+        Value address = fmt::format("10.43.{}.{}", hash % 250, 1 + hash / 250 % 250);
+        if (!old["clusterIP"].empty()) address = old["clusterIP"];
+        spec.set("clusterIPs", Value::array({address}));
+        spec.set("clusterIP", std::move(address));
+    }
+    const bool balanced = type == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"].as_bool(true);
+    Value* ports = spec.find("ports");
+    for (size_t i = 0; ports != nullptr && i < ports->size(); ++i) {
+        Value& port = ports->mutable_items()[i];
+        if (type == "ClusterIP") port.erase("nodePort");
+        if ((type == "NodePort" || balanced) && port["nodePort"].as_int() == 0) {
+            const uint64_t seed = hash + static_cast<uint64_t>(port["port"].as_int());
+            port.set("nodePort", 30000 + static_cast<int64_t>(seed % 2700));
+        }
+    }
+    if (type != "ClusterIP") return;
+    for (const char* name : {"externalTrafficPolicy", "allocateLoadBalancerNodePorts", "healthCheckNodePort"}) {
+        spec.erase(name);
+    }
 }
 
 /// Where a path of a scale subresource leads (".spec.replicas").
@@ -259,12 +289,13 @@ Value ApiServer::stamped(const Kind& kind, Value object) {
     return object;
 }
 
-void ApiServer::finish_defaults(const Kind& kind, const Value* live, Value& object) const {
+void ApiServer::finish_defaults(const Kind& kind, const ObjectKey& key, const Value* live, Value& object) const {
     if (kind.custom) prune_unknown(*kind.shape, object);
     apply_defaults(kind, object);
     object.set("apiVersion", kind.resource.api_version()).set("kind", kind.resource.kind);
-    Value& metadata = object.at("metadata");
+    if (kind.resource.kind == "Service") allocate(key, live, object);
     if (live == nullptr) return;
+    Value& metadata = object.at("metadata");
     for (const char* name : {"uid", "creationTimestamp", "generation", "deletionTimestamp",
                              "deletionGracePeriodSeconds", "name", "namespace", "resourceVersion"}) {
         const Value& old = (*live)["metadata"][name];
@@ -272,13 +303,6 @@ void ApiServer::finish_defaults(const Kind& kind, const Value* live, Value& obje
             metadata.erase(name);
         } else {
             metadata.set(name, old);
-        }
-    }
-    if (kind.resource.kind != "Service") return;
-    // What was allocated stays when a client leaves it out.
-    for (const char* name : {"clusterIP", "clusterIPs", "healthCheckNodePort"}) {
-        if (object["spec"][name].empty() && !(*live)["spec"][name].empty()) {
-            object.at("spec").set(name, (*live)["spec"][name]);
         }
     }
 }
@@ -298,8 +322,7 @@ ApiServer::Answer ApiServer::create_one(const Request& request) {
     Value object = request.body;
     object.at("metadata").erase("managedFields");
     const Kind& kind = *request.collection->kind;
-    Value before = Value::object();
-    finish_defaults(kind, nullptr, object);
+    finish_defaults(kind, named.key, nullptr, object);
     if (kind.has_status && kind.custom) object.erase("status");
     track_update(kind, Value(), object,
                  {request.manager, false, "", kind.resource.api_version(), format_rfc3339(loop_.wall_now())});
@@ -376,7 +399,7 @@ ApiServer::Answer ApiServer::apply_one(const Request& request) {
         }
         Value base = Value::object({{"metadata", Value::object()}});
         AppliedResult applied = apply_configuration(kind, base, request.body, manager, force);
-        finish_defaults(kind, nullptr, applied.object);
+        finish_defaults(kind, request.key, nullptr, applied.object);
         return insert(request, std::move(applied.object));
     }
     const SharedValue live = found->second;
@@ -410,7 +433,7 @@ std::string immutable_change(const Kind& kind, const Value& live, const Value& w
 ApiServer::Answer ApiServer::store(const Request& request, SharedValue live, Value wanted, bool is_apply) {
     const Kind& kind = *request.collection->kind;
     const bool is_status = request.subresource == "status";
-    finish_defaults(kind, live.get(), wanted);
+    finish_defaults(kind, request.key, live.get(), wanted);
     if (is_status) {
         Value object = *live;
         object.at("metadata").set("managedFields", wanted["metadata"]["managedFields"]);

@@ -160,7 +160,7 @@ class ApiServer {
     Answer insert(const Request& request, Value object);
 
     std::optional<Answer> refuse_namespace(const Request& request) const;
-    void finish_defaults(const Kind& kind, const Value* live, Value& object) const;
+    void finish_defaults(const Kind& kind, const ObjectKey& key, const Value* live, Value& object) const;
     void commit(Collection& collection, const ObjectKey& key, Value object, const Request& request);
     void drop(Collection& collection, const ObjectKey& key, const Request& request);
     void publish(Collection& collection, const ObjectKey& key, SharedValue before, SharedValue after,

@@ -1,0 +1,140 @@
+#include "tests/sim/instance.h"
+
+#include <fmt/format.h>
+
+#include "net/url.h"
+#include "tests/sim/world.h"
+
+namespace basalt::sim {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr const char* kLease = "basalt-controller";
+
+}  // namespace
+
+kube::ClientOptions Instance::client_options() {
+    kube::ClientOptions options;
+    options.user_agent = "basalt-controller";
+    options.qps = 200;
+    options.burst = 400;
+    return options;
+}
+
+controller::ManagerOptions Instance::manager_options(const std::string& identity) const {
+    controller::LeaderElector::Options leader;
+    leader.ns = "basalt-system";
+    leader.name = kLease;
+    leader.identity = identity;
+    controller::ManagerOptions options;
+    options.leader = leader;
+    return options;
+}
+
+Instance::Instance(World& world, std::string name, uint64_t seed)
+    : world_(world),
+      name_(std::move(name)),
+      identity_(name_),
+      keys_(seed),
+      connection_(std::make_shared<Connection>(world.loop(), world.chaos(), name_,
+                                               [&world]() -> Result<std::shared_ptr<ApiServer>> {
+                                                   // The world outlives its processes.
+                                                   return std::shared_ptr<ApiServer>(std::shared_ptr<void>(),
+                                                                                     &world.api());
+                                               })),
+      client_(world.loop(), connection_, client_options()),
+      lease_client_(world.loop(), connection_, client_options()),
+      manager_(client_, lease_client_, manager_options(identity_)),
+      events_(client_, [this] {
+          controller::EventRecorder::Options options;
+          options.controller = "basalt.dev/control-plane";
+          options.instance = name_;
+          return options;
+      }()),
+      control_planes_(manager_, registry_, keys_, events_, tenant_connector(),
+                      [] {
+                          controlplane::ControlPlaneOptions options;
+                          options.image = "ghcr.io/basalt/basalt:sim";
+                          return options;
+                      }()),
+      datastores_(manager_, registry_, events_, etcd_connector(), controlplane::DataStoreOptions(),
+                  [this](const std::string& store) { control_planes_.datastore_changed(store); }),
+      group_(world.loop()),
+      events_group_(world.loop()) {
+    client_.set_write_guard([this] { return manager_.check_leading(); });
+    connection_->crash_point = [this](bool after_effect) {
+        if (writes_left_ == 0) return false;
+        if (!after_effect && (writes_left_ > 1 || crash_after_effect_)) return false;
+        if (after_effect && --writes_left_ > 0) return false;
+        ended_ = true;
+        return true;
+    };
+    events_.start(events_group_);
+    group_.spawn(run());
+}
+
+Instance::~Instance() = default;
+
+async::Task<void> Instance::run() {
+    Result<void> result = co_await manager_.run();
+    (void)result;
+    ended_ = true;
+}
+
+async::Task<void> Instance::stop() {
+    co_await control_planes_.stop();
+    co_await datastores_.stop();
+}
+
+void Instance::crash_at_write(uint64_t count, bool after_effect) {
+    writes_left_ = count;
+    crash_after_effect_ = after_effect;
+}
+
+void Instance::kill() {
+    connection_->kill();
+    for (const auto& weak : tenant_connections_) {
+        if (auto connection = weak.lock()) connection->kill();
+    }
+    group_.cancel();
+    events_group_.cancel();
+    async::SimLoop& loop = world_.loop();
+    auto run_empty = [&](async::TaskGroup& group) {
+        const bool empty = loop.run_until([&] { return group.size() == 0; }, 10min);
+        if (!empty) world_.faults.push_back(fmt::format("{} does not end after its death", name_));
+    };
+    run_empty(group_);
+    run_empty(events_group_);
+    async::TaskGroup stopping(loop);
+    stopping.spawn(stop());
+    run_empty(stopping);
+}
+
+controlplane::TenantConnector Instance::tenant_connector() {
+    return [this](const std::string& server, const std::string& server_name,
+                  const controlplane::SecretData& admin) -> Result<std::shared_ptr<net::HttpTransport>> {
+        World* world = &world_;
+        auto connection = std::make_shared<Connection>(
+            world->loop(), world->chaos(), name_, [world, server, server_name, admin] {
+                return world->dial_tenant(server, server_name, admin);
+            });
+        tenant_connections_.push_back(connection);
+        connection->crash_point = connection_->crash_point;
+        if (connection_->killed()) connection->kill();
+        return std::shared_ptr<net::HttpTransport>(connection);
+    };
+}
+
+controlplane::EtcdConnector Instance::etcd_connector() {
+    return [this](const controlplane::DataStoreMaterial& material) -> Result<std::shared_ptr<etcd::Client>> {
+        const std::string host = material.endpoints.at(0).substr(0, material.endpoints.at(0).find('.'));
+        Datastore& store = world_.datastore(host);
+        BASALT_ASSIGN(pki::KeyPair pair, pki::parse_key_pair(material.client_certificate_pem, material.client_key_pem));
+        if (!pair.certificate.is_signed_by(store.ca.certificate())) return unavailable("etcd: bad certificate");
+        return std::shared_ptr<etcd::Client>(store.model.connect(pair.certificate.common_name()));
+    };
+}
+
+}  // namespace basalt::sim

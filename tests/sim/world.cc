@@ -1,0 +1,389 @@
+#include "tests/sim/world.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/strings.h"
+#include "data/base64.h"
+#include "data/json.h"
+#include "data/yaml.h"
+#include "etcd/tenancy.h"
+#include "net/url.h"
+#include "pki/kubeconfig.h"
+#include "tests/sim/instance.h"
+
+namespace basalt::sim {
+
+using namespace std::chrono_literals;
+namespace r = kube::resources;
+
+namespace {
+
+constexpr size_t kRecentWritesMax = 40;
+
+std::vector<const Kind*> all_kinds(bool with_custom) {
+    std::vector<const Kind*> kinds;
+    for (const Kind& kind : built_in_kinds()) kinds.push_back(&kind);
+    for (const Kind& kind : custom_kinds()) {
+        if (with_custom) kinds.push_back(&kind);
+    }
+    return kinds;
+}
+
+Value secret_object(const std::string& ns, const std::string& name, const std::map<std::string, std::string>& data) {
+    Value secret = kube::make_object(r::secrets(), ObjectKey(ns, name));
+    for (const auto& [key, bytes] : data) secret.at("data").set(key, data::base64_encode(bytes));
+    return secret;
+}
+
+/// The name of the datastore that a URL of etcd leads to.
+std::string store_of(const std::string& url) {
+    const std::string_view rest = std::string_view(url).substr(std::string_view("https://").size());
+    return std::string(rest.substr(0, rest.find('.')));
+}
+
+}  // namespace
+
+std::string flag_of(const Value& pod, const std::string& container, const std::string& flag) {
+    for (const Value& item : pod["spec"]["containers"].items()) {
+        if (item["name"].as_string() != container) continue;
+        for (const Value& arg : item["args"].items()) {
+            if (arg.as_string().starts_with(flag + "=")) return arg.str().substr(flag.size() + 1);
+        }
+    }
+    return "";
+}
+
+World::World(WorldOptions options)
+    : options_(options), loop_(options.seed), chaos_(options.seed ^ 0x5eed), keys_(options.seed * 7919 + 1) {
+    api_ = std::make_unique<ApiServer>(loop_, "management", all_kinds(true));
+    cluster_ = std::make_unique<Cluster>(loop_, chaos_, *api_, *this);
+    cluster_->calm = options.calm;
+    api_->on_write = [this](const Write& write) {
+        observe(write, "");
+        cluster_->note(write);
+    };
+    for (const char* ns : {"default", "kube-system", "basalt-system"}) make_namespace(ns);
+    Value node = kube::make_object(r::nodes(), ObjectKey("node-1"));
+    node.set("status", Value::object({{"allocatable", Value::object({{"cpu", "2"}})}}));
+    (void)api_->create(r::nodes(), node, "kubelet");
+}
+
+World::~World() {
+    while (!instances_.empty()) crash_instance(0);
+    for (auto& [id, tenant] : tenants_) tenant->api->end_watches();
+    api_->end_watches();
+    loop_.run_ready();
+}
+
+// ---- processes --------------------------------------------------------------------------------------------------
+
+Instance& World::start_instance() {
+    const int number = ++instances_made_;
+    instances_.push_back(std::make_unique<Instance>(*this, fmt::format("controller-{}", number),
+                                                    options_.seed * 1000 + static_cast<uint64_t>(number)));
+    return *instances_.back();
+}
+
+void World::crash_instance(size_t index) {
+    std::unique_ptr<Instance> instance = std::move(instances_.at(index));
+    instances_.erase(instances_.begin() + static_cast<std::ptrdiff_t>(index));
+    instance->kill();
+}
+
+size_t World::bury_dead() {
+    size_t buried = 0;
+    for (size_t i = 0; i < instances_.size();) {
+        if (instances_[i]->ended()) {
+            crash_instance(i);
+            ++buried;
+        } else {
+            ++i;
+        }
+    }
+    return buried;
+}
+
+// ---- surroundings -----------------------------------------------------------------------------------------------
+
+void World::make_namespace(const std::string& name) {
+    (void)api_->create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(name)), "user");
+}
+
+void World::make_datastore(const std::string& name) {
+    auto ca = pki::CertificateAuthority::create(keys_, "etcd-ca-" + name, loop_.wall_now());
+    pki::CertificateSpec spec;
+    spec.common_name = "root";
+    spec.client = true;
+    spec.lifetime = pki::kCaLifetime;
+    pki::KeyPair root = ca.issue(spec, keys_, loop_.wall_now()).value();
+    auto store = std::make_unique<Datastore>(loop_, ca, root);
+    store->model.users["root"] = {"root"};
+    store->model.roles["root"] = {};
+    store->model.auth_on = true;
+    Datastore* raw = store.get();
+    auto fault = [this, raw](bool after, std::string_view method) -> std::optional<Error> {
+        (void)method;
+        if (raw->down) return unavailable("connection refused").with_cause(14, "");
+        if (!chaos_.chance(chaos_.rates.etcd_error / 2)) return std::nullopt;
+        if (after) return unavailable("etcdserver: request timed out").with_cause(14, "");
+        return chaos_.chance(0.5) ? unavailable("etcdserver: no leader").with_cause(14, "NoLeader")
+                                  : deadline_exceeded("etcd did not answer");
+    };
+    store->model.fault.before = [fault](std::string_view method) { return fault(false, method); };
+    store->model.fault.after = [fault](std::string_view method) { return fault(true, method); };
+    datastores_[name] = std::move(store);
+
+    const std::string ca_secret = name + "-ca";
+    const std::string root_secret = name + "-root";
+    (void)api_->create(r::secrets(),
+                       secret_object("basalt-system", ca_secret,
+                                     {{"tls.crt", ca.certificate().to_pem()},
+                                      {"tls.key", std::string(ca.key().to_pem().reveal())}}),
+                       "user");
+    (void)api_->create(r::secrets(),
+                       secret_object("basalt-system", root_secret,
+                                     {{"tls.crt", root.certificate_pem()},
+                                      {"tls.key", std::string(root.key_pem().reveal())}}),
+                       "user");
+    auto part = [](const std::string& secret, const char* key) {
+        return Value::object({{"secretReference", Value::object({{"name", secret},
+                                                                 {"namespace", "basalt-system"},
+                                                                 {"keyPath", key}})}});
+    };
+    const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore", false);
+    Value object = kube::make_object(resource, ObjectKey(name));
+    object.set("spec", Value::object({{"driver", "etcd"}, {"endpoints", Value::array({name + ".etcd:2379"})}}));
+    Value& tls = object.at("spec").at("tlsConfig");
+    tls.set("certificateAuthority", Value::object({{"certificate", part(ca_secret, "tls.crt")},
+                                                   {"privateKey", part(ca_secret, "tls.key")}}));
+    tls.set("clientCertificate", Value::object({{"certificate", part(root_secret, "tls.crt")},
+                                                {"privateKey", part(root_secret, "tls.key")}}));
+    (void)api_->create(resource, object, "user");
+}
+
+void World::set_datastore_down(const std::string& name, bool down) {
+    datastore(name).down = down;
+    cluster_->touch();
+}
+
+// ---- tenants ----------------------------------------------------------------------------------------------------
+
+Tenant* World::tenant(const std::string& datastore_name, const std::string& schema) {
+    auto found = tenants_.find(datastore_name + "/" + schema);
+    return found == tenants_.end() ? nullptr : found->second.get();
+}
+
+Tenant* World::tenant_of(const Value& control_plane) {
+    const Value& storage = control_plane["status"]["storage"];
+    return tenant(storage["dataStoreName"].str(), storage["setup"]["schema"].str());
+}
+
+/// What the servers in the Pod would say about their files.
+std::string World::check_files(const RunningPod& pod) const {
+    auto file = [&](const std::string& path) {
+        auto found = pod.files.find(path);
+        return found == pod.files.end() ? std::string() : found->second;
+    };
+    Result<pki::Certificate> ca = pki::Certificate::parse(file("apiserver-pki/ca.crt"));
+    if (!ca.ok()) return "unable to load client CA file";
+    auto serving = pki::parse_key_pair(file("apiserver-pki/apiserver.crt"), Secret(file("apiserver-pki/apiserver.key")));
+    if (!serving.ok()) return "failed to load the serving certificate: " + serving.error().message();
+    if (!serving->certificate.is_valid_at(loop_.wall_now())) return "the serving certificate has expired";
+    auto key = pki::PrivateKey::parse(file("apiserver-pki/sa.key"));
+    if (!key.ok()) return "failed to parse service-account-issuer-key-file";
+    auto front = pki::parse_key_pair(file("apiserver-pki/front-proxy-client.crt"),
+                                     Secret(file("apiserver-pki/front-proxy-client.key")));
+    if (!front.ok()) return "failed to load the proxy client certificate";
+    auto manager = pki::parse_kubeconfig(file("controller-manager-kubeconfig/controller-manager.conf"));
+    if (!manager.ok()) return "invalid kubeconfig";
+    auto client = pki::Certificate::parse(manager->client_certificate_pem);
+    if (!client.ok() || !client->is_signed_by(*ca)) return "the controller manager's certificate is not accepted";
+    auto manager_ca = pki::Certificate::parse(manager->ca_pem);
+    if (!manager_ca.ok() || !serving->certificate.is_signed_by(*manager_ca)) {
+        return "the API server's certificate is not accepted by the controller manager";
+    }
+    return "";
+}
+
+std::string World::enter_datastore(const RunningPod& pod, Datastore& store, const std::string& schema) {
+    if (store.down) return "etcd: connection refused";
+    auto file = [&](const char* path) {
+        auto found = pod.files.find(path);
+        return found == pod.files.end() ? std::string() : found->second;
+    };
+    auto pair = pki::parse_key_pair(file("etcd-pki/server.crt"), Secret(file("etcd-pki/server.key")));
+    if (!pair.ok()) return "etcd client certificate: " + pair.error().message();
+    if (!pair->certificate.is_signed_by(store.ca.certificate())) return "etcd: bad certificate";
+    if (!pair->certificate.is_valid_at(loop_.wall_now())) return "etcd: certificate has expired";
+    auto user = store.model.users.find(pair->certificate.common_name());
+    if (user == store.model.users.end()) return "etcdserver: authentication failed, no such user";
+    const etcd::KeyRange range = etcd::tenant_range(schema).value();
+    bool permitted = false;
+    for (const std::string& role : user->second) {
+        for (const etcd::Permission& permission : store.model.roles[role]) {
+            permitted |= permission.range == range && permission.access == etcd::Access::kReadWrite;
+        }
+    }
+    if (!permitted) return "etcdserver: permission denied";
+    const std::string marker = range.begin + "namespaces/kube-system";
+    if (!store.model.data.contains(marker)) {
+        if (store.model.no_space) return "etcdserver: mvcc: database space exceeded";
+        for (const char* key : {"namespaces/kube-system", "namespaces/default", "ranges/serviceips"}) {
+            store.model.data[range.begin + key] = "{}";
+        }
+        forget_tenant(store_of(flag_of(*pod.pod, "kube-apiserver", "--etcd-servers")) + "/" + schema);
+    }
+    return "";
+}
+
+/// Its keys are gone: the next API server begins anew.
+void World::forget_tenant(const std::string& id) {
+    auto found = tenants_.find(id);
+    if (found == tenants_.end()) return;
+    found->second->api->break_watches("the API server shut down");
+    found->second->api->on_read = {};
+    tenants_.erase(found);
+}
+
+std::string World::probe(const RunningPod& pod) {
+    const std::string servers = flag_of(*pod.pod, "kube-apiserver", "--etcd-servers");
+    const std::string prefix = flag_of(*pod.pod, "kube-apiserver", "--etcd-prefix");
+    if (servers.empty() || prefix.size() < 2) return "";  // No control plane of ours.
+    std::string wrong = check_files(pod);
+    if (!wrong.empty()) return wrong;
+    auto store = datastores_.find(store_of(servers));
+    if (store == datastores_.end()) return "etcd: no such host";
+    return enter_datastore(pod, *store->second, prefix.substr(1));
+}
+
+void World::serving(const RunningPod& pod) {
+    const std::string servers = flag_of(*pod.pod, "kube-apiserver", "--etcd-servers");
+    const std::string prefix = flag_of(*pod.pod, "kube-apiserver", "--etcd-prefix");
+    if (servers.empty() || prefix.size() < 2) return;
+    const std::string store = store_of(servers);
+    std::unique_ptr<Tenant>& tenant = tenants_[store + "/" + prefix.substr(1)];
+    if (tenant == nullptr) {
+        tenant = std::make_unique<Tenant>();
+        tenant->datastore = store;
+        tenant->schema = prefix.substr(1);
+        tenant->api = std::make_shared<ApiServer>(loop_, fmt::format("tenant-{}", ++tenants_made_), all_kinds(false));
+        fill_tenant(*tenant->api);
+    }
+    for (const Value& container : (*pod.pod)["spec"]["containers"].items()) {
+        const std::string image = container["image"].str();
+        if (container["name"].as_string() == "kube-apiserver") tenant->api->version = image.substr(image.rfind(':') + 1);
+    }
+    start_tenant(*tenant, pod);
+}
+
+void World::fill_tenant(ApiServer& api) {
+    for (const char* name : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
+        (void)api.create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(name)), "kube-apiserver");
+    }
+    api.on_write = [this, name = api.name()](const Write& write) { observe(write, name); };
+}
+
+void World::start_tenant(Tenant& tenant, const RunningPod& pod) {
+    tenant.pods[std::string(kube::uid_of(*pod.pod))] = pod;
+    if (tenant.controller_manager_leads) return;
+    const std::string id = tenant.datastore + "/" + tenant.schema;
+    const Duration delay = options_.calm ? 100ms : chaos_.between(100ms, 3s);
+    loop_.call_at(loop_.now() + delay, [this, id] {
+        auto found = tenants_.find(id);
+        if (found == tenants_.end() || found->second->pods.empty()) return;
+        Tenant* tenant_now = found->second.get();
+        tenant_now->controller_manager_leads = true;
+        Value lease = kube::make_object(r::leases(), ObjectKey("kube-system", "kube-controller-manager"));
+        lease.set("spec", Value::object({{"holderIdentity", "kube-controller-manager"}}));
+        (void)tenant_now->api->create(r::leases(), lease, "kube-controller-manager");
+        tenant_now->api->on_read = [this, tenant_now](const Kind& kind, Value& object) {
+            if (kind.resource.kind != "Lease" || !tenant_now->controller_manager_leads) return;
+            object.at("spec").set("renewTime", format_rfc3339_micro(loop_.wall_now()));
+        };
+    });
+}
+
+void World::stopped(const std::string& pod_uid) {
+    for (auto& [id, tenant] : tenants_) {
+        if (tenant->pods.erase(pod_uid) == 0) continue;
+        tenant->api->break_watches("the API server shut down");
+        if (tenant->pods.empty()) tenant->controller_manager_leads = false;
+    }
+}
+
+Result<std::shared_ptr<ApiServer>> World::dial_tenant(const std::string& server, const std::string& server_name,
+                                                      const std::map<std::string, std::string>& admin) {
+    BASALT_ASSIGN(net::Url url, net::parse_url(server));
+    const Error refused = unavailable("connection refused").with_cause(0, "NotSent");
+    for (const SharedValue& service : api_->list(r::services())) {
+        if ((*service)["spec"]["clusterIP"].as_string() != url.host) continue;
+        bool has_port = false;
+        for (const Value& port : (*service)["spec"]["ports"].items()) has_port |= port["port"].as_int() == url.port;
+        if (!has_port) return refused;
+        const std::string ns(kube::namespace_of(*service));
+        for (auto& [id, tenant] : tenants_) {
+            for (const auto& [uid, pod] : tenant->pods) {
+                if (kube::namespace_of(*pod.pod) != ns) continue;
+                bool selected = (*service)["spec"]["selector"].size() > 0;
+                for (const data::Member& label : (*service)["spec"]["selector"].members()) {
+                    selected &= (*pod.pod)["metadata"]["labels"][label.key()] == label.value;
+                }
+                if (!selected) continue;
+                BASALT_ASSIGN(pki::Kubeconfig config, pki::parse_kubeconfig(admin.at("super-admin.svc")));
+                BASALT_ASSIGN(pki::Certificate root, pki::Certificate::parse(config.ca_pem));
+                BASALT_ASSIGN(pki::Certificate shown, pki::Certificate::parse(pod.files.at("apiserver-pki/apiserver.crt")));
+                if (!shown.is_signed_by(root) || !shown.is_valid_for(server_name)) {
+                    return unavailable("TLS: the server's certificate is not the expected one");
+                }
+                BASALT_ASSIGN(pki::Certificate ca, pki::Certificate::parse(pod.files.at("apiserver-pki/ca.crt")));
+                BASALT_ASSIGN(pki::Certificate client, pki::Certificate::parse(config.client_certificate_pem));
+                if (!client.is_signed_by(ca)) return Error(Code::kUnauthenticated, "Unauthorized").with_cause(401, "");
+                return tenant->api;
+            }
+        }
+    }
+    return refused;
+}
+
+// ---- what was seen ----------------------------------------------------------------------------------------------
+
+void World::observe(const Write& write, const std::string& where) {
+    const std::string& kind = write.kind->resource.kind;
+    if (kind == "Lease" || kind == "Event") return;
+    ++writes_;
+    last_write_at_ = loop_.now();
+    std::string line = fmt::format("{} {} {} {}{} {}", format_rfc3339_micro(loop_.wall_now()), write.who, write.method,
+                                   where.empty() ? "" : where + ":", kind, write.key.to_string());
+    if (verbose) fmt::print(stderr, "{}\n", line);
+    if (!write.who.starts_with("controller-")) return;
+    ++controller_writes_;
+    recent_writes_.push_back(std::move(line));
+    if (recent_writes_.size() > kRecentWritesMax) recent_writes_.pop_front();
+    check_leader(write);
+    if (where.empty()) check_keys(write);
+}
+
+/// A write of a process that does not hold the lease: two act at once.
+void World::check_leader(const Write& write) {
+    SharedValue lease = api_->get(r::leases(), ObjectKey("basalt-system", "basalt-controller"));
+    const std::string holder = lease == nullptr ? "nobody" : (*lease)["spec"]["holderIdentity"].str();
+    if (holder == write.who) return;
+    faults.push_back(fmt::format("{} wrote {} {} while {} holds the lease", write.who, write.kind->resource.kind,
+                                 write.key.to_string(), holder));
+}
+
+/// Private keys that outlive everything: those of CAs and of service accounts.
+void World::check_keys(const Write& write) {
+    if (write.kind->resource.kind != "Secret" || write.before == nullptr || write.after == nullptr) return;
+    if (disturbed_secrets.contains(write.key.to_string())) return;
+    for (const char* key : {"ca.key", "front-proxy-ca.key", "sa.key"}) {
+        const Value& before = (*write.before)["data"][key];
+        if (before.empty() || before == (*write.after)["data"][key]) continue;
+        faults.push_back(fmt::format("{} rewrote the private key {} of Secret {}", write.who, key,
+                                     write.key.to_string()));
+    }
+}
+
+}  // namespace basalt::sim

@@ -1,0 +1,130 @@
+// A whole world in one process: a management cluster, datastores, tenants' control planes, and processes of
+// basalt-controller that come and go.
+//
+// Everything runs on one SimLoop; the driver (run.h) acts between its turns. A control plane's API server is a model
+// like the management cluster's; it answers while one of its Pods serves, and a Pod serves when the certificates in
+// its volumes fit together and its datastore lets it in. Its state lies in the datastore: it begins anew when its
+// keys are gone.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "async/sim_loop.h"
+#include "etcd/model.h"
+#include "pki/certificate.h"
+#include "tests/sim/cluster.h"
+#include "tests/sim/connection.h"
+
+namespace basalt::sim {
+
+class Instance;
+
+struct Datastore {
+    Datastore(async::Loop& loop, pki::CertificateAuthority authority, pki::KeyPair administrator)
+        : model(loop), ca(std::move(authority)), root(std::move(administrator)) {}
+    etcd::ModelEtcd model;
+    pki::CertificateAuthority ca;
+    pki::KeyPair root;
+    bool down = false;
+};
+
+/// One control plane's cluster, by the keys it has in a datastore.
+struct Tenant {
+    std::string datastore;
+    std::string schema;
+    std::shared_ptr<ApiServer> api;
+    std::map<std::string, RunningPod> pods;  ///< Serving ones, by uid.
+    bool controller_manager_leads = false;
+};
+
+struct WorldOptions {
+    uint64_t seed = 1;
+    /// No faults, and everything else as quick as can be.
+    bool calm = false;
+};
+
+class World final : public Workload {
+ public:
+    explicit World(WorldOptions options);
+    ~World() override;
+
+    async::SimLoop& loop() { return loop_; }
+    Chaos& chaos() { return chaos_; }
+    ApiServer& api() { return *api_; }
+    Cluster& cluster() { return *cluster_; }
+
+    // ---- processes -----------------------------------------------------------------------------------------------
+    Instance& start_instance();
+    /// The process ends as if killed.
+    void crash_instance(size_t index);
+    const std::vector<std::unique_ptr<Instance>>& instances() const { return instances_; }
+    /// Ends those that a crash point or a lost lease stopped; their number.
+    size_t bury_dead();
+
+    // ---- surroundings --------------------------------------------------------------------------------------------
+    void make_namespace(const std::string& name);
+    /// With its Secrets in basalt-system.
+    void make_datastore(const std::string& name);
+    Datastore& datastore(const std::string& name) { return *datastores_.at(name); }
+    const std::map<std::string, std::unique_ptr<Datastore>>& datastores() const { return datastores_; }
+    void set_datastore_down(const std::string& name, bool down);
+    /// Null while there is none.
+    Tenant* tenant(const std::string& datastore_name, const std::string& schema);
+    /// The tenant of a control plane by its object; null while there is none.
+    Tenant* tenant_of(const Value& control_plane);
+    Result<std::shared_ptr<ApiServer>> dial_tenant(const std::string& server, const std::string& server_name,
+                                                   const std::map<std::string, std::string>& admin);
+
+    // ---- what was seen -------------------------------------------------------------------------------------------
+    /// Writes of controllers, but for leases and events; in all API servers.
+    uint64_t controller_writes() const { return controller_writes_; }
+    /// The latest of them, for messages.
+    const std::deque<std::string>& recent_writes() const { return recent_writes_; }
+    /// Any write but leases and events, the models' too.
+    uint64_t writes() const { return writes_; }
+    TimePoint last_write_at() const { return last_write_at_; }
+    /// Broken invariants; empty in a good run.
+    std::vector<std::string> faults;
+    /// Key material that the driver damaged or took away: its change is no fault.
+    std::set<std::string> disturbed_secrets;
+    bool verbose = false;
+
+ private:
+    std::string probe(const RunningPod& pod) override;
+    void serving(const RunningPod& pod) override;
+    void stopped(const std::string& pod_uid) override;
+    std::string check_files(const RunningPod& pod) const;
+    void forget_tenant(const std::string& id);
+    std::string enter_datastore(const RunningPod& pod, Datastore& store, const std::string& schema);
+    void start_tenant(Tenant& tenant, const RunningPod& pod);
+    void fill_tenant(ApiServer& api);
+    void observe(const Write& write, const std::string& where);
+    void check_leader(const Write& write);
+    void check_keys(const Write& write);
+
+    WorldOptions options_;
+    async::SimLoop loop_;
+    Chaos chaos_;
+    pki::SimKeySource keys_;
+    std::unique_ptr<ApiServer> api_;
+    std::unique_ptr<Cluster> cluster_;
+    std::map<std::string, std::unique_ptr<Datastore>> datastores_;
+    std::map<std::string, std::unique_ptr<Tenant>> tenants_;  ///< By "datastore/schema".
+    std::vector<std::unique_ptr<Instance>> instances_;
+    int instances_made_ = 0;
+    int tenants_made_ = 0;
+    uint64_t controller_writes_ = 0;
+    uint64_t writes_ = 0;
+    TimePoint last_write_at_{};
+    std::deque<std::string> recent_writes_;
+};
+
+/// The value of a container's flag ("--flag=value"), or "".
+std::string flag_of(const Value& pod, const std::string& container, const std::string& flag);
+
+}  // namespace basalt::sim
