@@ -298,6 +298,8 @@ async::Task<Result<Applied>> Applier::apply_now(kube::Resource resource, Value i
     if (!answer.ok()) co_return std::move(answer).error();
     if (!options.dry_run) {
         const std::string key = fmt::format("{}/{}", kube::uid_of(*answer), options.subresource);
+        // Objects that others delete stay in it: starting anew costs a PATCH each, nothing else.
+        if (memory_.size() >= kMaxMemory) memory_.clear();
         memory_[key] = Memory{intent_hash, live_hash(*answer, options.subresource)};
     }
     Applied applied;

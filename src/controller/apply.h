@@ -49,6 +49,9 @@ struct Applied {
 
 class Applier {
  public:
+    /// Objects remembered, 100 bytes each.
+    static constexpr size_t kMaxMemory = 50'000;
+
     Applier(kube::Client& client, std::string field_manager)
         : client_(client), field_manager_(std::move(field_manager)) {}
 

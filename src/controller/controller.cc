@@ -60,6 +60,10 @@ struct Controller::Instruments {
         active = &metrics.gauge("controller_runtime_active_workers", "Reconciles running now.", labels);
         maximum = &metrics.gauge("controller_runtime_max_concurrent_reconciles", "Workers.", labels);
         depth = &metrics.gauge("workqueue_depth", "Keys that are ready.", queue_labels);
+        unfinished = &metrics.gauge("workqueue_unfinished_work_seconds", "Sum of the times of running reconciles.",
+                                    queue_labels);
+        longest = &metrics.gauge("workqueue_longest_running_processor_seconds", "Time of the longest running one.",
+                                 queue_labels);
         adds = &metrics.counter("workqueue_adds_total", "Keys added.", queue_labels);
         retries = &metrics.counter("workqueue_retries_total", "Retries.", queue_labels);
         queue_time = &metrics.histogram("workqueue_queue_duration_seconds", "Time a ready key waits.",
@@ -79,18 +83,33 @@ struct Controller::Instruments {
     Gauge* depth;
     Counter* adds;
     Counter* retries;
+    Gauge* unfinished;
+    Gauge* longest;
     Histogram* queue_time;
     Histogram* work_time;
 };
 
 Controller::Controller(async::Loop& loop, Options options, ReconcileFn reconcile, Metrics* metrics)
-    : loop_(loop), options_(std::move(options)), reconcile_(std::move(reconcile)), queue_(options_.queue) {
-    if (metrics == nullptr) return;
-    instruments_ = std::make_unique<Instruments>(*metrics, options_.name);
+    : loop_(loop), options_(std::move(options)), reconcile_(std::move(reconcile)), queue_(options_.queue),
+      metrics_(metrics) {
+    if (metrics_ == nullptr) return;
+    instruments_ = std::make_unique<Instruments>(*metrics_, options_.name);
     instruments_->maximum->set(static_cast<double>(options_.workers_count));
+    scrape_ = metrics_->on_scrape([this] { update_gauges(); });
+}
+
+void Controller::update_gauges() {
+    const TimePoint now = loop_.now();
+    double unfinished = 0;
+    for (const TimePoint since : running_since_) unfinished += seconds(now - since);
+    instruments_->unfinished->set(unfinished);
+    instruments_->longest->set(running_since_.empty() ? 0 : seconds(now - *running_since_.begin()));
+    instruments_->active->set(static_cast<double>(active_count_));
+    instruments_->depth->set(static_cast<double>(queue_.ready_count(now)));
 }
 
 Controller::~Controller() {
+    if (metrics_ != nullptr) metrics_->remove_scrape(scrape_);
     if (timer_) loop_.cancel_timer(*timer_);
     for (const Source& source : sources_) source.cache->remove_handler(source.handler);
 }
@@ -138,10 +157,7 @@ void Controller::enqueue_after(const Key& key, Duration delay, Priority priority
         log_error("work queue is full", {{"controller", options_.name}, {"key", key.to_string()}});
         return;
     }
-    if (instruments_) {
-        instruments_->adds->add();
-        instruments_->depth->set(static_cast<double>(queue_.ready_count(now)));
-    }
+    if (instruments_) instruments_->adds->add();
     wake_worker();
 }
 
@@ -183,17 +199,14 @@ async::Task<void> Controller::work() {
 async::Task<void> Controller::run_one(Queue::Popped item) {
     const TimePoint started = loop_.now();
     ++active_count_;
-    if (instruments_) {
-        instruments_->active->set(static_cast<double>(active_count_));
-        instruments_->queue_time->observe(seconds(item.waited));
-        instruments_->depth->set(static_cast<double>(queue_.ready_count(started)));
-    }
+    const auto running = running_since_.insert(started);
+    if (instruments_) instruments_->queue_time->observe(seconds(item.waited));
     async::Task<Result<Outcome>> task = reconcile_(item.key);
     Result<Outcome> result =
         co_await async::with_timeout(loop_, options_.reconcile_timeout, std::move(task));
     --active_count_;
-    const TimePoint now = loop_.now();
-    finish(item, result, now - started);
+    running_since_.erase(running);
+    finish(item, result, loop_.now() - started);
 }
 
 void Controller::finish(const Queue::Popped& item, const Result<Outcome>& result, Duration took) {
@@ -217,7 +230,6 @@ void Controller::finish(const Queue::Popped& item, const Result<Outcome>& result
     }
     queue_.done(item.key, verdict, delay, now, loop_.random());
     if (!instruments_) return;
-    instruments_->active->set(static_cast<double>(active_count_));
     instruments_->time->observe(seconds(took));
     instruments_->work_time->observe(seconds(took));
     if (result.ok()) {

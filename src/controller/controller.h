@@ -11,6 +11,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,7 @@ class Controller {
     async::Task<void> run_one(Queue::Popped item);
     void finish(const Queue::Popped& item, const Result<Outcome>& result, Duration took);
     void add_source(kube::Cache& cache, kube::Handler handler);
+    void update_gauges();
     void arm_timer(TimePoint when);
     void wake_worker();
 
@@ -94,6 +96,9 @@ class Controller {
     TimePoint timer_at_{};
     bool started_ = false;
     size_t active_count_ = 0;
+    std::multiset<TimePoint> running_since_;
+    Metrics* metrics_;
+    uint64_t scrape_ = 0;
     struct Instruments;
     std::unique_ptr<Instruments> instruments_;
 };

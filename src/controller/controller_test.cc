@@ -96,6 +96,8 @@ TEST_F(ControllerTest, WorkersShareTheLoadAndNeverAKey) {
     EXPECT_NE(text.find("controller_runtime_reconcile_total{controller=\"test\",result=\"success\"} 11\n"),
               std::string::npos)
         << text;
+    EXPECT_NE(text.find("workqueue_longest_running_processor_seconds{controller=\"test\",name=\"test\"} 0\n"),
+              std::string::npos);
     group.cancel();
     ASSERT_TRUE(run_until([&] { return group.size() == 0; }));
 }
@@ -289,6 +291,8 @@ TEST_F(ManagerTest, StandbyIsWarmAndTakesOverAfterRelease) {
     EXPECT_TRUE(first.result.has_value() && first.result->ok());
     ASSERT_TRUE(run_until([&] { return !second.reconciled.empty(); }));
     EXPECT_LT(loop.now() - stopped, 6s);
+    EXPECT_NE(second.manager.metrics().to_text().find("reflector_lists_total{name=\"configmaps.v1\"} 1\n"),
+              std::string::npos);
     const Value* lease = server->object("/apis/coordination.k8s.io/v1/namespaces/system/leases/lock");
     ASSERT_NE(lease, nullptr);
     EXPECT_EQ((*lease)["spec"]["holderIdentity"].as_string(), "second");

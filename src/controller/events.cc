@@ -137,7 +137,9 @@ async::Task<void> EventRecorder::run() {
         }
         const std::string id = std::move(queue_.front());
         queue_.pop_front();
-        Series& series = series_.at(id);
+        const auto found = series_.find(id);
+        if (found == series_.end() || !found->second.queued) continue;  // Queued twice, and written already.
+        Series& series = found->second;
         const bool known = series.written_count > 1;
         const TimePoint due = series.last_written + options_.series_interval;
         if (known && loop.now() < due) {

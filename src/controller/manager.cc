@@ -1,5 +1,7 @@
 #include "controller/manager.h"
 
+#include <map>
+
 #include <fmt/format.h>
 
 #include "base/log.h"
@@ -32,6 +34,7 @@ Manager::Manager(kube::Client& client, kube::Client& lease_client, Options optio
         leader_gauge_ = &metrics_.gauge("leader_election_master_status", "1 while this process leads.",
                                         {{"name", options_.leader->name}});
     }
+    metrics_.on_scrape([this] { update_cache_metrics(); });
     health_.add_live_check("ping", [] { return Result<void>(); });
     health_.add_ready_check("caches", [this]() -> Result<void> {
         const std::vector<std::string> missing = caches_.unsynced();
@@ -41,6 +44,36 @@ Manager::Manager(kube::Client& client, kube::Client& lease_client, Options optio
 }
 
 Manager::~Manager() = default;
+
+/// What the watches of this process do, by resource.
+void Manager::update_cache_metrics() {
+    struct Sum {
+        double objects = 0, lists = 0, watches = 0, events = 0;
+        std::map<std::string, uint64_t> closes;
+    };
+    std::map<std::string, Sum> sums;
+    caches_.for_each([&](const kube::Cache& cache) {
+        Sum& sum = sums[cache.options().resource.to_string()];
+        const kube::Reflector::Stats& stats = cache.stats();
+        sum.objects += static_cast<double>(cache.size());
+        sum.lists += static_cast<double>(stats.lists_count + stats.watch_lists_count);
+        sum.watches += static_cast<double>(stats.watches_count);
+        sum.events += static_cast<double>(stats.events_count);
+        for (const auto& [reason, count] : stats.close_reasons) sum.closes[reason] += count;
+    });
+    for (const auto& [name, sum] : sums) {
+        const Labels labels{{"name", name}};
+        metrics_.gauge("cache_objects", "Objects held.", labels).set(sum.objects);
+        metrics_.counter("reflector_lists_total", "Times the whole state was asked for.", labels).set_total(sum.lists);
+        metrics_.counter("reflector_watches_total", "Watches opened.", labels).set_total(sum.watches);
+        metrics_.counter("reflector_events_total", "Events received.", labels).set_total(sum.events);
+        for (const auto& [reason, count] : sum.closes) {
+            metrics_.counter("reflector_watch_closes_total", "Ends of watches by reason.",
+                             {{"name", name}, {"reason", reason}})
+                .set_total(static_cast<double>(count));
+        }
+    }
+}
 
 Controller& Manager::add_controller(Controller::Options options, ReconcileFn reconcile) {
     controllers_.push_back(

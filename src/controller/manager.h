@@ -96,6 +96,7 @@ class Manager {
     async::Task<void> run_runnable(const NamedRunnable* runnable);
     async::Task<void> hold_lease();
     void fail(Error error);
+    void update_cache_metrics();
     void set_leading(bool leading);
 
     kube::Client& client_;

@@ -149,10 +149,13 @@ void Metrics::remove(const std::string& name, const Labels& labels) {
     });
 }
 
-void Metrics::on_scrape(std::function<void()> update) { updates_.push_back(std::move(update)); }
+uint64_t Metrics::on_scrape(std::function<void()> update) {
+    updates_.emplace(next_update_, std::move(update));
+    return next_update_++;
+}
 
 std::string Metrics::to_text() {
-    for (const std::function<void()>& update : updates_) update();
+    for (const auto& [id, update] : updates_) update();
     constexpr const char* kTypeNames[] = {"counter", "gauge", "histogram"};
     std::string out;
     for (const auto& [name, family] : families_) {

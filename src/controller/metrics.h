@@ -27,6 +27,8 @@ using Labels = std::vector<std::pair<std::string, std::string>>;
 class Counter {
  public:
     void add(double amount = 1) { value_ += amount; }
+    /// For a count that is kept elsewhere.
+    void set_total(double value) { value_ = value; }
     double value() const { return value_; }
 
  private:
@@ -75,8 +77,10 @@ class Metrics {
                          const Labels& labels = {});
     /// Takes all instruments of `name` away whose labels include these.
     void remove(const std::string& name, const Labels& labels);
-    /// Called at each scrape, to set gauges that cost something to compute.
-    void on_scrape(std::function<void()> update);
+    /// Called at each scrape, to set what costs something to compute. Whoever `update` refers to outlives this or
+    /// removes it.
+    uint64_t on_scrape(std::function<void()> update);
+    void remove_scrape(uint64_t id) { updates_.erase(id); }
 
     /// Sorted by name and labels.
     std::string to_text();
@@ -87,7 +91,8 @@ class Metrics {
  private:
     struct Family;
     std::map<std::string, std::unique_ptr<Family>> families_;
-    std::vector<std::function<void()>> updates_;
+    std::map<uint64_t, std::function<void()>> updates_;
+    uint64_t next_update_ = 1;
     Family& family(const std::string& name, const std::string& help, int type);
 };
 

@@ -329,6 +329,12 @@ class DataStoreControllerTest : public ::testing::Test {
           manager(client, client),
           events(client, event_options()),
           group(loop) {
+        // An API server does not create what only its status was applied to.
+        server->intercept = [this](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+            if (request.target.find("/status") == std::string::npos || server->object(kPath) != nullptr) return {};
+            return Result<net::HttpResponse>(
+                kube::testing::respond(404, kube::testing::status_document(404, "NotFound", "not found")));
+        };
         etcd->member.version = "3.6.16";
         etcd->member.db_size_quota = 1000;
         etcd->member.db_size = 100;

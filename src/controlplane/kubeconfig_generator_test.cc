@@ -185,6 +185,12 @@ class KubeconfigGeneratorTest : public ::testing::Test {
         kube::set_label(ns, "env", "prod");
         server->put("/api/v1/namespaces/team", ns);
         server->put(kPlane, example_object());
+        // An API server does not create what only its status was applied to.
+        server->intercept = [this](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+            if (request.target.find("/status") == std::string::npos || server->object(kPath) != nullptr) return {};
+            return Result<net::HttpResponse>(
+                kube::testing::respond(404, kube::testing::status_document(404, "NotFound", "not found")));
+        };
     }
     ~KubeconfigGeneratorTest() override {
         group.cancel();

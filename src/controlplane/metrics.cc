@@ -105,10 +105,13 @@ ControlPlaneMetrics::ControlPlaneMetrics(controller::Manager& manager, const Bui
                 {"repo", build.repo},
                 {"build_time", build.build_time}})
         .set(1);
-    manager_.metrics().on_scrape([this] { update(); });
+    scrape_ = manager_.metrics().on_scrape([this] { update(); });
 }
 
-ControlPlaneMetrics::~ControlPlaneMetrics() { secrets_.remove_handler(handler_); }
+ControlPlaneMetrics::~ControlPlaneMetrics() {
+    secrets_.remove_handler(handler_);
+    manager_.metrics().remove_scrape(scrape_);
+}
 
 void ControlPlaneMetrics::read_certificate(const kube::Change& change) {
     const Value& secret = change.object();

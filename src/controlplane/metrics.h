@@ -53,6 +53,7 @@ class ControlPlaneMetrics {
     kube::Cache& data_stores_;
     kube::Cache& secrets_;
     kube::Cache::HandlerId handler_ = 0;
+    uint64_t scrape_ = 0;
     std::map<kube::ObjectKey, Certificate> certificates_;
 };
 

@@ -34,7 +34,6 @@ const std::map<std::string, std::string>& needed_programs() {
         {"docker-registry", "docker-registry"},
         {"python3", "python3"},
         {"curl", "curl"},
-        {"pkill", "procps"},
         {"conntrack", "conntrack"},
         {"socat", "socat"},
         {"iptables", "iptables"},

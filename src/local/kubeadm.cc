@@ -19,9 +19,9 @@ Result<void> reset(const Node& node) {
     // A kubeadm whose starter was killed in this moment may still be about to end. Without its
     // configuration kubelet is not started again; a running one would bring back the Pods that
     // reset removes.
-    (void)node.run_inside({"pkill", "-KILL", "-x", "kubeadm"});
+    node.kill_processes("kubeadm");
     BASALT_TRY(node.run_inside({"rm", "-f", "/var/lib/kubelet/config.yaml"}));
-    (void)node.run_inside({"pkill", "-KILL", "-x", "kubelet"});
+    node.kill_processes("kubelet");
     BASALT_TRY(node.run_inside({"kubeadm", "reset", "--force", "--cri-socket",
                                 "unix:///run/containerd/containerd.sock", "--cleanup-tmp-dir"}));
     return {};

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <filesystem>
 #include <thread>
 
 #include <fmt/format.h>
@@ -114,6 +115,23 @@ Result<std::string> Node::run_inside(const std::vector<std::string>& argv, std::
     command.timeout = timeout;
     command.on_line = std::move(on_line);
     return linux::run_ok(command).context(fmt::format("{} on {}", argv.front(), name()));
+}
+
+void Node::kill_processes(const std::string& process_name) const {
+    Result<pid_t> first = first_process();
+    if (!first.ok()) return;
+    std::error_code error;
+    auto pid_namespace = [&error](const std::string& pid) {
+        return std::filesystem::read_symlink(fmt::format("/proc/{}/ns/pid", pid), error);
+    };
+    const auto own = pid_namespace(std::to_string(*first));
+    for (const std::string& entry : linux::list_directory("/proc")) {
+        std::optional<pid_t> pid = parse_number<pid_t>(entry);
+        if (!pid) continue;
+        Result<std::string> comm = linux::read_file(fmt::format("/proc/{}/comm", entry));
+        if (!comm.ok() || trim(*comm) != process_name || pid_namespace(entry) != own) continue;
+        ::kill(*pid, SIGKILL);
+    }
 }
 
 Result<std::vector<std::string>> Node::ctr(const std::vector<std::string>& arguments) const {

@@ -39,6 +39,8 @@ class Node {
     Result<std::string> run_inside(const std::vector<std::string>& argv, std::string input = {},
                                    std::chrono::milliseconds timeout = std::chrono::minutes(2),
                                    std::function<void(std::string_view)> on_line = {}) const;
+    /// Kills every process of the node whose name is `name` (as in /proc/PID/comm).
+    void kill_processes(const std::string& name) const;
     /// containerd's client on the host, speaking to the node's containerd (namespace k8s.io).
     Result<std::vector<std::string>> ctr(const std::vector<std::string>& arguments) const;
     /// Where a file of the node's /etc lies on the host (only files that the node has written).

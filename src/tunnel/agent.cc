@@ -48,7 +48,8 @@ size_t Agent::connections_count() const {
 uint32_t Agent::wanted() const {
     uint32_t count = 1;
     for (const auto& [id, link] : links_) {
-        count = std::max(count, link->link->core().announced_servers().value_or(link->server_count));
+        count =
+            std::max(count, link->link->core().announced_servers().value_or(link->server_count));
     }
     return std::min(count, kMaxServers);
 }
@@ -91,11 +92,12 @@ Task<void> Agent::sync_loop() {
                 if (!waited.ok() && waited.error().code() != Code::kDeadlineExceeded) co_return;
             }
             if (!kick_pending_) break;
-            // A link broke or a new server was announced: soon, but not all agents in the same moment.
+            // A link broke or a new server was announced: soon, but not all agents in the same
+            // moment.
             if (links_.size() >= wanted() || draining_) continue;
             auto spread = static_cast<uint64_t>(backoff_.count()) / 2 + 1;
-            Result<void> slept =
-                co_await async::sleep_for(loop_, Duration(static_cast<int64_t>(loop_.random() % spread)));
+            Result<void> slept = co_await async::sleep_for(
+                loop_, Duration(static_cast<int64_t>(loop_.random() % spread)));
             if (!slept.ok()) co_return;
             break;
         }
@@ -139,11 +141,13 @@ Task<Agent::Outcome> Agent::connect_once() {
     url.port = config_.server.port;
     url.path = "/";
     state->channel = net::make_grpc_channel(loop_, url, std::move(options));
-    auto opened = co_await async::with_timeout(loop_, config_.connect_timeout,
-                                               state->channel->open(std::string(kConnectMethod), std::move(call)));
+    auto opened = co_await async::with_timeout(
+        loop_, config_.connect_timeout,
+        state->channel->open(std::string(kConnectMethod), std::move(call)));
     Result<void> header = opened.ok() ? Result<void>() : Result<void>(opened.error());
     if (opened.ok()) {
-        header = co_await async::with_timeout(loop_, config_.connect_timeout, (*opened)->wait_header());
+        header =
+            co_await async::with_timeout(loop_, config_.connect_timeout, (*opened)->wait_header());
     }
     if (!header.ok()) {
         ++connects_failed_;
@@ -155,8 +159,10 @@ Task<Agent::Outcome> Agent::connect_once() {
     state->server_id = std::string(metadata.get(kServerIdHeader));
     if (state->server_id.empty()) {
         // Refused: the header was the whole answer, its status comes with the first read.
-        auto refused = co_await async::with_timeout(loop_, config_.connect_timeout, (*opened)->read());
-        Error error = refused.ok() ? failed_precondition("the peer is no tunnel server") : refused.error();
+        auto refused =
+            co_await async::with_timeout(loop_, config_.connect_timeout, (*opened)->read());
+        Error error =
+            refused.ok() ? failed_precondition("the peer is no tunnel server") : refused.error();
         ++connects_failed_;
         log_warn("a tunnel server refused this agent",
                  {{"server", config_.server.to_string()}, {"error", error}});
@@ -172,14 +178,16 @@ Task<Agent::Outcome> Agent::connect_once() {
     if (links_.size() >= kMaxServers || draining_) co_return Outcome::kKnown;
     all_announce_ = window.has_value();
     state->stream = over(std::move(*opened));
-    state->link = std::make_unique<AgentLink>(loop_, *state->stream, config_.dialer, window, config_.link);
+    state->link =
+        std::make_unique<AgentLink>(loop_, *state->stream, config_.dialer, window, config_.link);
     state->link->on_servers([this] {
         backoff_ = config_.sync_interval;
         kick();
     });
     links_[state->server_id] = state.get();
     ++links_opened_;
-    log_info("connected to a tunnel server", {{"server", state->server_id}, {"servers", state->server_count}});
+    log_info("connected to a tunnel server",
+             {{"server", state->server_id}, {"servers", state->server_count}});
     group_.spawn(serve_link(std::move(state)));
     co_return Outcome::kNew;
 }
@@ -193,23 +201,27 @@ Task<void> Agent::serve_link(std::unique_ptr<LinkState> owned) {
     if (result.ok()) {
         log_info("a tunnel server ended its link", {{"server", owned->server_id}});
     } else if (result.error().code() != Code::kCancelled) {
-        log_warn("the link to a tunnel server broke", {{"server", owned->server_id}, {"error", result.error()}});
+        log_warn("the link to a tunnel server broke",
+                 {{"server", owned->server_id}, {"error", result.error()}});
     }
     kick();
 }
 
 std::string Agent::metrics() const {
     std::string text;
-    auto add = [&text](std::string_view name, std::string_view type, std::string_view help, uint64_t value) {
+    auto add = [&text](std::string_view name, std::string_view type, std::string_view help,
+                       uint64_t value) {
         text += fmt::format("# HELP {0} {1}\n# TYPE {0} {2}\n{0} {3}\n", name, help, type, value);
     };
-    add("konnectivity_network_proxy_agent_open_server_connections", "gauge", "Tunnel servers connected.",
-        links_.size());
-    add("konnectivity_network_proxy_agent_open_endpoint_connections", "gauge", "Connections to targets.",
-        connections_count());
-    add("konnectivity_network_proxy_agent_known_server_count", "gauge", "Tunnel servers said to exist.", wanted());
+    add("konnectivity_network_proxy_agent_open_server_connections", "gauge",
+        "Tunnel servers connected.", links_.size());
+    add("konnectivity_network_proxy_agent_open_endpoint_connections", "gauge",
+        "Connections to targets.", connections_count());
+    add("konnectivity_network_proxy_agent_known_server_count", "gauge",
+        "Tunnel servers said to exist.", wanted());
     add("basalt_tunnel_links_opened_total", "counter", "Links to tunnel servers.", links_opened_);
-    add("basalt_tunnel_connects_failed_total", "counter", "Attempts that failed.", connects_failed_);
+    add("basalt_tunnel_connects_failed_total", "counter", "Attempts that failed.",
+        connects_failed_);
     return text;
 }
 

@@ -1,9 +1,10 @@
 // Agent: runs on a tenant's node; keeps one link to every tunnel server behind one address.
 //
-// The servers stand behind a Service, so that a new connection reaches any of them. The agent connects until it
-// knows as many different server ids as the servers say there are, and looks again whenever one announces a new
-// number (ours do, at once), a link breaks, or, if `sync_forever`, now and then. It never gives up: the time
-// between failed attempts grows from sync_interval to sync_interval_cap.
+// The servers stand behind a Service, so that a new connection reaches any of them. The agent
+// connects until it knows as many different server ids as the servers say there are, and looks
+// again whenever one announces a new number (ours do, at once), a link breaks, or, if
+// `sync_forever`, now and then. It never gives up: the time between failed attempts grows from
+// sync_interval to sync_interval_cap.
 //
 // Credentials are read anew for each connection, so that tokens and certificates may rotate.
 #pragma once
@@ -25,21 +26,21 @@ namespace basalt::tunnel {
 
 struct AgentConfig {
     net::Endpoint server;
-    std::string agent_id;      ///< Distinct for each agent process.
-    std::string identifiers;   ///< As in identifiers.h.
+    std::string agent_id;     ///< Distinct for each agent process.
+    std::string identifiers;  ///< As in identifiers.h.
     /// For each connection: how to verify the server, and our certificate if we have one.
     std::function<Result<std::shared_ptr<const net::TlsContext>>()> tls;
     /// For each connection: a bearer token; empty function for none.
     std::function<Result<Secret>()> token;
-    TargetDialer dialer;       ///< make_tcp_dialer() when empty.
+    TargetDialer dialer;  ///< make_tcp_dialer() when empty.
     LinkLimits link;
     Duration sync_interval = std::chrono::seconds(1);       // upstream's default
     Duration sync_interval_cap = std::chrono::seconds(10);  // upstream's default
     bool sync_forever = true;
     /// With sync_forever: how often to look for servers that nobody announced.
     Duration resync_interval = std::chrono::seconds(60);
-    /// Silence after which a link is probed. Upstream's server ends a connection that is probed more often
-    /// than each 30 s.
+    /// Silence after which a link is probed. Upstream's server ends a connection that is probed
+    /// more often than each 30 s.
     Duration keepalive_time = std::chrono::seconds(35);
     Duration keepalive_timeout = std::chrono::seconds(10);
     Duration connect_timeout = std::chrono::seconds(10);

@@ -4,35 +4,30 @@
 
 namespace basalt::tunnel {
 
-AgentCore::AgentCore(LinkLimits limits, std::optional<uint32_t> peer_window, std::function<void(int64_t)> wake)
+AgentCore::AgentCore(LinkLimits limits, std::optional<uint32_t> peer_window,
+                     std::function<void(int64_t)> wake)
     : limits_(limits), link_(limits, peer_window), wake_(std::move(wake)) {}
 
 std::optional<DialOrder> AgentCore::packet(Packet packet, TimePoint now) {
     switch (packet.kind) {
-        case PacketKind::kDialRequest:
-            return dial(std::move(packet));
+        case PacketKind::kDialRequest: return dial(std::move(packet));
         case PacketKind::kDialClose: {
-            auto it = std::find_if(connections_.begin(), connections_.end(), [&packet](const auto& entry) {
-                return entry.second.dial_id == packet.dial_id && entry.second.phase == Phase::kDialing;
-            });
+            auto it = std::find_if(connections_.begin(), connections_.end(),
+                                   [&packet](const auto& entry) {
+                                       return entry.second.dial_id == packet.dial_id &&
+                                              entry.second.phase == Phase::kDialing;
+                                   });
             if (it != connections_.end()) forget(it->first);
             break;
         }
-        case PacketKind::kData:
-            data(std::move(packet), now);
-            break;
-        case PacketKind::kCloseRequest:
-            server_closed(packet.connection_id, now);
-            break;
+        case PacketKind::kData: data(std::move(packet), now); break;
+        case PacketKind::kCloseRequest: server_closed(packet.connection_id, now); break;
         case PacketKind::kCredit:
             link_.receive_credit(packet.connection_id, packet.number);
             wake_(0);
             break;
-        case PacketKind::kServers:
-            announced_servers_ = packet.number;
-            break;
-        default:
-            break;  // Nothing else is for agents.
+        case PacketKind::kServers: announced_servers_ = packet.number; break;
+        default: break;  // Nothing else is for agents.
     }
     return std::nullopt;
 }
@@ -179,7 +174,8 @@ void AgentCore::closed(int64_t id, TimePoint now) {
     auto it = connections_.find(id);
     if (it == connections_.end()) return;
     if (it->second.phase == Phase::kOpen) target_closed(id, {}, now);
-    // What a target sent before it closed is still on its way (kTargetClosed); next() forgets it then.
+    // What a target sent before it closed is still on its way (kTargetClosed); next() forgets it
+    // then.
     if (it->second.phase == Phase::kServerClosed) forget(id);
 }
 

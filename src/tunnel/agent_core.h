@@ -1,7 +1,7 @@
 // AgentCore: one link of an agent to one tunnel server, without I/O.
 //
-// The server asks for dials; the driver (agent_link.h) connects and moves bytes between each target and this.
-// Connection ids are ours, counted up, never reused on a link.
+// The server asks for dials; the driver (agent_link.h) connects and moves bytes between each target
+// and this. Connection ids are ours, counted up, never reused on a link.
 //
 //   server        AgentCore                         driver
 //   DIAL_REQ  ->  packet() gives a DialOrder    ->  connects
@@ -32,12 +32,14 @@ struct DialOrder {
 
 class AgentCore {
  public:
-    /// Connections of one link, those that are being dialled included: below the usual limit of descriptors.
+    /// Connections of one link, those that are being dialled included: below the usual limit of
+    /// descriptors.
     static constexpr size_t kMaxConnections = 4096;
 
-    /// `wake` is called with 0 when the link, else when that connection, may have something to do; it must
-    /// not call back into the core.
-    AgentCore(LinkLimits limits, std::optional<uint32_t> peer_window, std::function<void(int64_t)> wake);
+    /// `wake` is called with 0 when the link, else when that connection, may have something to do;
+    /// it must not call back into the core.
+    AgentCore(LinkLimits limits, std::optional<uint32_t> peer_window,
+              std::function<void(int64_t)> wake);
 
     // The link.
     std::optional<DialOrder> packet(Packet packet, TimePoint now);
@@ -71,7 +73,8 @@ class AgentCore {
     struct Connection {
         Phase phase = Phase::kDialing;
         int64_t dial_id = 0;
-        std::optional<TimePoint> deadline;  ///< kServerClosed: the target must have taken the rest by then.
+        std::optional<TimePoint>
+            deadline;  ///< kServerClosed: the target must have taken the rest by then.
     };
     std::optional<DialOrder> dial(Packet packet);
     void data(Packet packet, TimePoint now);
@@ -84,7 +87,7 @@ class AgentCore {
     int64_t next_id_ = 1;
     std::unordered_map<int64_t, Connection> connections_;
     std::optional<uint32_t> announced_servers_;
-    uint64_t bytes_in_ = 0;   ///< From the server.
+    uint64_t bytes_in_ = 0;  ///< From the server.
     uint64_t bytes_out_ = 0;
 };
 

@@ -10,18 +10,22 @@ namespace {
 constexpr Duration kTick = std::chrono::milliseconds(500);
 constexpr size_t kReadSize = size_t{32} << 10;
 
-Task<Result<std::unique_ptr<net::Stream>>> dial_tcp(async::Loop* loop, std::string address, Duration timeout) {
+Task<Result<std::unique_ptr<net::Stream>>> dial_tcp(async::Loop* loop, std::string address,
+                                                    Duration timeout) {
     Result<net::Endpoint> endpoint = net::parse_endpoint(address);
     if (!endpoint.ok()) co_return std::move(endpoint).error();
     // A unix socket on the node is nothing that the API server has to do with.
     if (endpoint->is_unix()) co_return invalid_argument("only tcp is supported");
-    Result<std::unique_ptr<net::Stream>> stream = co_await net::connect(*loop, std::move(*endpoint), timeout);
+    Result<std::unique_ptr<net::Stream>> stream =
+        co_await net::connect(*loop, std::move(*endpoint), timeout);
     co_return std::move(stream);
 }
 }  // namespace
 
 TargetDialer make_tcp_dialer(async::Loop& loop, Duration timeout) {
-    return [&loop, timeout](std::string address) { return dial_tcp(&loop, std::move(address), timeout); };
+    return [&loop, timeout](std::string address) {
+        return dial_tcp(&loop, std::move(address), timeout);
+    };
 }
 
 AgentLink::AgentLink(async::Loop& loop, MessageStream& stream, TargetDialer dialer,
@@ -128,7 +132,8 @@ Task<void> AgentLink::serve_target(DialOrder order) {
     int64_t id = order.connection_id;
     Result<std::unique_ptr<net::Stream>> stream = co_await dialer_(order.address);
     if (!stream.ok()) {
-        log_debug("cannot reach the target", {{"address", order.address}, {"error", stream.error()}});
+        log_debug("cannot reach the target",
+                  {{"address", order.address}, {"error", stream.error()}});
         core_.dial_failed(id, stream.error().to_string());
         co_return;
     }

@@ -1,4 +1,5 @@
-// AgentLink: carries one link of an agent: packets on a MessageStream, bytes on the targets' sockets.
+// AgentLink: carries one link of an agent: packets on a MessageStream, bytes on the targets'
+// sockets.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@
 namespace basalt::tunnel {
 
 /// Connects to what the API server asked for. Not a capturing coroutine: see async/task.h.
-using TargetDialer = std::function<async::Task<Result<std::unique_ptr<net::Stream>>>(std::string address)>;
+using TargetDialer =
+    std::function<async::Task<Result<std::unique_ptr<net::Stream>>>(std::string address)>;
 
 inline constexpr Duration kTargetDialTimeout = std::chrono::seconds(5);  // upstream's agent
 /// TCP to "host:port" from where this process runs.
@@ -26,13 +28,13 @@ TargetDialer make_tcp_dialer(async::Loop& loop, Duration timeout = kTargetDialTi
 class AgentLink {
  public:
     /// All references outlive run(). `peer_window` as in AgentCore.
-    AgentLink(async::Loop& loop, MessageStream& stream, TargetDialer dialer, std::optional<uint32_t> peer_window,
-              LinkLimits limits = {});
+    AgentLink(async::Loop& loop, MessageStream& stream, TargetDialer dialer,
+              std::optional<uint32_t> peer_window, LinkLimits limits = {});
     AgentLink(const AgentLink&) = delete;
     AgentLink& operator=(const AgentLink&) = delete;
 
-    /// Serves until the stream ends (OK when the server ended it) or the caller is cancelled; all targets are
-    /// closed then.
+    /// Serves until the stream ends (OK when the server ended it) or the caller is cancelled; all
+    /// targets are closed then.
     async::Task<Result<void>> run();
 
     /// Tells the server to send no more dials if it has another agent; connections go on.

@@ -1,4 +1,5 @@
-// Who may connect as an agent. tunnel/ knows certificates; tokens are checked by whoever runs the server.
+// Who may connect as an agent. tunnel/ knows certificates; tokens are checked by whoever runs the
+// server.
 #pragma once
 
 #include <memory>
@@ -20,11 +21,13 @@ struct AgentCredentials {
 class Authenticator {
  public:
     virtual ~Authenticator() = default;
-    /// OK, Unauthenticated (who is it?), PermissionDenied (known, but not an agent), or Unavailable.
+    /// OK, Unauthenticated (who is it?), PermissionDenied (known, but not an agent), or
+    /// Unavailable.
     virtual async::Task<Result<void>> authenticate(AgentCredentials credentials) = 0;
 };
 
-/// A client certificate that the server's CA signed, with this name and, unless empty, this organization.
+/// A client certificate that the server's CA signed, with this name and, unless empty, this
+/// organization.
 struct CertificateRule {
     std::string common_name;
     std::string organization;

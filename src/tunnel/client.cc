@@ -16,8 +16,8 @@ constexpr Duration kDialTimeout = std::chrono::seconds(30);  // konnectivity-cli
 
 class TunnelStream final : public net::Stream {
  public:
-    TunnelStream(std::shared_ptr<net::GrpcChannel> channel, std::unique_ptr<net::GrpcStream> stream, int64_t id,
-                 const std::string& address)
+    TunnelStream(std::shared_ptr<net::GrpcChannel> channel, std::unique_ptr<net::GrpcStream> stream,
+                 int64_t id, const std::string& address)
         : channel_(std::move(channel)), stream_(std::move(stream)), id_(id) {
         info_.peer = address;
     }
@@ -52,7 +52,9 @@ class TunnelStream final : public net::Stream {
         co_return Result<void>();
     }
 
-    Task<Result<void>> close_write() override { co_return unimplemented("a tunnel has no half-close"); }
+    Task<Result<void>> close_write() override {
+        co_return unimplemented("a tunnel has no half-close");
+    }
 
     void close() override {
         ended_ = true;
@@ -80,7 +82,8 @@ Task<Result<int64_t>> dial(net::GrpcStream* stream, std::string address, int64_t
         Result<Packet> packet = decode(**message);
         if (!packet.ok()) co_return std::move(packet).error();
         if (packet->dial_id != dial_id) continue;
-        if (packet->kind == PacketKind::kDialClose) co_return unavailable("the agent ended the dial");
+        if (packet->kind == PacketKind::kDialClose)
+            co_return unavailable("the agent ended the dial");
         if (packet->kind != PacketKind::kDialResponse) continue;
         if (!packet->error.empty()) co_return unavailable(packet->error);
         co_return packet->connection_id;
@@ -92,16 +95,19 @@ Task<Result<int64_t>> dial(net::GrpcStream* stream, std::string address, int64_t
 Task<Result<std::unique_ptr<net::Stream>>> dial_through(async::Loop& loop,
                                                         std::shared_ptr<net::GrpcChannel> channel,
                                                         std::string address) {
-    Result<std::unique_ptr<net::GrpcStream>> stream = co_await channel->open(std::string(kProxyMethod), {});
+    Result<std::unique_ptr<net::GrpcStream>> stream =
+        co_await channel->open(std::string(kProxyMethod), {});
     if (!stream.ok()) co_return std::move(stream).error();
     auto dial_id = static_cast<int64_t>(loop.random() >> 1);
-    Result<int64_t> id = co_await async::with_timeout(loop, kDialTimeout, dial(stream->get(), address, dial_id));
+    Result<int64_t> id =
+        co_await async::with_timeout(loop, kDialTimeout, dial(stream->get(), address, dial_id));
     if (!id.ok()) co_return std::move(id).error();
     co_return std::unique_ptr<net::Stream>(
         std::make_unique<TunnelStream>(std::move(channel), std::move(*stream), *id, address));
 }
 
-net::Dialer make_tunnel_dialer(async::Loop& loop, std::shared_ptr<net::GrpcChannel> channel, std::string address) {
+net::Dialer make_tunnel_dialer(async::Loop& loop, std::shared_ptr<net::GrpcChannel> channel,
+                               std::string address) {
     return [&loop, channel, address] { return dial_through(loop, channel, address); };
 }
 

@@ -11,12 +11,13 @@
 
 namespace basalt::tunnel {
 
-/// Dials `address` ("host:port") with one gRPC stream of `channel`. Unavailable with the agent's words when the
-/// target cannot be reached. The tunnel has no half-close: close_write() is Unimplemented.
-async::Task<Result<std::unique_ptr<net::Stream>>> dial_through(async::Loop& loop,
-                                                               std::shared_ptr<net::GrpcChannel> channel,
-                                                               std::string address);
+/// Dials `address` ("host:port") with one gRPC stream of `channel`. Unavailable with the agent's
+/// words when the target cannot be reached. The tunnel has no half-close: close_write() is
+/// Unimplemented.
+async::Task<Result<std::unique_ptr<net::Stream>>> dial_through(
+    async::Loop& loop, std::shared_ptr<net::GrpcChannel> channel, std::string address);
 /// A dialer for HTTP clients.
-net::Dialer make_tunnel_dialer(async::Loop& loop, std::shared_ptr<net::GrpcChannel> channel, std::string address);
+net::Dialer make_tunnel_dialer(async::Loop& loop, std::shared_ptr<net::GrpcChannel> channel,
+                               std::string address);
 
 }  // namespace basalt::tunnel

@@ -1,5 +1,6 @@
-// The cores against scripts: testdata/{server_core,agent_core}/*.txt. Each block is one command, "----", and
-// what the core then wants to send, one line a packet. BASALT_REWRITE=1 writes the files anew.
+// The cores against scripts: testdata/{server_core,agent_core}/*.txt. Each block is one command,
+// "----", and what the core then wants to send, one line a packet. BASALT_REWRITE=1 writes the
+// files anew.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -22,7 +23,8 @@ namespace {
 std::map<std::string, std::string> arguments(const std::vector<std::string>& words) {
     std::map<std::string, std::string> result;
     for (const std::string& word : words) {
-        if (auto pair = cut(word, "=")) result[std::string(pair->first)] = std::string(pair->second);
+        if (auto pair = cut(word, "="))
+            result[std::string(pair->first)] = std::string(pair->second);
     }
     return result;
 }
@@ -49,9 +51,11 @@ Packet parse_packet(const std::vector<std::string>& words) {
     if (kind == "CLOSE_REQ") return close_request(number(args, "conn"));
     if (kind == "CLOSE_RSP") return close_response(number(args, "conn"), text(args, "error"));
     if (kind == "DATA") {
-        return data_packet(number(args, "conn"), std::string(static_cast<size_t>(number(args, "size")), 'x'));
+        return data_packet(number(args, "conn"),
+                           std::string(static_cast<size_t>(number(args, "size")), 'x'));
     }
-    if (kind == "CREDIT") return credit_packet(number(args, "conn"), static_cast<uint32_t>(number(args, "size")));
+    if (kind == "CREDIT")
+        return credit_packet(number(args, "conn"), static_cast<uint32_t>(number(args, "size")));
     Packet packet;
     packet.kind = kind == "DRAIN" ? PacketKind::kDrain : PacketKind::kServers;
     packet.number = static_cast<uint32_t>(number(args, "count"));
@@ -101,10 +105,12 @@ class ServerScript {
         } else if (verb == "stats") {
             const ServerCounters& c = core_.counters();
             out += fmt::format(
-                "agents={} links={} frontends={} connections={} pending={} dials={} moved={} violations={} "
+                "agents={} links={} frontends={} connections={} pending={} dials={} moved={} "
+                "violations={} "
                 "stalled={}\n",
-                core_.agents_count(), core_.links_count(), core_.frontends_count(), core_.connections_count(),
-                core_.pending_count(), c.dials, c.dials_moved, c.violations, c.stalled_closed);
+                core_.agents_count(), core_.links_count(), core_.frontends_count(),
+                core_.connections_count(), core_.pending_count(), c.dials, c.dials_moved,
+                c.violations, c.stalled_closed);
         } else {
             core_.packet(streams_.at(verb), parse_packet({words.begin() + 2, words.end()}), now_);
         }
@@ -120,7 +126,8 @@ class ServerScript {
         return options;
     }
 
-    void add_agent(const std::string& name, const std::map<std::string, std::string>& args, std::string& out) {
+    void add_agent(const std::string& name, const std::map<std::string, std::string>& args,
+                   std::string& out) {
         AgentInfo info;
         info.agent_id = text(args, "id");
         if (args.contains("host")) info.identifiers.hosts.push_back(text(args, "host"));
@@ -184,8 +191,10 @@ class AgentScript {
             if (args.contains("window")) window = static_cast<uint32_t>(number(args, "window"));
             core_.emplace(small_limits(), window, [](int64_t) {});
         } else if (verb == "server") {
-            std::optional<DialOrder> order = core_->packet(parse_packet({words.begin() + 2, words.end()}), now_);
-            if (order) out += fmt::format("dial conn={} to={}\n", order->connection_id, order->address);
+            std::optional<DialOrder> order =
+                core_->packet(parse_packet({words.begin() + 2, words.end()}), now_);
+            if (order)
+                out += fmt::format("dial conn={} to={}\n", order->connection_id, order->address);
         } else if (verb == "dialed") {
             core_->dialed(conn);
         } else if (verb == "dial-failed") {
@@ -196,8 +205,9 @@ class AgentScript {
             core_->target_closed(conn, text(args, "error"), now_);
         } else if (verb == "take") {
             while (std::optional<Inbound> inbound = core_->take(conn)) {
-                out += inbound->end ? fmt::format("target {} < end\n", conn)
-                                    : fmt::format("target {} < size={}\n", conn, inbound->data.size());
+                out += inbound->end
+                           ? fmt::format("target {} < end\n", conn)
+                           : fmt::format("target {} < size={}\n", conn, inbound->data.size());
                 if (inbound->end) core_->closed(conn, now_);
             }
         } else if (verb == "wait") {
@@ -206,10 +216,12 @@ class AgentScript {
         } else if (verb == "drain") {
             core_->drain();
         }
-        while (std::optional<Packet> packet = core_->next()) out += fmt::format("server < {}\n", to_string(*packet));
+        while (std::optional<Packet> packet = core_->next())
+            out += fmt::format("server < {}\n", to_string(*packet));
         if (!core_->may_read()) out += "server waits\n";
-        if (conn != 0) out += fmt::format("conn {}{}{}\n", conn, core_->alive(conn) ? " alive" : " gone",
-                                          core_->accepts(conn) ? " accepts" : "");
+        if (conn != 0)
+            out += fmt::format("conn {}{}{}\n", conn, core_->alive(conn) ? " alive" : " gone",
+                               core_->accepts(conn) ? " accepts" : "");
         return out;
     }
 
@@ -269,8 +281,10 @@ void run_file(const std::filesystem::path& path) {
 
 std::vector<std::filesystem::path> scripts(const std::string& folder) {
     std::vector<std::filesystem::path> paths;
-    std::filesystem::path root = std::filesystem::path(BASALT_SOURCE_DIR) / "src/tunnel/testdata" / folder;
-    for (const auto& entry : std::filesystem::directory_iterator(root)) paths.push_back(entry.path());
+    std::filesystem::path root =
+        std::filesystem::path(BASALT_SOURCE_DIR) / "src/tunnel/testdata" / folder;
+    for (const auto& entry : std::filesystem::directory_iterator(root))
+        paths.push_back(entry.path());
     std::sort(paths.begin(), paths.end());
     return paths;
 }
@@ -288,10 +302,14 @@ TEST(AgentCore, Scripts) {
 }
 
 TEST(Packet, RoundTrip) {
-    std::vector<Packet> packets{dial_request(-5, "[fd00::1]:443"), dial_response(7, 3),
-                                dial_response(7, 0, "refused"),    dial_close(9),
-                                data_packet(3, std::string("a\0b", 3)), close_request(3),
-                                close_response(3, "why"),          credit_packet(3, 70000)};
+    std::vector<Packet> packets{dial_request(-5, "[fd00::1]:443"),
+                                dial_response(7, 3),
+                                dial_response(7, 0, "refused"),
+                                dial_close(9),
+                                data_packet(3, std::string("a\0b", 3)),
+                                close_request(3),
+                                close_response(3, "why"),
+                                credit_packet(3, 70000)};
     for (const Packet& packet : packets) {
         Result<Packet> again = decode(encode(packet));
         ASSERT_TRUE(again.ok()) << to_string(packet);
@@ -303,7 +321,9 @@ TEST(Packet, WireNumbers) {
     // type=DATA(4) in field 1; field 4 {connectID=1 (field 1), data="hi" (field 3)}.
     EXPECT_EQ(encode(data_packet(1, "hi")), std::string("\x08\x04\x22\x06\x08\x01\x1a\x02hi", 10));
     // DIAL_REQ is 0 and left out; field 2 {protocol="tcp", address="a:1", random=2}.
-    EXPECT_EQ(encode(dial_request(2, "a:1")), std::string("\x12\x0c\x0a\x03tcp\x12\x03" "a:1\x18\x02", 14));
+    EXPECT_EQ(encode(dial_request(2, "a:1")), std::string("\x12\x0c\x0a\x03tcp\x12\x03"
+                                                          "a:1\x18\x02",
+                                                          14));
     // DRAIN with its empty body in field 8.
     Packet drain;
     drain.kind = PacketKind::kDrain;
@@ -318,9 +338,9 @@ TEST(Packet, UnknownAndBroken) {
 }
 
 TEST(Identifiers, Parse) {
-    Result<Identifiers> parsed =
-        parse_identifiers("host=localhost&host=node1.mydomain.com&cidr=10.0.0.0%2F8&ipv4=1.2.3.4&ipv6=100::1&"
-                          "default-route=true&later=x");
+    Result<Identifiers> parsed = parse_identifiers(
+        "host=localhost&host=node1.mydomain.com&cidr=10.0.0.0%2F8&ipv4=1.2.3.4&ipv6=100::1&"
+        "default-route=true&later=x");
     ASSERT_TRUE(parsed.ok());
     EXPECT_THAT(parsed->hosts, testing::ElementsAre("localhost", "node1.mydomain.com"));
     EXPECT_THAT(parsed->cidrs, testing::ElementsAre("10.0.0.0/8"));

@@ -1,4 +1,5 @@
-// What the end-to-end tests share: running coroutines on a real loop, echo targets, servers and agents.
+// What the end-to-end tests share: running coroutines on a real loop, echo targets, servers and
+// agents.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -53,7 +54,9 @@ inline Task<bool> void_task(Task<void> task) {
     co_await task;
     co_return true;
 }
-inline void run_void(async::RealLoop& loop, Task<void> task) { run(loop, void_task(std::move(task))); }
+inline void run_void(async::RealLoop& loop, Task<void> task) {
+    run(loop, void_task(std::move(task)));
+}
 
 /// Waits until `condition` holds; false after the limit.
 inline Task<bool> eventually(async::Loop* loop, std::function<bool()> condition,
@@ -127,7 +130,8 @@ class Target {
     size_t accepted_count_ = 0;
 };
 
-/// TCP in front of several servers, as a Service is: each new connection goes to the next of those that are on.
+/// TCP in front of several servers, as a Service is: each new connection goes to the next of those
+/// that are on.
 class Balancer {
  public:
     explicit Balancer(async::Loop& loop) : loop_(loop), group_(loop) {
@@ -185,8 +189,8 @@ class AllowAll final : public Authenticator {
 /// A tunnel server on a unix socket and a port of loopback.
 class TestServer {
  public:
-    TestServer(async::Loop& loop, TunnelServerConfig config, net::GrpcServerOptions agent_options = {},
-               uint16_t port = 0)
+    TestServer(async::Loop& loop, TunnelServerConfig config,
+               net::GrpcServerOptions agent_options = {}, uint16_t port = 0)
         : loop_(loop) {
         if (config.server_id.empty()) config.server_id = fmt::format("server-{}", ++servers_count_);
         if (!config.agents) config.agents = std::make_shared<AllowAll>();
@@ -194,11 +198,13 @@ class TestServer {
         socket_ = (std::filesystem::temp_directory_path() /
                    fmt::format("basalt-tunnel-{}-{}.sock", ::getpid(), ++servers_count_))
                       .string();
-        frontends_ = net::start_grpc_server(loop, net::listen(loop, net::Endpoint::local_socket(socket_)).value(),
-                                            tunnel_->frontend_service())
+        frontends_ = net::start_grpc_server(
+                         loop, net::listen(loop, net::Endpoint::local_socket(socket_)).value(),
+                         tunnel_->frontend_service())
                          .value();
-        agents_ = net::start_grpc_server(loop, net::listen(loop, net::Endpoint::tcp("127.0.0.1", port)).value(),
-                                         tunnel_->agent_service(), agent_options)
+        agents_ = net::start_grpc_server(
+                      loop, net::listen(loop, net::Endpoint::tcp("127.0.0.1", port)).value(),
+                      tunnel_->agent_service(), agent_options)
                       .value();
         tunnel_->start();
     }
@@ -251,7 +257,8 @@ inline Task<Result<std::string>> echo_over(std::shared_ptr<net::Stream> stream, 
     co_return back;
 }
 
-inline Task<Result<std::string>> dial_and_echo(async::Loop* loop, std::shared_ptr<net::GrpcChannel> channel,
+inline Task<Result<std::string>> dial_and_echo(async::Loop* loop,
+                                               std::shared_ptr<net::GrpcChannel> channel,
                                                std::string address, std::string text) {
     auto stream = co_await dial_through(*loop, channel, address);
     if (!stream.ok()) co_return std::move(stream).error();
@@ -271,12 +278,14 @@ class TestPki {
     ~TestPki() { std::filesystem::remove_all(folder_); }
     /// NAME.crt and NAME.key; `usage` is serverAuth or clientAuth.
     void issue(const std::string& name, const std::string& subject, const std::string& usage) {
-        sh(fmt::format("openssl ecparam -name prime256v1 -genkey -noout -out {0}.key && "
-                       "openssl req -new -key {0}.key -subj '{1}' -out {0}.csr && "
-                       "printf 'extendedKeyUsage={2}\\nsubjectAltName=IP:127.0.0.1,DNS:localhost' > {0}.ext && "
-                       "openssl x509 -req -in {0}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 "
-                       "-extfile {0}.ext -out {0}.crt",
-                       name, subject, usage));
+        sh(fmt::format(
+            "openssl ecparam -name prime256v1 -genkey -noout -out {0}.key && "
+            "openssl req -new -key {0}.key -subj '{1}' -out {0}.csr && "
+            "printf 'extendedKeyUsage={2}\\nsubjectAltName=IP:127.0.0.1,DNS:localhost' > {0}.ext "
+            "&& "
+            "openssl x509 -req -in {0}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 "
+            "-extfile {0}.ext -out {0}.crt",
+            name, subject, usage));
     }
     std::string path(const std::string& file) const { return folder_ + "/" + file; }
     std::string text(const std::string& file) const {
@@ -285,11 +294,13 @@ class TestPki {
         EXPECT_NE(in, nullptr) << file;
         if (in == nullptr) return content;
         char buffer[4096];
-        for (size_t n = 0; (n = std::fread(buffer, 1, sizeof buffer, in)) > 0;) content.append(buffer, n);
+        for (size_t n = 0; (n = std::fread(buffer, 1, sizeof buffer, in)) > 0;)
+            content.append(buffer, n);
         std::fclose(in);
         return content;
     }
-    std::shared_ptr<const net::TlsContext> server(const std::string& name, net::ClientCertificates mode) const {
+    std::shared_ptr<const net::TlsContext> server(const std::string& name,
+                                                  net::ClientCertificates mode) const {
         net::TlsConfig config;
         config.ca_pem = text("ca.crt");
         config.cert_pem = text(name + ".crt");
@@ -336,8 +347,10 @@ class TunnelFixture : public ::testing::Test {
         targets_.push_back(std::make_unique<Target>(loop_, kind));
         return *targets_.back();
     }
-    TestServer& server(TunnelServerConfig config = {}, net::GrpcServerOptions options = {}, uint16_t port = 0) {
-        servers_.push_back(std::make_unique<TestServer>(loop_, std::move(config), std::move(options), port));
+    TestServer& server(TunnelServerConfig config = {}, net::GrpcServerOptions options = {},
+                       uint16_t port = 0) {
+        servers_.push_back(
+            std::make_unique<TestServer>(loop_, std::move(config), std::move(options), port));
         return *servers_.back();
     }
     Agent& agent(AgentConfig config) {
@@ -345,7 +358,9 @@ class TunnelFixture : public ::testing::Test {
         agents_.back()->start();
         return *agents_.back();
     }
-    bool wait_until(std::function<bool()> condition) { return run(loop_, eventually(&loop_, std::move(condition))); }
+    bool wait_until(std::function<bool()> condition) {
+        return run(loop_, eventually(&loop_, std::move(condition)));
+    }
     void wait_for_agents(TestServer& server, size_t count) {
         EXPECT_TRUE(wait_until([&] { return server.tunnel().core().agents_count() == count; }))
             << server.tunnel().core().agents_count();

@@ -15,7 +15,8 @@ bool Identifiers::serves_host(std::string_view host) const {
 }
 
 Result<Identifiers> parse_identifiers(std::string_view text) {
-    if (text.size() > kMaxIdentifiersSize) return invalid_argument("agent identifiers above 4096 bytes");
+    if (text.size() > kMaxIdentifiersSize)
+        return invalid_argument("agent identifiers above 4096 bytes");
     Identifiers result;
     bool default_route_seen = false;
     for (std::string_view part : split(text, '&')) {
@@ -38,8 +39,8 @@ Result<Identifiers> parse_identifiers(std::string_view text) {
             result.cidrs.push_back(std::move(value));
         } else if (key == "default-route" && !default_route_seen) {
             default_route_seen = true;
-            result.default_route = value == "true" || value == "1" || value == "t" || value == "T" ||
-                                   value == "TRUE" || value == "True";
+            result.default_route = value == "true" || value == "1" || value == "t" ||
+                                   value == "T" || value == "TRUE" || value == "True";
         }
     }
     return result;

@@ -1,7 +1,7 @@
 // What an agent says of itself, and how a tunnel server picks one for an address.
 //
-// Identifiers arrive URL-encoded in metadata: "host=node-1&ipv4=10.0.0.1&default-route=true". Unknown types
-// are ignored, as in upstream. Pure functions, any thread.
+// Identifiers arrive URL-encoded in metadata: "host=node-1&ipv4=10.0.0.1&default-route=true".
+// Unknown types are ignored, as in upstream. Pure functions, any thread.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Against upstream's own programs, in both roles: proxy-agent with our server, proxy-server with our agent.
-// They are built by `distribution/build`; without them the tests are skipped, loudly.
+// Against upstream's own programs, in both roles: proxy-agent with our server, proxy-server with
+// our agent. They are built by `distribution/build`; without them the tests are skipped, loudly.
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -21,7 +21,8 @@ std::string upstream_folder() {
     std::filesystem::path root = "/var/cache/basalt/bin";
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
-        if (entry.path().filename().string().starts_with("konnectivity-")) return entry.path().string();
+        if (entry.path().filename().string().starts_with("konnectivity-"))
+            return entry.path().string();
     }
     return {};
 }
@@ -35,7 +36,8 @@ class Child {
         argv.push_back(nullptr);
         posix_spawn_file_actions_t actions;
         posix_spawn_file_actions_init(&actions);
-        posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_CREAT | O_WRONLY | O_APPEND, 0600);
+        posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_CREAT | O_WRONLY | O_APPEND,
+                                         0600);
         posix_spawn_file_actions_adddup2(&actions, 1, 2);
         EXPECT_EQ(posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ), 0);
         posix_spawn_file_actions_destroy(&actions);
@@ -49,7 +51,8 @@ class Child {
         pid_ = 0;
         if (::testing::Test::HasFailure()) {
             std::ifstream in(log_);
-            fmt::print(stderr, "{}:\n{}\n", log_, std::string(std::istreambuf_iterator<char>(in), {}));
+            fmt::print(stderr, "{}:\n{}\n", log_,
+                       std::string(std::istreambuf_iterator<char>(in), {}));
         }
     }
 
@@ -63,8 +66,9 @@ class InteropTest : public TunnelFixture {
     void SetUp() override {
         folder_ = upstream_folder();
         if (folder_.empty() || !std::filesystem::exists(folder_ + "/proxy-agent")) {
-            GTEST_SKIP() << "NOT TESTED with upstream's konnectivity: no proxy-server and proxy-agent below "
-                            "/var/cache/basalt/bin";
+            GTEST_SKIP()
+                << "NOT TESTED with upstream's konnectivity: no proxy-server and proxy-agent below "
+                   "/var/cache/basalt/bin";
         }
         pki_ = std::make_unique<TestPki>();
         pki_->issue("server", "/CN=kube-apiserver", "serverAuth");
@@ -76,17 +80,18 @@ class InteropTest : public TunnelFixture {
         return listener->endpoint().port;
     }
     std::unique_ptr<Child> upstream_agent(const TestServer& s, bool with_certificate) {
-        std::vector<std::string> arguments{folder_ + "/proxy-agent",
-                                           "--ca-cert=" + pki_->path("ca.crt"),
-                                           "--proxy-server-host=127.0.0.1",
-                                           fmt::format("--proxy-server-port={}", s.agent_endpoint().port),
-                                           "--agent-id=upstream-agent",
-                                           "--agent-identifiers=host=node-1&ipv4=127.0.0.1",
-                                           "--health-server-host=127.0.0.1",
-                                           fmt::format("--health-server-port={}", free_port()),
-                                           fmt::format("--admin-server-port={}", free_port()),
-                                           "--sync-interval=200ms",
-                                           "--sync-forever=true"};
+        std::vector<std::string> arguments{
+            folder_ + "/proxy-agent",
+            "--ca-cert=" + pki_->path("ca.crt"),
+            "--proxy-server-host=127.0.0.1",
+            fmt::format("--proxy-server-port={}", s.agent_endpoint().port),
+            "--agent-id=upstream-agent",
+            "--agent-identifiers=host=node-1&ipv4=127.0.0.1",
+            "--health-server-host=127.0.0.1",
+            fmt::format("--health-server-port={}", free_port()),
+            fmt::format("--admin-server-port={}", free_port()),
+            "--sync-interval=200ms",
+            "--sync-forever=true"};
         if (with_certificate) {
             arguments.push_back("--agent-cert=" + pki_->path("agent.crt"));
             arguments.push_back("--agent-key=" + pki_->path("agent.key"));
@@ -95,17 +100,18 @@ class InteropTest : public TunnelFixture {
         }
         return std::make_unique<Child>(arguments, pki_->path("agent.log"));
     }
-    std::unique_ptr<Child> upstream_server(const std::string& socket, uint16_t agent_port, std::string id) {
+    std::unique_ptr<Child> upstream_server(const std::string& socket, uint16_t agent_port,
+                                           std::string id) {
         return std::make_unique<Child>(
-            std::vector<std::string>{folder_ + "/proxy-server", "--mode=grpc", "--server-port=0",
-                                     "--uds-name=" + socket, "--delete-existing-uds-file=true",
-                                     fmt::format("--agent-port={}", agent_port), "--agent-bind-address=127.0.0.1",
-                                     "--cluster-cert=" + pki_->path("server.crt"),
-                                     "--cluster-key=" + pki_->path("server.key"),
-                                     "--cluster-ca-cert=" + pki_->path("ca.crt"), "--health-bind-address=127.0.0.1",
-                                     fmt::format("--health-port={}", free_port()),
-                                     fmt::format("--admin-port={}", free_port()), "--server-count=1",
-                                     "--server-id=" + std::move(id)},
+            std::vector<std::string>{
+                folder_ + "/proxy-server", "--mode=grpc", "--server-port=0", "--uds-name=" + socket,
+                "--delete-existing-uds-file=true", fmt::format("--agent-port={}", agent_port),
+                "--agent-bind-address=127.0.0.1", "--cluster-cert=" + pki_->path("server.crt"),
+                "--cluster-key=" + pki_->path("server.key"),
+                "--cluster-ca-cert=" + pki_->path("ca.crt"), "--health-bind-address=127.0.0.1",
+                fmt::format("--health-port={}", free_port()),
+                fmt::format("--admin-port={}", free_port()), "--server-count=1",
+                "--server-id=" + std::move(id)},
             pki_->path("server.log"));
     }
     std::shared_ptr<net::GrpcChannel> channel_to(const std::string& socket) {
@@ -115,13 +121,15 @@ class InteropTest : public TunnelFixture {
         // One connection a tunnel, as kube-apiserver does it.
         return net::make_grpc_channel(loop_, url, {});
     }
-    void echo_many(const std::function<std::shared_ptr<net::GrpcChannel>()>& channel, const std::string& address) {
+    void echo_many(const std::function<std::shared_ptr<net::GrpcChannel>()>& channel,
+                   const std::string& address) {
         std::vector<Task<Result<void>>> tasks;
         for (int i = 0; i < 50; ++i) tasks.push_back(one(channel(), address, i));
         Result<void> all = run(loop_, async::join_all(loop_, std::move(tasks)));
         EXPECT_TRUE(all.ok()) << all.error().to_string();
     }
-    Task<Result<void>> one(std::shared_ptr<net::GrpcChannel> channel, std::string address, int number) {
+    Task<Result<void>> one(std::shared_ptr<net::GrpcChannel> channel, std::string address,
+                           int number) {
         std::string text;
         for (int i = 0; i < 3000; ++i) text += fmt::format("{}:{} ", number, i);
         auto back = co_await dial_and_echo(&loop_, channel, address, text);
@@ -153,7 +161,8 @@ TEST_F(InteropTest, UpstreamAgentWithToken) {
     auto child = upstream_agent(s, false);
     wait_for_agents(s, 1);
     echo_many([&s] { return s.channel(); }, there.address());
-    EXPECT_TRUE(wait_until([&] { return there.open_count() == 0 && s.tunnel().core().connections_count() == 0; }));
+    EXPECT_TRUE(wait_until(
+        [&] { return there.open_count() == 0 && s.tunnel().core().connections_count() == 0; }));
     // Refused by the target.
     EXPECT_FALSE(dial(s, fmt::format("127.0.0.1:{}", free_port())).ok());
     // The agent is killed: its connections end, a new one takes over.
@@ -199,8 +208,10 @@ TEST_F(InteropTest, UpstreamServer) {
     Agent& ours = agent(std::move(config));
     ASSERT_TRUE(wait_until([&] { return ours.links_count() == 1; }));
     echo_many([&] { return channel_to(socket); }, there.address());
-    EXPECT_TRUE(wait_until([&] { return there.open_count() == 0 && ours.connections_count() == 0; }));
-    auto refused = run(loop_, dial_through(loop_, channel_to(socket), fmt::format("127.0.0.1:{}", free_port())));
+    EXPECT_TRUE(
+        wait_until([&] { return there.open_count() == 0 && ours.connections_count() == 0; }));
+    auto refused = run(
+        loop_, dial_through(loop_, channel_to(socket), fmt::format("127.0.0.1:{}", free_port())));
     EXPECT_FALSE(refused.ok());
     // The server is killed and comes back under another name.
     auto stream = run(loop_, dial_through(loop_, channel_to(socket), there.address()));
@@ -212,7 +223,8 @@ TEST_F(InteropTest, UpstreamServer) {
     auto back = run(loop_, dial_and_echo(&loop_, channel_to(socket), there.address(), "again"));
     ASSERT_TRUE(back.ok()) << back.error().to_string();
     ours.drain();
-    back = run(loop_, dial_and_echo(&loop_, channel_to(socket), there.address(), "the only one, draining"));
+    back = run(loop_, dial_and_echo(&loop_, channel_to(socket), there.address(),
+                                    "the only one, draining"));
     EXPECT_TRUE(back.ok()) << back.error().to_string();
 }
 

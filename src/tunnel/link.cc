@@ -52,7 +52,8 @@ void Link::send_last(int64_t id, Packet last, TimePoint now) {
 
 bool Link::accepts(int64_t id) const {
     auto it = connections_.find(id);
-    return it != connections_.end() && !it->second.out_ended && it->second.out_size < limits_.send_queue_size;
+    return it != connections_.end() && !it->second.out_ended &&
+           it->second.out_size < limits_.send_queue_size;
 }
 
 bool Link::sendable(const Connection& connection) const {
@@ -124,7 +125,8 @@ Result<void> Link::receive_data(int64_t id, std::string data, TimePoint now) {
     connection.in_size += data.size();
     connection.in.push_back(std::move(data));
     if (flow_control()) {
-        // What the reader took but the peer was not told of does not count: the peer cannot know it.
+        // What the reader took but the peer was not told of does not count: the peer cannot know
+        // it.
         if (connection.in_size + connection.owed_credit > limits_.window_size) {
             return resource_exhausted("the peer sent more than its window");
         }

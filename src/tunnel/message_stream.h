@@ -24,7 +24,9 @@ class MessageStream {
 std::unique_ptr<MessageStream> over(net::GrpcServerCall& call);
 std::unique_ptr<MessageStream> over(std::unique_ptr<net::GrpcStream> stream);
 
-/// Two ends in memory; `capacity_count` messages wait in each direction. Dropping one end ends the other's.
-std::pair<std::unique_ptr<MessageStream>, std::unique_ptr<MessageStream>> make_message_pair(size_t capacity_count);
+/// Two ends in memory; `capacity_count` messages wait in each direction. Dropping one end ends the
+/// other's.
+std::pair<std::unique_ptr<MessageStream>, std::unique_ptr<MessageStream>> make_message_pair(
+    size_t capacity_count);
 
 }  // namespace basalt::tunnel

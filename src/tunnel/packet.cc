@@ -90,16 +90,12 @@ std::string encode(const Packet& packet) {
         case PacketKind::kDialClose:
             message.mutable_dial_close()->set_dial_id(packet.dial_id);
             break;
-        case PacketKind::kDrain:
-            message.mutable_drain();
-            break;
+        case PacketKind::kDrain: message.mutable_drain(); break;
         case PacketKind::kCredit:
             message.mutable_credit()->set_connection_id(packet.connection_id);
             message.mutable_credit()->set_size(packet.number);
             break;
-        case PacketKind::kServers:
-            message.mutable_servers()->set_count(packet.number);
-            break;
+        case PacketKind::kServers: message.mutable_servers()->set_count(packet.number); break;
     }
     return message.SerializeAsString();
 }
@@ -132,20 +128,16 @@ Result<Packet> decode(std::string_view bytes) {
             break;
         case PacketKind::kData:
             packet.connection_id = message.data().connection_id();
-            if (message.has_data()) packet.data = std::move(*message.mutable_data()->mutable_data());
+            if (message.has_data())
+                packet.data = std::move(*message.mutable_data()->mutable_data());
             break;
-        case PacketKind::kDialClose:
-            packet.dial_id = message.dial_close().dial_id();
-            break;
-        case PacketKind::kDrain:
-            break;
+        case PacketKind::kDialClose: packet.dial_id = message.dial_close().dial_id(); break;
+        case PacketKind::kDrain: break;
         case PacketKind::kCredit:
             packet.connection_id = message.credit().connection_id();
             packet.number = message.credit().size();
             break;
-        case PacketKind::kServers:
-            packet.number = message.servers().count();
-            break;
+        case PacketKind::kServers: packet.number = message.servers().count(); break;
     }
     return packet;
 }
@@ -156,23 +148,22 @@ std::string to_string(const Packet& packet) {
     };
     switch (packet.kind) {
         case PacketKind::kDialRequest:
-            return fmt::format("DIAL_REQ dial={} {}://{}", packet.dial_id, packet.network, packet.address);
+            return fmt::format("DIAL_REQ dial={} {}://{}", packet.dial_id, packet.network,
+                               packet.address);
         case PacketKind::kDialResponse:
-            return with_error(fmt::format("DIAL_RSP dial={} conn={}", packet.dial_id, packet.connection_id));
+            return with_error(
+                fmt::format("DIAL_RSP dial={} conn={}", packet.dial_id, packet.connection_id));
         case PacketKind::kCloseRequest:
             return fmt::format("CLOSE_REQ conn={}", packet.connection_id);
         case PacketKind::kCloseResponse:
             return with_error(fmt::format("CLOSE_RSP conn={}", packet.connection_id));
         case PacketKind::kData:
             return fmt::format("DATA conn={} size={}", packet.connection_id, packet.data.size());
-        case PacketKind::kDialClose:
-            return fmt::format("DIAL_CLS dial={}", packet.dial_id);
-        case PacketKind::kDrain:
-            return "DRAIN";
+        case PacketKind::kDialClose: return fmt::format("DIAL_CLS dial={}", packet.dial_id);
+        case PacketKind::kDrain: return "DRAIN";
         case PacketKind::kCredit:
             return fmt::format("CREDIT conn={} size={}", packet.connection_id, packet.number);
-        case PacketKind::kServers:
-            return fmt::format("SERVERS count={}", packet.number);
+        case PacketKind::kServers: return fmt::format("SERVERS count={}", packet.number);
     }
     return fmt::format("PACKET kind={}", static_cast<int>(packet.kind));
 }

@@ -1,5 +1,5 @@
-// Bytes of a tunnel peer: decoding, and whole conversations with both cores. The first byte of each piece says
-// which stream it is for; what the cores answer must decode again.
+// Bytes of a tunnel peer: decoding, and whole conversations with both cores. The first byte of each
+// piece says which stream it is for; what the cores answer must decode again.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -15,7 +15,8 @@ constexpr Duration kConnectTimeout = std::chrono::seconds(3);
 constexpr Duration kFirstStateTimeout = std::chrono::seconds(5);
 /// Between two looks while not settled: a refused connection costs next to nothing.
 constexpr Duration kSearchPause = std::chrono::milliseconds(250);
-/// Answers of "nobody there" in a row that count: one may be an endpoint that is just being programmed.
+/// Answers of "nobody there" in a row that count: one may be an endpoint that is just being
+/// programmed.
 constexpr int kNobodyEnough = 3;
 /// Changes that come together are told together.
 constexpr Duration kTellPause = std::chrono::milliseconds(50);
@@ -24,7 +25,8 @@ constexpr size_t kMaxStreams = 1000;
 using StreamHolder = std::shared_ptr<std::unique_ptr<net::Stream>>;
 
 Task<Result<std::unique_ptr<net::Stream>>> take_stream(StreamHolder holder) {
-    // The Service may lead elsewhere next time: a broken connection must not be replaced behind our back.
+    // The Service may lead elsewhere next time: a broken connection must not be replaced behind our
+    // back.
     if (!*holder) co_return unavailable("the peer's connection broke");
     co_return std::move(*holder);
 }
@@ -112,7 +114,8 @@ bool Peers::taken_over() const {
     }
     if (!any) return true;
     std::vector<std::string> ours = core_.agent_ids();
-    return std::all_of(ours.begin(), ours.end(), [&theirs](const std::string& id) { return theirs.contains(id); });
+    return std::all_of(ours.begin(), ours.end(),
+                       [&theirs](const std::string& id) { return theirs.contains(id); });
 }
 
 size_t Peers::count() const {
@@ -127,7 +130,8 @@ bool Peers::someone_missing() const {
         if (session->channel) dialled.insert(session->server_id);
     }
     for (const Session* session : sessions_) {
-        if (session->ready && !session->draining && !dialled.contains(session->server_id)) return true;
+        if (session->ready && !session->draining && !dialled.contains(session->server_id))
+            return true;
         for (const std::string& id : session->peer_ids) {
             if (!dialled.contains(id)) return true;
         }
@@ -137,7 +141,8 @@ bool Peers::someone_missing() const {
 
 Duration Peers::pause(Outcome outcome) {
     Duration base = settled_ ? config_.search_interval : kSearchPause;
-    if (settled_ && outcome != Outcome::kNobody && someone_missing()) base = std::chrono::seconds(2);
+    if (settled_ && outcome != Outcome::kNobody && someone_missing())
+        base = std::chrono::seconds(2);
     // A tenth more or less, so that the servers of one cluster do not move together.
     auto spread = static_cast<uint64_t>(base.count()) / 5 + 1;
     return base - base / 10 + Duration(static_cast<int64_t>(loop_.random() % spread));
@@ -163,7 +168,8 @@ Task<void> Peers::run() {
 Task<Peers::Outcome> Peers::search() {
     net::Endpoint endpoint = *config_.endpoint;
     auto holder = std::make_shared<std::unique_ptr<net::Stream>>();
-    Result<std::unique_ptr<net::Stream>> connected = co_await net::connect(loop_, endpoint, kConnectTimeout);
+    Result<std::unique_ptr<net::Stream>> connected =
+        co_await net::connect(loop_, endpoint, kConnectTimeout);
     if (!connected.ok()) co_return Outcome::kNobody;
     *holder = std::move(*connected);
     Result<std::shared_ptr<const net::TlsContext>> tls = config_.tls();
@@ -184,15 +190,16 @@ Task<Peers::Outcome> Peers::search() {
     url.path = "/";
     auto session = std::make_unique<Session>();
     session->channel = net::make_grpc_channel(loop_, url, std::move(options));
-    auto opened = co_await async::with_timeout(loop_, kFirstStateTimeout,
-                                               session->channel->open(std::string(kMeetMethod), {}));
+    auto opened = co_await async::with_timeout(
+        loop_, kFirstStateTimeout, session->channel->open(std::string(kMeetMethod), {}));
     if (!opened.ok()) co_return Outcome::kError;
     session->stream = over(std::move(*opened));
     Result<void> written = co_await session->stream->write(state());
     if (!written.ok()) co_return Outcome::kError;
     auto first = co_await async::with_timeout(loop_, kFirstStateTimeout, session->stream->read());
     if (!first.ok() || !first->has_value()) {
-        log_debug("no peer there", {{"error", first.ok() ? unavailable("the call ended") : first.error()}});
+        log_debug("no peer there",
+                  {{"error", first.ok() ? unavailable("the call ended") : first.error()}});
         co_return Outcome::kError;
     }
     heard(*session, **first);
@@ -254,7 +261,8 @@ Task<Result<void>> Peers::listen(Session& session) {
 
 void Peers::heard(Session& session, std::string_view bytes) {
     wire::PeerState state;
-    if (bytes.size() > kMaxPacketSize || !state.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    if (bytes.size() > kMaxPacketSize ||
+        !state.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
         return;
     }
     // A session stays with whom it began.

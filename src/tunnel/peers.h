@@ -1,17 +1,21 @@
 // Peers: the other tunnel servers of the same control plane, one in each of its Pods.
 //
-// The problem: a Pod that replaces another must not take over before the API server in it can reach the nodes,
-// but agents find it only once it is Ready, through the Service. The design: a starting server dials the
-// Service, which leads to a sibling that is Ready, and they tell each other who they are and which agents they
-// have. From then on
-//   - a dial for which the new server has no agent yet goes through the sibling's agents (ServerCore's relays);
-//   - the new server is settled(), which its readiness waits for (bounded; at once when nobody answers);
+// The problem: a Pod that replaces another must not take over before the API server in it can reach
+// the nodes, but agents find it only once it is Ready, through the Service. The design: a starting
+// server dials the Service, which leads to a sibling that is Ready, and they tell each other who
+// they are and which agents they have. From then on
+//   - a dial for which the new server has no agent yet goes through the sibling's agents
+//   (ServerCore's relays);
+//   - the new server is settled(), which its readiness waits for (bounded; at once when nobody
+//   answers);
 //   - both know how many servers there are and tell it to their agents, which look for the new one;
-//   - the old server, when it is told to stop, stays until the others have its agents (taken_over(); bounded).
+//   - the old server, when it is told to stop, stays until the others have its agents
+//   (taken_over(); bounded).
 // The cost: one idle connection between siblings, and one look at the Service a minute.
 //
-// Method /basalt.tunnel.Peers/Meet, both ways a stream of wire::PeerState: one at once, one at each change.
-// What a peer can do at most: use our agents, as the API server does. Direct destinations are not for peers.
+// Method /basalt.tunnel.Peers/Meet, both ways a stream of wire::PeerState: one at once, one at each
+// change. What a peer can do at most: use our agents, as the API server does. Direct destinations
+// are not for peers.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +49,8 @@ class Peers {
  public:
     static constexpr size_t kMaxPeers = 16;
 
-    /// `changed` is called when live_count(), settled() or taken_over() may have changed. References outlive
-    /// this; so does the loop, until run() has ended.
+    /// `changed` is called when live_count(), settled() or taken_over() may have changed.
+    /// References outlive this; so does the loop, until run() has ended.
     Peers(async::Loop& loop, std::string server_id, PeersConfig config, ServerCore& core,
           std::function<void()> changed);
     Peers(const Peers&) = delete;
@@ -70,7 +74,8 @@ class Peers {
     bool settled() const { return settled_; }
     /// Servers that take part in the Service, this one included.
     uint32_t live_count() const;
-    /// Each of our agents is connected to another server that stays, too; true when there is no such server.
+    /// Each of our agents is connected to another server that stays, too; true when there is no
+    /// such server.
     bool taken_over() const;
     size_t count() const;
 

@@ -48,7 +48,8 @@ class TunnelServer::AgentService final : public net::GrpcService {
 TunnelServer::TunnelServer(async::Loop& loop, TunnelServerConfig config)
     : loop_(loop),
       config_(std::move(config)),
-      core_(config_.core, [&loop] { return loop.random(); }, [this](StreamId id) { wake(id); }),
+      core_(
+          config_.core, [&loop] { return loop.random(); }, [this](StreamId id) { wake(id); }),
       peers_(loop, config_.server_id, config_.peers, core_, [this] { peers_changed(); }),
       group_(loop),
       authentications_(config_.authentications_limit),
@@ -62,7 +63,8 @@ void TunnelServer::start() {
     group_.spawn(tick_loop());
     group_.spawn(order_loop());
     group_.spawn(peers_.run());
-    for (const DirectDestination& destination : config_.direct) group_.spawn(serve_direct(destination));
+    for (const DirectDestination& destination : config_.direct)
+        group_.spawn(serve_direct(destination));
     peers_changed();
 }
 
@@ -129,7 +131,8 @@ Task<Result<void>> TunnelServer::authenticate(net::GrpcServerCall& call) {
                                    {"address", call.connection().peer},
                                    {"error", accepted.error()}});
         // The reason is for our log; the other side learns only that it was refused.
-        if (accepted.error().retriable()) co_return unavailable("authentication is not possible now");
+        if (accepted.error().retriable())
+            co_return unavailable("authentication is not possible now");
         co_return Error(Code::kUnauthenticated, "not accepted as an agent");
     }
     co_return accepted;
@@ -138,7 +141,8 @@ Task<Result<void>> TunnelServer::authenticate(net::GrpcServerCall& call) {
 Task<Result<void>> TunnelServer::serve_agent(net::GrpcServerCall& call) {
     AgentInfo info;
     info.agent_id = std::string(call.metadata().get(kAgentIdHeader));
-    Result<Identifiers> identifiers = parse_identifiers(call.metadata().get(kAgentIdentifiersHeader));
+    Result<Identifiers> identifiers =
+        parse_identifiers(call.metadata().get(kAgentIdentifiersHeader));
     if (!identifiers.ok()) co_return std::move(identifiers).error();
     info.identifiers = std::move(*identifiers);
     info.window = parse_number<uint32_t>(call.metadata().get(kWindowHeader));
@@ -150,9 +154,11 @@ Task<Result<void>> TunnelServer::serve_agent(net::GrpcServerCall& call) {
     Result<StreamId> id = core_.add_agent(std::move(info), loop_.now());
     if (!id.ok()) co_return std::move(id).error();
     call.add_initial_metadata(std::string(kServerIdHeader), config_.server_id);
-    call.add_initial_metadata(std::string(kServerCountHeader), fmt::to_string(core_.server_count()));
+    call.add_initial_metadata(std::string(kServerCountHeader),
+                              fmt::to_string(core_.server_count()));
     if (flow_control) {
-        call.add_initial_metadata(std::string(kWindowHeader), fmt::to_string(config_.core.link.window_size));
+        call.add_initial_metadata(std::string(kWindowHeader),
+                                  fmt::to_string(config_.core.link.window_size));
     }
     Result<void> sent = call.send_header();
     if (!sent.ok()) {
@@ -161,7 +167,8 @@ Task<Result<void>> TunnelServer::serve_agent(net::GrpcServerCall& call) {
     }
     // A further link of an agent is its search for other servers, over in a moment.
     if (core_.links_of(agent_id) == 1) {
-        log_info("agent connected", {{"agent", agent_id}, {"address", call.connection().peer},
+        log_info("agent connected", {{"agent", agent_id},
+                                     {"address", call.connection().peer},
                                      {"flow_control", flow_control}});
         peers_.agents_changed();
     }
@@ -211,7 +218,8 @@ Task<void> TunnelServer::read_loop(StreamId id, StreamState& state, MessageStrea
     }
 }
 
-Task<Result<void>> TunnelServer::write_loop(StreamId id, StreamState& state, MessageStream& stream) {
+Task<Result<void>> TunnelServer::write_loop(StreamId id, StreamState& state,
+                                            MessageStream& stream) {
     for (;;) {
         std::optional<Packet> packet = core_.next(id, loop_.now());
         if (packet) {
@@ -262,7 +270,8 @@ Task<void> TunnelServer::relay(ServerCore::RelayOrder order) {
 Task<Result<std::unique_ptr<net::Stream>>> PinnedDialer::dial() {
     bool was_pinned = pinned_.has_value();
     net::Endpoint endpoint = was_pinned ? *pinned_ : endpoint_;
-    Result<std::unique_ptr<net::Stream>> stream = co_await net::connect(loop_, endpoint, kTargetDialTimeout);
+    Result<std::unique_ptr<net::Stream>> stream =
+        co_await net::connect(loop_, endpoint, kTargetDialTimeout);
     if (!stream.ok()) {
         pinned_.reset();  // Resolved anew for the next one.
         co_return std::move(stream);
@@ -277,15 +286,17 @@ Task<void> TunnelServer::serve_direct(DirectDestination destination) {
     PinnedDialer dialer(loop_, destination.endpoint);
     StreamId id = core_.add_direct(destination.address, config_.core.link.window_size);
     // The address was matched by the core; the dialer knows no other.
-    AgentLink agent(loop_, *theirs, [&dialer](std::string) { return dialer.dial(); },
-                    config_.core.link.window_size, config_.core.link);
+    AgentLink agent(
+        loop_, *theirs, [&dialer](std::string) { return dialer.dial(); },
+        config_.core.link.window_size, config_.core.link);
     async::TaskGroup group(loop_);
     group.spawn(pump_direct(id, std::move(ours)));
     Result<void> ended = co_await agent.run();
     group.cancel();
     co_await group.join();
     if (!ended.ok() && ended.error().code() != Code::kCancelled) {
-        log_error("a direct destination ended", {{"address", destination.address}, {"error", ended.error()}});
+        log_error("a direct destination ended",
+                  {{"address", destination.address}, {"error", ended.error()}});
     }
 }
 
@@ -300,34 +311,43 @@ Task<void> TunnelServer::pump_direct(StreamId id, std::unique_ptr<MessageStream>
 
 std::string TunnelServer::metrics() const {
     std::string text;
-    auto add = [&text](std::string_view name, std::string_view type, std::string_view help, uint64_t value) {
+    auto add = [&text](std::string_view name, std::string_view type, std::string_view help,
+                       uint64_t value) {
         text += fmt::format("# HELP {0} {1}\n# TYPE {0} {2}\n{0} {3}\n", name, help, type, value);
     };
     const ServerCounters& c = core_.counters();
     add("konnectivity_network_proxy_server_ready_backend_connections", "gauge", "Agents connected.",
         core_.agents_count());
-    add("konnectivity_network_proxy_server_established_connections", "gauge", "Connections through agents.",
-        core_.connections_count());
-    add("konnectivity_network_proxy_server_pending_backend_dials", "gauge", "Dials without an answer yet.",
-        core_.pending_count());
+    add("konnectivity_network_proxy_server_established_connections", "gauge",
+        "Connections through agents.", core_.connections_count());
+    add("konnectivity_network_proxy_server_pending_backend_dials", "gauge",
+        "Dials without an answer yet.", core_.pending_count());
     constexpr std::string_view kFailures = "konnectivity_network_proxy_server_dial_failure_count";
     text += fmt::format("# HELP {0} Failed dials by reason.\n# TYPE {0} counter\n", kFailures);
-    for (auto [reason, value] : {std::pair<std::string_view, uint64_t>{"error_response", c.dials_failed_by_target},
-                                 {"no_agent", c.dials_without_agent},
-                                 {"backend_dial_timeout", c.dials_timed_out},
-                                 {"frontend_close", c.dials_cancelled}}) {
+    for (auto [reason, value] :
+         {std::pair<std::string_view, uint64_t>{"error_response", c.dials_failed_by_target},
+          {"no_agent", c.dials_without_agent},
+          {"backend_dial_timeout", c.dials_timed_out},
+          {"frontend_close", c.dials_cancelled}}) {
         text += fmt::format("{}{{reason=\"{}\"}} {}\n", kFailures, reason, value);
     }
     add("basalt_tunnel_dials_total", "counter", "Dials of the API server.", c.dials);
-    add("basalt_tunnel_dials_moved_total", "counter", "Dials repeated on another agent.", c.dials_moved);
-    add("basalt_tunnel_dials_relayed_total", "counter", "Dials through another server.", c.dials_relayed);
-    add("basalt_tunnel_stalled_total", "counter", "Connections closed for a stalled reader.", c.stalled_closed);
+    add("basalt_tunnel_dials_moved_total", "counter", "Dials repeated on another agent.",
+        c.dials_moved);
+    add("basalt_tunnel_dials_relayed_total", "counter", "Dials through another server.",
+        c.dials_relayed);
+    add("basalt_tunnel_stalled_total", "counter", "Connections closed for a stalled reader.",
+        c.stalled_closed);
     add("basalt_tunnel_violations_total", "counter", "Packets against the protocol.", c.violations);
-    add("basalt_tunnel_agents_refused_total", "counter", "Agents that did not authenticate.", agents_refused_);
-    add("basalt_tunnel_bytes_to_agents_total", "counter", "Payload towards targets.", c.bytes_to_agents);
-    add("basalt_tunnel_bytes_from_agents_total", "counter", "Payload from targets.", c.bytes_from_agents);
+    add("basalt_tunnel_agents_refused_total", "counter", "Agents that did not authenticate.",
+        agents_refused_);
+    add("basalt_tunnel_bytes_to_agents_total", "counter", "Payload towards targets.",
+        c.bytes_to_agents);
+    add("basalt_tunnel_bytes_from_agents_total", "counter", "Payload from targets.",
+        c.bytes_from_agents);
     add("basalt_tunnel_peers", "gauge", "Other tunnel servers met.", peers_.count());
-    add("basalt_tunnel_servers", "gauge", "Tunnel servers as told to agents.", core_.server_count());
+    add("basalt_tunnel_servers", "gauge", "Tunnel servers as told to agents.",
+        core_.server_count());
     return text;
 }
 

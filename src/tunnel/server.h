@@ -1,13 +1,15 @@
-// TunnelServer: carries ServerCore's streams over gRPC. Listening, TLS, health and signals are the program's.
+// TunnelServer: carries ServerCore's streams over gRPC. Listening, TLS, health and signals are the
+// program's.
 //
 //     TunnelServer server(loop, config);
 //     start_grpc_server(loop, unix socket, server.frontend_service());   // the API server
 //     start_grpc_server(loop, agent port with TLS, server.agent_service());
 //     server.start();
-//     ... server.drain() ... co_await server.stop();                     // after the gRPC servers have stopped
+//     ... server.drain() ... co_await server.stop();                     // after the gRPC servers
+//     have stopped
 //
-// The only addresses this process dials are the peers' Service and config.direct; everything else goes to
-// agents: nothing a tenant writes makes it connect to the management network.
+// The only addresses this process dials are the peers' Service and config.direct; everything else
+// goes to agents: nothing a tenant writes makes it connect to the management network.
 #pragma once
 
 #include <functional>
@@ -28,12 +30,13 @@
 namespace basalt::tunnel {
 
 struct DirectDestination {
-    std::string address;      ///< Exactly as the API server names it: "host:port".
-    net::Endpoint endpoint;   ///< Where it is. A name is resolved once and kept while it answers.
+    std::string address;     ///< Exactly as the API server names it: "host:port".
+    net::Endpoint endpoint;  ///< Where it is. A name is resolved once and kept while it answers.
 };
 
 struct TunnelServerConfig {
-    std::string server_id;    ///< Distinct for each server that ever runs: agents tell servers apart by it.
+    std::string
+        server_id;  ///< Distinct for each server that ever runs: agents tell servers apart by it.
     ServerCoreOptions core;
     std::shared_ptr<Authenticator> agents;
     /// Who may speak to us as a peer; nobody when the name is empty.
@@ -56,7 +59,8 @@ class TunnelServer {
     std::shared_ptr<net::GrpcService> agent_service() { return agent_service_; }
 
     void start();
-    /// What the outside says about the number of servers; agents hear the larger of it and what peers know.
+    /// What the outside says about the number of servers; agents hear the larger of it and what
+    /// peers know.
     void set_configured_server_count(uint32_t count);
     /// Ready for the Service: see Peers::settled(). Stays true until drain().
     bool ready() const { return peers_.settled() && !draining_; }
@@ -110,10 +114,12 @@ class TunnelServer {
     std::shared_ptr<net::GrpcService> agent_service_;
 };
 
-/// Dials a fixed endpoint whatever the address asked for; the resolved address is kept while it answers.
+/// Dials a fixed endpoint whatever the address asked for; the resolved address is kept while it
+/// answers.
 class PinnedDialer {
  public:
-    PinnedDialer(async::Loop& loop, net::Endpoint endpoint) : loop_(loop), endpoint_(std::move(endpoint)) {}
+    PinnedDialer(async::Loop& loop, net::Endpoint endpoint)
+        : loop_(loop), endpoint_(std::move(endpoint)) {}
     async::Task<Result<std::unique_ptr<net::Stream>>> dial();
 
  private:

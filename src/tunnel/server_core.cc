@@ -91,11 +91,13 @@ void ServerCore::frontend_packet(StreamId id, Frontend& frontend, Packet packet,
         case PacketKind::kDialRequest:
             if (frontend.phase != Phase::kIdle) {
                 ++counters_.violations;
-                push(id, frontend, dial_response(packet.dial_id, 0, "this stream has a connection already"));
+                push(id, frontend,
+                     dial_response(packet.dial_id, 0, "this stream has a connection already"));
                 return;
             }
             ++counters_.dials;
-            if (packet.network != "tcp" || packet.address.empty() || packet.address.size() > kMaxAddressSize) {
+            if (packet.network != "tcp" || packet.address.empty() ||
+                packet.address.size() > kMaxAddressSize) {
                 frontend.dial = std::move(packet);
                 fail_dial(id, frontend, "only tcp to host:port is supported");
                 return;
@@ -111,9 +113,7 @@ void ServerCore::frontend_packet(StreamId id, Frontend& frontend, Packet packet,
             detach(id, frontend, now);
             end_frontend(id, frontend, std::nullopt);
             return;
-        case PacketKind::kData:
-            frontend_data(id, frontend, std::move(packet), now);
-            return;
+        case PacketKind::kData: frontend_data(id, frontend, std::move(packet), now); return;
         case PacketKind::kCloseRequest:
             if (frontend.phase == Phase::kOpen && packet.connection_id != frontend.connection_id) {
                 ++counters_.violations;
@@ -122,8 +122,7 @@ void ServerCore::frontend_packet(StreamId id, Frontend& frontend, Packet packet,
             // Answered at once: the API server waits for it, the agent's confirmation adds nothing.
             end_frontend(id, frontend, close_response(packet.connection_id));
             return;
-        default:
-            return;  // What later versions may send.
+        default: return;  // What later versions may send.
     }
 }
 
@@ -203,12 +202,15 @@ void ServerCore::route(StreamId id, Frontend& frontend, TimePoint now) {
 StreamId ServerCore::choose_agent(const Frontend& frontend) {
     std::string_view host = host_of(frontend.dial.address);
     for (Strategy strategy : options_.strategies) {
-        // The oldest link of each agent: a later one is often an agent's search for new servers, soon closed.
+        // The oldest link of each agent: a later one is often an agent's search for new servers,
+        // soon closed.
         std::map<std::string_view, std::pair<StreamId, const Agent*>> candidates;
         for (const auto& [id, agent] : agents_) {
             if (agent.direct || agent.broken) continue;
-            if (strategy == Strategy::kDestHost && !agent.info.identifiers.serves_host(host)) continue;
-            if (strategy == Strategy::kDefaultRoute && !agent.info.identifiers.default_route) continue;
+            if (strategy == Strategy::kDestHost && !agent.info.identifiers.serves_host(host))
+                continue;
+            if (strategy == Strategy::kDefaultRoute && !agent.info.identifiers.default_route)
+                continue;
             auto [it, added] = candidates.try_emplace(agent.info.agent_id, id, &agent);
             bool held_back = it->second.second->draining || it->second.second->suspect;
             if (!added && held_back && !agent.draining && !agent.suspect) it->second = {id, &agent};
@@ -281,9 +283,7 @@ void ServerCore::agent_packet(StreamId id, Agent& agent, Packet packet, TimePoin
     if (!agent.direct) last_agent_seen_ = now;
     agent.suspect = false;
     switch (packet.kind) {
-        case PacketKind::kDialResponse:
-            agent_dialed(id, agent, std::move(packet));
-            return;
+        case PacketKind::kDialResponse: agent_dialed(id, agent, std::move(packet)); return;
         case PacketKind::kDialClose: {
             auto it = agent.dials.find(packet.dial_id);
             if (it == agent.dials.end()) return;
@@ -294,9 +294,7 @@ void ServerCore::agent_packet(StreamId id, Agent& agent, Packet packet, TimePoin
             end_frontend(owner, frontend, dial_close(frontend.dial.dial_id));
             return;
         }
-        case PacketKind::kData:
-            agent_data(id, agent, std::move(packet), now);
-            return;
+        case PacketKind::kData: agent_data(id, agent, std::move(packet), now); return;
         case PacketKind::kCloseRequest:
         case PacketKind::kCloseResponse: {
             int64_t connection = packet.connection_id;
@@ -314,11 +312,8 @@ void ServerCore::agent_packet(StreamId id, Agent& agent, Packet packet, TimePoin
             agent.link.receive_credit(packet.connection_id, packet.number);
             wake_(id);
             return;
-        case PacketKind::kDrain:
-            agent.draining = true;
-            return;
-        default:
-            return;
+        case PacketKind::kDrain: agent.draining = true; return;
+        default: return;
     }
 }
 
@@ -326,7 +321,8 @@ void ServerCore::agent_dialed(StreamId id, Agent& agent, Packet packet) {
     auto it = agent.dials.find(packet.dial_id);
     if (it == agent.dials.end()) {
         // Given up meanwhile: nobody will use the connection.
-        if (packet.connection_id != 0 && packet.error.empty() && !agent.link.contains(packet.connection_id)) {
+        if (packet.connection_id != 0 && packet.error.empty() &&
+            !agent.link.contains(packet.connection_id)) {
             agent.link.send(close_request(packet.connection_id));
             wake_(id);
         }
@@ -426,7 +422,8 @@ void ServerCore::remove(StreamId id, TimePoint now) {
 void ServerCore::remove_agent(StreamId id, TimePoint now) {
     Agent agent = std::move(agents_.at(id));
     agents_.erase(id);
-    if (agent.direct) std::erase_if(direct_, [id](const auto& entry) { return entry.second == id; });
+    if (agent.direct)
+        std::erase_if(direct_, [id](const auto& entry) { return entry.second == id; });
     for (int64_t connection : agent.link.ids()) {
         auto owner = agent.owners.find(connection);
         if (owner == agent.owners.end()) continue;
@@ -529,18 +526,16 @@ bool ServerCore::may_read(StreamId id) const {
     if (auto it = agents_.find(id); it != agents_.end()) return it->second.link.may_read();
     if (auto it = relays_.find(id); it != relays_.end()) {
         auto frontend = frontends_.find(it->second.frontend);
-        return frontend == frontends_.end() || frontend->second.out_size < options_.relay_queue_size;
+        return frontend == frontends_.end() ||
+               frontend->second.out_size < options_.relay_queue_size;
     }
     auto it = frontends_.find(id);
     if (it == frontends_.end()) return true;
     const Frontend& frontend = it->second;
     switch (frontend.phase) {
-        case Phase::kOpen:
-            return agents_.at(frontend.link).link.accepts(frontend.connection_id);
-        case Phase::kRelayed:
-            return relays_.at(frontend.link).out_size < options_.relay_queue_size;
-        default:
-            return true;
+        case Phase::kOpen: return agents_.at(frontend.link).link.accepts(frontend.connection_id);
+        case Phase::kRelayed: return relays_.at(frontend.link).out_size < options_.relay_queue_size;
+        default: return true;
     }
 }
 
@@ -614,9 +609,10 @@ std::vector<std::string> ServerCore::agent_ids() const {
 }
 
 size_t ServerCore::links_of(std::string_view agent_id) const {
-    return static_cast<size_t>(std::count_if(agents_.begin(), agents_.end(), [agent_id](const auto& entry) {
-        return !entry.second.direct && entry.second.info.agent_id == agent_id;
-    }));
+    return static_cast<size_t>(
+        std::count_if(agents_.begin(), agents_.end(), [agent_id](const auto& entry) {
+            return !entry.second.direct && entry.second.info.agent_id == agent_id;
+        }));
 }
 
 size_t ServerCore::agents_count() const { return agent_ids().size(); }

@@ -1,16 +1,21 @@
 // ServerCore: the tunnel server without I/O: which packet goes where, and who has to wait.
 //
 // Streams, each with an id, are what the driver (server.h) carries packets for:
-//   - frontends: one stream of the API server (or of a peer server) each, with at most one connection on it;
-//   - agents: links that carry many connections; a *direct* link is one whose agent lives in this process and
+//   - frontends: one stream of the API server (or of a peer server) each, with at most one
+//   connection on it;
+//   - agents: links that carry many connections; a *direct* link is one whose agent lives in this
+//   process and
 //     serves exactly one address (--direct-allow), which then never goes through an agent;
-//   - relays: a frontend whose dial another tunnel server (a peer) serves, because we have no agent yet.
+//   - relays: a frontend whose dial another tunnel server (a peer) serves, because we have no agent
+//   yet.
 //
 // Decisions:
 //   - the dial ids on a link are ours: two API servers may choose the same number;
-//   - a dial without an answer moves to another agent when its link breaks (nothing was sent yet), and waits a
+//   - a dial without an answer moves to another agent when its link breaks (nothing was sent yet),
+//   and waits a
 //     moment when the last agent has just gone: a restart of either end fails no request;
-//   - back-pressure is per connection in both directions (link.h); may_read() says which stream has to wait;
+//   - back-pressure is per connection in both directions (link.h); may_read() says which stream has
+//   to wait;
 //   - when either end goes, the other gets what was received before, then the end.
 // Whatever an agent sends is untrusted: it ends at most its own link.
 //
@@ -38,11 +43,12 @@ using StreamId = uint64_t;
 struct ServerCoreOptions {
     std::vector<Strategy> strategies{Strategy::kDefault};
     LinkLimits link;
-    /// The API server gives up after 30 s; agents after 5 s, so an agent that says nothing for this long is
-    /// stuck. 0 waits for ever (upstream's default).
+    /// The API server gives up after 30 s; agents after 5 s, so an agent that says nothing for this
+    /// long is stuck. 0 waits for ever (upstream's default).
     Duration dial_timeout = std::chrono::seconds(15);
-    /// How long a dial waits for an agent to come back, if there was one in the last `agent_memory`, or if
-    /// this server has just started: the agents of the one before it are on their way.
+    /// How long a dial waits for an agent to come back, if there was one in the last
+    /// `agent_memory`, or if this server has just started: the agents of the one before it are on
+    /// their way.
     Duration agent_wait = std::chrono::seconds(5);
     Duration agent_memory = std::chrono::seconds(60);
     Duration start_grace = std::chrono::seconds(10);
@@ -50,7 +56,8 @@ struct ServerCoreOptions {
     /// How long an agent may take to confirm a close before the connection is forgotten.
     Duration close_timeout = std::chrono::seconds(15);
     size_t max_agents = 4096;
-    /// Links of one agent id: it keeps one a server and opens another now and then to look for new servers.
+    /// Links of one agent id: it keeps one a server and opens another now and then to look for new
+    /// servers.
     size_t max_links_per_agent = 8;
     size_t max_frontends = 8192;
     /// Bytes that wait for a frontend or a relay beside what link.h holds.
@@ -70,19 +77,20 @@ struct ServerCounters {
     uint64_t dials_without_agent = 0;
     uint64_t dials_timed_out = 0;
     uint64_t dials_cancelled = 0;
-    uint64_t dials_moved = 0;             ///< To another agent, after the first one's link broke.
+    uint64_t dials_moved = 0;  ///< To another agent, after the first one's link broke.
     uint64_t dials_relayed = 0;
     uint64_t stalled_closed = 0;
-    uint64_t violations = 0;              ///< Packets that the protocol forbids.
+    uint64_t violations = 0;  ///< Packets that the protocol forbids.
     uint64_t bytes_to_agents = 0;
     uint64_t bytes_from_agents = 0;
 };
 
 class ServerCore {
  public:
-    /// `wake` is called when next(), may_read() or finished() of a stream may have changed, and with 0 when
-    /// take_orders() has something; it must not call back into the core.
-    ServerCore(ServerCoreOptions options, std::function<uint64_t()> random, std::function<void(StreamId)> wake);
+    /// `wake` is called when next(), may_read() or finished() of a stream may have changed, and
+    /// with 0 when take_orders() has something; it must not call back into the core.
+    ServerCore(ServerCoreOptions options, std::function<uint64_t()> random,
+               std::function<void(StreamId)> wake);
 
     /// Begins start_grace.
     void started(TimePoint now) { started_ = now; }
@@ -126,7 +134,7 @@ class ServerCore {
     uint32_t server_count() const { return server_count_; }
 
     // For health and metrics.
-    size_t agents_count() const;      ///< Distinct agent ids.
+    size_t agents_count() const;  ///< Distinct agent ids.
     std::vector<std::string> agent_ids() const;
     size_t links_of(std::string_view agent_id) const;
     size_t links_count() const { return agents_.size() - direct_.size(); }
@@ -140,12 +148,12 @@ class ServerCore {
     struct Frontend {
         bool from_peer = false;
         Phase phase = Phase::kIdle;
-        Packet dial;                     ///< As the frontend sent it.
+        Packet dial;  ///< As the frontend sent it.
         int attempts = 0;
-        StreamId link = 0;               ///< Agent or relay.
+        StreamId link = 0;  ///< Agent or relay.
         int64_t link_dial_id = 0;
         int64_t connection_id = 0;
-        TimePoint deadline;              ///< kWaiting, kDialing
+        TimePoint deadline;  ///< kWaiting, kDialing
         std::deque<Packet> out;
         size_t out_size = 0;
     };
@@ -153,8 +161,8 @@ class ServerCore {
         AgentInfo info;
         bool direct = false;
         bool draining = false;
-        bool suspect = false;            ///< Did not answer a dial; chosen last.
-        bool broken = false;             ///< Violated the protocol: end the stream.
+        bool suspect = false;  ///< Did not answer a dial; chosen last.
+        bool broken = false;   ///< Violated the protocol: end the stream.
         uint64_t order = 0;
         Link link;
         std::unordered_map<int64_t, StreamId> dials;   ///< Dial id -> frontend.
@@ -164,8 +172,8 @@ class ServerCore {
     struct Relay {
         StreamId frontend = 0;
         StreamId peer = 0;
-        bool answered = false;           ///< The peer has sent something: the dial cannot move any more.
-        bool continued = false;          ///< The frontend has sent more than its dial.
+        bool answered = false;   ///< The peer has sent something: the dial cannot move any more.
+        bool continued = false;  ///< The frontend has sent more than its dial.
         std::deque<Packet> out;
         size_t out_size = 0;
     };
@@ -191,7 +199,8 @@ class ServerCore {
     void remove_agent(StreamId id, TimePoint now);
     void remove_relay(StreamId id, TimePoint now);
     void violation(StreamId id, Agent& agent);
-    void close_connection(StreamId id, Agent& agent, int64_t connection, std::string error, TimePoint now);
+    void close_connection(StreamId id, Agent& agent, int64_t connection, std::string error,
+                          TimePoint now);
 
     ServerCoreOptions options_;
     std::function<uint64_t()> random_;
@@ -201,10 +210,11 @@ class ServerCore {
     uint32_t server_count_ = 1;
     std::optional<TimePoint> last_agent_seen_;
     std::optional<TimePoint> started_;
-    std::map<StreamId, Frontend> frontends_;   // Ordered: what is done to all of them is done in order.
+    std::map<StreamId, Frontend>
+        frontends_;  // Ordered: what is done to all of them is done in order.
     std::map<StreamId, Agent> agents_;
     std::map<StreamId, Relay> relays_;
-    std::map<StreamId, size_t> peers_;         ///< Agents of each.
+    std::map<StreamId, size_t> peers_;  ///< Agents of each.
     std::map<std::string, StreamId> direct_;
     std::vector<RelayOrder> orders_;
     ServerCounters counters_;

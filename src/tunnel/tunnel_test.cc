@@ -16,7 +16,8 @@ TEST_F(TunnelTest, Echo) {
     ASSERT_TRUE(back.ok()) << back.error().to_string();
     EXPECT_EQ(*back, "hello through the tunnel");
     // The client went away: so does the connection to the target.
-    EXPECT_TRUE(wait_until([&] { return there.open_count() == 0 && s.tunnel().core().connections_count() == 0; }));
+    EXPECT_TRUE(wait_until(
+        [&] { return there.open_count() == 0 && s.tunnel().core().connections_count() == 0; }));
     EXPECT_EQ(s.tunnel().core().frontends_count(), 0u);
 }
 
@@ -58,8 +59,8 @@ TEST_F(TunnelTest, LargeDataBothWays) {
     }
 }
 
-Task<Result<void>> one_of_many(async::Loop* loop, std::shared_ptr<net::GrpcChannel> channel, std::string address,
-                               int number) {
+Task<Result<void>> one_of_many(async::Loop* loop, std::shared_ptr<net::GrpcChannel> channel,
+                               std::string address, int number) {
     std::string text;
     for (int i = 0; i < 2000; ++i) text += fmt::format("{}:{} ", number, i);
     auto back = co_await dial_and_echo(loop, channel, address, text);
@@ -75,7 +76,8 @@ TEST_F(TunnelTest, HundredStreamsAtOnce) {
     agent(agent_config(s.agent_endpoint(), "agent-2"));
     wait_for_agents(s, 2);
     std::vector<Task<Result<void>>> tasks;
-    for (int i = 0; i < 100; ++i) tasks.push_back(one_of_many(&loop_, s.channel(), there.address(), i));
+    for (int i = 0; i < 100; ++i)
+        tasks.push_back(one_of_many(&loop_, s.channel(), there.address(), i));
     Result<void> all = run(loop_, async::join_all(loop_, std::move(tasks)));
     EXPECT_TRUE(all.ok()) << all.error().to_string();
     EXPECT_EQ(there.accepted_count(), 100u);
@@ -94,7 +96,8 @@ TEST_F(TunnelTest, TargetRefuses) {
     auto stream = dial(s, closed);
     ASSERT_FALSE(stream.ok());
     EXPECT_EQ(stream.error().code(), Code::kUnavailable);
-    EXPECT_NE(stream.error().message().find("refused"), std::string::npos) << stream.error().message();
+    EXPECT_NE(stream.error().message().find("refused"), std::string::npos)
+        << stream.error().message();
     EXPECT_FALSE(dial(s, "unix:/run/containerd/containerd.sock").ok());
 }
 
@@ -212,8 +215,8 @@ TEST_F(TunnelTest, AgentGoesAndComesBack) {
     wait_for_agents(s, 0);
     // A dial in the gap waits for the next agent.
     struct Helper {
-        static Task<void> echo(async::Loop* loop, std::shared_ptr<net::GrpcChannel> channel, std::string address,
-                               std::optional<Result<std::string>>* out) {
+        static Task<void> echo(async::Loop* loop, std::shared_ptr<net::GrpcChannel> channel,
+                               std::string address, std::optional<Result<std::string>>* out) {
             auto result = co_await dial_and_echo(loop, channel, address, "in the gap");
             out->emplace(std::move(result));
         }
@@ -290,7 +293,8 @@ TEST_F(TunnelTest, DirectDestination) {
     Target& other = target();
     TunnelServerConfig config;
     config.core.start_grace = Duration(0);
-    config.direct.push_back({"webhook.basalt-system.svc:443", net::parse_endpoint(webhook.address()).value()});
+    config.direct.push_back(
+        {"webhook.basalt-system.svc:443", net::parse_endpoint(webhook.address()).value()});
     TestServer& s = server(std::move(config));
     Result<std::string> back = echo(s, "webhook.basalt-system.svc:443", "admit?");
     ASSERT_TRUE(back.ok()) << back.error().to_string();
@@ -323,7 +327,8 @@ TEST_F(TunnelTest, TokenOverTls) {
     auto with_token = [&](std::string id, std::string token) {
         AgentConfig agent_settings = agent_config(s.agent_endpoint(), std::move(id));
         agent_settings.tls = [&pki] { return pki.client(""); };
-        if (!token.empty()) agent_settings.token = [token] { return Result<Secret>(Secret(token)); };
+        if (!token.empty())
+            agent_settings.token = [token] { return Result<Secret>(Secret(token)); };
         return agent_settings;
     };
     agent(with_token("bad", "bad"));
@@ -401,7 +406,8 @@ TEST_F(TunnelTest, TakeoverThroughPeers) {
     ASSERT_TRUE(back.ok()) << back.error().to_string();
     EXPECT_EQ(new_server.tunnel().core().counters().dials_relayed, 1u);
     std::vector<Task<Result<void>>> tasks;
-    for (int i = 0; i < 20; ++i) tasks.push_back(one_of_many(&loop_, new_server.channel(), there.address(), i));
+    for (int i = 0; i < 20; ++i)
+        tasks.push_back(one_of_many(&loop_, new_server.channel(), there.address(), i));
     Result<void> all = run(loop_, async::join_all(loop_, std::move(tasks)));
     EXPECT_TRUE(all.ok()) << all.error().to_string();
 

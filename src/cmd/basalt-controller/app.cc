@@ -5,161 +5,302 @@
 
 #include <fmt/format.h>
 
-#include "async/real_loop.h"
-#include "controller/events.h"
+#include "base/strings.h"
 #include "controller/http_endpoint.h"
 #include "controller/manager.h"
+#include "controller/webhook_certificate.h"
 #include "controlplane/control_plane_controller.h"
 #include "controlplane/datastore_controller.h"
+#include "controlplane/kubeconfig_generator.h"
+#include "controlplane/metrics.h"
+#include "controlplane/names.h"
+#include "controlplane/webhooks.h"
 #include "kube/config.h"
 #include "net/http_client.h"
 #include "pki/kubeconfig.h"
 
+#ifndef BASALT_VERSION
+#define BASALT_VERSION "dev"
+#endif
+
 namespace basalt::cmd {
+
 namespace {
 
-using namespace controlplane;  // NOLINT: this file is the wiring of that module
-
-constexpr std::string_view kLeaseName = "basalt-controller";
+constexpr const char* kLeaseName = "basalt-controller";
+constexpr const char* kCertificateSecret = "basalt-controller-webhook";
+// On the webhook configurations that get our certificate's authority.
+constexpr const char* kWebhookSelector = "basalt.dev/webhook=basalt-controller";
+// A tenant's API server that takes longer is treated as not there.
+constexpr Duration kTenantConnectTimeout = std::chrono::seconds(5);
+constexpr Duration kGoodbye = std::chrono::milliseconds(50);
+// A pass may make a few dozen requests; bursts of many control planes are the server's to order.
+constexpr double kRequestsPerSecond = 400;
+constexpr double kRequestsBurst = 800;
 
 std::string host_name() {
     char name[256] = {};
-    if (gethostname(name, sizeof name - 1) != 0) return "unknown";
+    if (::gethostname(name, sizeof name - 1) != 0) return "unknown";
     return name;
 }
 
-Result<void> configure_logging(const ControllerFlags& flags) {
-    LogOptions options;
-    BASALT_ASSIGN(options.level, parse_log_level(flags.log_level));
-    BASALT_ASSIGN(options.format, parse_log_format(flags.log_format));
-    configure_log(std::move(options));
-    return {};
+/// ":8443" and "8443" listen on all addresses; "0" and "" on none.
+Result<std::optional<net::Endpoint>> bind_address(const std::string& text) {
+    if (text.empty() || text == "0") return std::optional<net::Endpoint>();
+    std::string full = text;
+    if (full.find(':') == std::string::npos) full = ":" + full;
+    if (full.front() == ':') full = "[::]" + full;
+    BASALT_ASSIGN(net::Endpoint endpoint, net::parse_endpoint(full).context("listen on " + text));
+    return std::optional<net::Endpoint>(std::move(endpoint));
 }
 
 // To a tenant's API server, as its super-admin: that right no RBAC rule of the tenant can take away.
-TenantConnector tenant_connector(async::Loop& loop) {
-    return [&loop](const std::string& server, const std::string& server_name,
-                   const SecretData& admin) -> Result<std::shared_ptr<net::HttpTransport>> {
-        auto file = admin.find("super-admin.svc");
-        if (file == admin.end()) return failed_precondition("the admin kubeconfig lacks super-admin.svc");
-        BASALT_ASSIGN(pki::Kubeconfig kubeconfig, pki::parse_kubeconfig(file->second));
-        net::TlsConfig config;
-        config.ca_pem = kubeconfig.ca_pem;
-        config.cert_pem = kubeconfig.client_certificate_pem;
-        config.key_pem = kubeconfig.client_key_pem;
-        config.server_name = server_name;
-        config.alpn = {"h2", "http/1.1"};
-        net::HttpClientOptions options;
-        BASALT_ASSIGN(options.tls, net::make_tls_client(std::move(config)));
-        BASALT_ASSIGN(net::Url url, net::parse_url(server));
-        return std::shared_ptr<net::HttpTransport>(net::make_http_client(loop, url, std::move(options)));
-    };
+Result<std::shared_ptr<net::HttpTransport>> connect_tenant(async::Loop& loop, const std::string& server,
+                                                           const std::string& tls_server_name,
+                                                           const controlplane::SecretData& admin) {
+    auto file = admin.find("super-admin.svc");
+    if (file == admin.end()) return failed_precondition("the admin kubeconfig lacks super-admin.svc");
+    BASALT_ASSIGN(pki::Kubeconfig config, pki::parse_kubeconfig(file->second).context("super-admin.svc"));
+    BASALT_ASSIGN(net::Url url, net::parse_url(server));
+    net::TlsConfig tls;
+    tls.ca_pem = config.ca_pem;
+    tls.cert_pem = config.client_certificate_pem;
+    tls.key_pem = config.client_key_pem;
+    tls.server_name = tls_server_name;
+    tls.alpn = {"h2", "http/1.1"};
+    net::HttpClientOptions options;
+    options.connect_timeout = kTenantConnectTimeout;
+    BASALT_ASSIGN(options.tls, net::make_tls_client(std::move(tls)));
+    return std::shared_ptr<net::HttpTransport>(net::make_http_client(loop, std::move(url), std::move(options)));
 }
 
-kube::ClientOptions client_options() {
+kube::ClientOptions client_options(double qps, double burst) {
     kube::ClientOptions options;
-    options.user_agent = "basalt-controller";
-    options.qps = 200;
-    options.burst = 400;
+    options.user_agent = "basalt-controller/" BASALT_VERSION;
+    options.field_manager = std::string(controlplane::names::kFieldManager);
+    options.qps = qps;
+    options.burst = burst;
     return options;
 }
 
-controller::ManagerOptions manager_options(const ControllerFlags& flags, async::Loop& loop) {
-    controller::ManagerOptions options;
-    if (!flags.leader_elect) return options;
-    controller::LeaderElector::Options leader;
-    leader.ns = flags.namespace_name;
-    leader.name = kLeaseName;
-    leader.identity = fmt::format("{}_{:x}", flags.identity.empty() ? host_name() : flags.identity, loop.random());
-    options.leader = leader;
-    return options;
+std::string instance_name(const ControllerOptions& options) {
+    return options.identity.empty() ? host_name() : options.identity;
 }
 
-controller::EventRecorder::Options event_options(const ControllerFlags& flags) {
+controller::ManagerOptions manager_options(const ControllerOptions& options, const std::string& identity) {
+    controller::ManagerOptions result;
+    if (!options.leader_elect) return result;
+    result.leader.emplace();
+    result.leader->ns = options.namespace_name;
+    result.leader->name = kLeaseName;
+    result.leader->identity = identity;
+    return result;
+}
+
+controller::EventRecorder::Options event_options(const ControllerOptions& from) {
     controller::EventRecorder::Options options;
     options.controller = "basalt.dev/control-plane";
-    options.instance = flags.identity.empty() ? host_name() : flags.identity;
+    options.instance = instance_name(from);
     return options;
 }
 
-// All parts of the process, in order of construction.
+controlplane::DataStoreOptions datastore_options(const ControllerOptions& options) {
+    controlplane::DataStoreOptions result;
+    result.defaults.datastore = options.datastore;
+    return result;
+}
+
+controlplane::ControlPlaneOptions control_plane_options(const ControllerOptions& options) {
+    controlplane::ControlPlaneOptions result;
+    result.defaults.datastore = options.datastore;
+    result.image = options.image;
+    result.workers_count = options.workers_count;
+    return result;
+}
+
+controlplane::BuildInfo build_info() {
+    controlplane::BuildInfo build;
+    build.version = BASALT_VERSION;
+    return build;
+}
+
+struct Transports {
+    std::shared_ptr<net::HttpTransport> work, lease;
+};
+
+// Everything in the order in which it depends on each other.
 class App {
  public:
-    App(async::RealLoop& loop, std::shared_ptr<net::HttpTransport> transport, const ControllerFlags& flags)
-        : client_(loop, transport, client_options()),
-          lease_client_(loop, transport, client_options()),
-          manager_(client_, lease_client_, manager_options(flags, loop)),
-          events_(client_, event_options(flags)),
-          control_planes_(manager_, datastores_, keys_, events_, tenant_connector(loop), options_of(flags)),
-          datastore_controller_(manager_, datastores_, events_, etcd_connector(loop), datastore_options(flags),
-                                [this](const std::string& name) { control_planes_.datastore_changed(name); }),
-          group_(loop) {
+    App(async::Loop& loop, const ControllerOptions& options, const Transports& transports)
+        : loop_(loop),
+          options_(options),
+          client_(loop, transports.work, client_options(kRequestsPerSecond, kRequestsBurst)),
+          // Leases and answers to webhooks do not wait behind the work; nor are they its leader's privilege.
+          lease_client_(loop, transports.lease, client_options(20, 40)),
+          open_client_(loop, transports.work, client_options(kRequestsPerSecond, kRequestsBurst)),
+          manager_(client_, lease_client_, manager_options(options, controller::make_identity(loop, instance_name(options)))),
+          events_(client_, event_options(options)),
+          data_stores_(manager_, registry_, events_, controlplane::etcd_connector(loop), datastore_options(options),
+                       [this](const std::string& name) { control_planes_.datastore_changed(name); }),
+          control_planes_(manager_, registry_, keys_, events_, tenant_connector(), control_plane_options(options)),
+          generators_(manager_, keys_, events_),
+          metrics_(manager_, build_info()),
+          webhooks_(manager_, open_client_, registry_, control_plane_options(options).defaults),
+          authorizer_(open_client_) {
         client_.set_write_guard([this] { return manager_.check_leading(); });
-        auto router = std::make_shared<controller::Router>();
-        controller::add_health_routes(*router, manager_.health());
-        controller::HttpEndpoint::Options endpoint_options;
-        health_ = std::make_unique<controller::HttpEndpoint>(
-            loop, net::Endpoint::tcp(flags.health_address, static_cast<uint16_t>(flags.health_port)), router,
-            endpoint_options);
-        manager_.add_runnable("health", [this] { return health_->run(); }, false);
+        controller::add_process_metrics(manager_.metrics(), loop.wall_now());
+        manager_.add_runnable("events", [this] { return write_events(); }, true);
     }
 
-    async::Task<void> run(async::RealLoop* loop, Result<void>* outcome) {
-        events_.start(group_);
-        Result<void> result = co_await manager_.run();
-        *outcome = std::move(result);
+    /// Adds the servers; before run().
+    Result<void> listen() {
+        BASALT_ASSIGN(std::optional<net::Endpoint> health, bind_address(options_.health_address));
+        if (health) {
+            controller::add_health_routes(*health_router_, manager_.health());
+            add_endpoint("health", *health, health_router_, false, health_endpoint_);
+        }
+        BASALT_ASSIGN(std::optional<net::Endpoint> metrics, bind_address(options_.metrics_address));
+        if (metrics) {
+            controller::add_metrics_route(*metrics_router_, manager_.metrics(),
+                                          options_.metrics_secure ? &authorizer_ : nullptr);
+            add_endpoint("metrics", *metrics, metrics_router_, options_.metrics_secure, metrics_endpoint_);
+        }
+        if (options_.webhook_port != 0) {
+            webhooks_.add_routes(*webhook_router_);
+            net::Endpoint address = net::Endpoint::tcp("::", static_cast<uint16_t>(options_.webhook_port));
+            add_endpoint("webhooks", address, webhook_router_, true, webhook_endpoint_);
+            manager_.health().add_ready_check("webhooks", [this]() -> Result<void> {
+                if (webhook_endpoint_->endpoint()) return {};
+                return unavailable("not listening yet");
+            });
+        }
+        if (options_.webhook_port != 0 || (metrics && options_.metrics_secure)) add_certificate();
+        return {};
+    }
+
+    async::Task<Result<void>> run() {
+        Result<void> ran = co_await manager_.run();
         co_await control_planes_.stop();
-        co_await datastore_controller_.stop();
-        group_.cancel();
-        co_await group_.join();
-        loop->stop();
+        co_await data_stores_.stop();
+        co_return std::move(ran);
     }
 
  private:
-    static ControlPlaneOptions options_of(const ControllerFlags& flags) {
-        ControlPlaneOptions options;
-        options.defaults.datastore = flags.datastore;
-        options.image = flags.image;
-        options.workers_count = flags.workers_count;
-        return options;
-    }
-    static DataStoreOptions datastore_options(const ControllerFlags& flags) {
-        DataStoreOptions options;
-        options.defaults.datastore = flags.datastore;
-        return options;
+    controlplane::TenantConnector tenant_connector() {
+        return [this](const std::string& server, const std::string& name, const controlplane::SecretData& admin) {
+            return connect_tenant(loop_, server, name, admin);
+        };
     }
 
-    kube::Client client_;
-    kube::Client lease_client_;
+    void add_endpoint(const char* name, const net::Endpoint& address, std::shared_ptr<controller::Router> router,
+                      bool tls, std::unique_ptr<controller::HttpEndpoint>& endpoint) {
+        controller::HttpEndpoint::Options options;
+        options.tls = tls;
+        endpoint = std::make_unique<controller::HttpEndpoint>(loop_, address, std::move(router), options);
+        controller::HttpEndpoint* raw = endpoint.get();
+        manager_.add_runnable(name, [raw] { return raw->run(); }, false);
+    }
+
+    void add_certificate() {
+        controller::WebhookCertificate::Options options;
+        options.ns = options_.namespace_name;
+        options.secret_name = kCertificateSecret;
+        const std::string service = fmt::format("{}.{}", options_.service_name, options_.namespace_name);
+        options.dns_names = {options_.service_name, service, service + ".svc", service + ".svc.cluster.local"};
+        options.selector = kWebhookSelector;
+        certificate_ = std::make_unique<controller::WebhookCertificate>(
+            open_client_, manager_.caches(), keys_, options,
+            [this](std::shared_ptr<const net::TlsContext> tls) { use_certificate(std::move(tls)); });
+        manager_.add_runnable("webhook certificate", [this] { return certificate_->run(); }, false);
+    }
+
+    void use_certificate(std::shared_ptr<const net::TlsContext> tls) {
+        if (webhook_endpoint_) webhook_endpoint_->set_tls(tls);
+        if (metrics_endpoint_ && options_.metrics_secure) metrics_endpoint_->set_tls(std::move(tls));
+    }
+
+    async::Task<Result<void>> write_events() {
+        async::TaskGroup group(loop_);
+        events_.start(group);
+        async::Condition never;
+        Result<void> ended = co_await never.wait();
+        group.cancel();
+        co_await group.join();
+        co_return std::move(ended);
+    }
+
+    async::Loop& loop_;
+    ControllerOptions options_;
+    kube::Client client_, lease_client_, open_client_;
     controller::Manager manager_;
-    controller::EventRecorder events_;
     pki::SystemKeySource keys_;
-    DataStoreRegistry datastores_;
-    ControlPlaneController control_planes_;
-    DataStoreController datastore_controller_;
-    std::unique_ptr<controller::HttpEndpoint> health_;
-    async::TaskGroup group_;
+    controller::EventRecorder events_;
+    controlplane::DataStoreRegistry registry_;
+    controlplane::DataStoreController data_stores_;
+    controlplane::ControlPlaneController control_planes_;
+    controlplane::KubeconfigGeneratorController generators_;
+    controlplane::ControlPlaneMetrics metrics_;
+    controlplane::Webhooks webhooks_;
+    controller::RequestAuthorizer authorizer_;
+    std::shared_ptr<controller::Router> health_router_ = std::make_shared<controller::Router>();
+    std::shared_ptr<controller::Router> metrics_router_ = std::make_shared<controller::Router>();
+    std::shared_ptr<controller::Router> webhook_router_ = std::make_shared<controller::Router>();
+    std::unique_ptr<controller::HttpEndpoint> health_endpoint_, metrics_endpoint_, webhook_endpoint_;
+    std::unique_ptr<controller::WebhookCertificate> certificate_;
 };
+
+async::Task<void> run_to_end(async::RealLoop& loop, App* app, std::optional<Result<void>>* outcome) {
+    Result<void> ran = co_await app->run();
+    outcome->emplace(std::move(ran));
+    loop.stop();
+}
+
+Result<void> configure(const ControllerOptions& options) {
+    LogOptions log;
+    BASALT_ASSIGN(log.level, parse_log_level(options.log_level).context("--log-level"));
+    BASALT_ASSIGN(log.format, parse_log_format(options.log_format).context("--log-format"));
+    configure_log(log);
+    for (const std::string& name : options.ignored) log_warn("this flag has no effect", {{"flag", name}});
+    return {};
+}
 
 }  // namespace
 
-Result<void> run_controller(const ControllerFlags& flags) {
-    BASALT_TRY(configure_logging(flags));
-    async::RealLoop loop(1);
+Result<void> run_controller(const ControllerOptions& options) {
+    BASALT_TRY(configure(options));
+    async::RealLoop loop;
     kube::AccessQuery query;
-    query.kubeconfig = flags.kubeconfig;
+    query.kubeconfig = options.kubeconfig;
     BASALT_ASSIGN(kube::Access access, kube::find_access(query, kube::process_environment()));
-    BASALT_ASSIGN(std::shared_ptr<net::HttpTransport> transport, kube::make_transport(loop, access));
+    Transports transports;
+    BASALT_ASSIGN(transports.work, kube::make_transport(loop, access));
+    BASALT_ASSIGN(transports.lease, kube::make_transport(loop, access));
 
-    App app(loop, std::move(transport), flags);
-    async::TaskGroup main(loop);
-    Result<void> outcome;
-    main.spawn(app.run(&loop, &outcome));
-    for (int signal : {SIGTERM, SIGINT}) {
-        loop.on_signal(signal, [&main] { main.cancel(); });
-    }
+    auto app = std::make_unique<App>(loop, options, transports);
+    BASALT_TRY(app->listen());
+    async::TaskGroup group(loop);
+    std::optional<Result<void>> outcome;
+    int signals_count = 0;
+    auto on_signal = [&] {
+        if (++signals_count == 1) {
+            log_info("ending");
+            group.cancel();
+        } else {
+            std::_Exit(1);  // Whoever asks twice does not want to wait.
+        }
+    };
+    loop.on_signal(SIGTERM, on_signal);
+    loop.on_signal(SIGINT, on_signal);
+    ::signal(SIGPIPE, SIG_IGN);
+    log_info("starting", {{"version", BASALT_VERSION}, {"server", access.server}, {"datastore", options.datastore}});
+    group.spawn(run_to_end(loop, app.get(), &outcome));
     loop.run();
-    return outcome;
+    // Connections close; their last callbacks want a loop.
+    app.reset();
+    transports = {};
+    loop.call_at(loop.now() + kGoodbye, [&loop] { loop.stop(); });
+    loop.run();
+    return outcome ? std::move(*outcome) : Result<void>();
 }
 
 }  // namespace basalt::cmd

@@ -1,28 +1,35 @@
-// The controller process: its options and the wiring of its parts.
+// The wiring of basalt-controller: one loop, one connection for work, one for the lease, all controllers and servers.
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "async/real_loop.h"
 #include "base/log.h"
 #include "base/result.h"
 
 namespace basalt::cmd {
 
-struct ControllerFlags {
-    std::string kubeconfig;               ///< "": in-cluster, or the usual places.
-    std::string datastore = "default";    ///< Of control planes that name none.
-    std::string image;                    ///< Our own, for the tunnel.
-    std::string namespace_name = "basalt-system";
-    std::string identity;                 ///< "": the host's name.
+struct ControllerOptions {
+    std::string kubeconfig;
+    std::string namespace_name = "basalt-system";  ///< Where it runs: lease, certificate, Service.
+    std::string identity;  ///< Unique name of this process; "": the host's.
+    std::string service_name = "basalt-controller";
+    std::string datastore = "default";
+    std::string image = "ghcr.io/basalt/basalt:dev";
     bool leader_elect = true;
+    std::string metrics_address = ":8443";
+    bool metrics_secure = true;  ///< TLS, and only for those whom the API server lets read /metrics.
+    std::string health_address = ":8081";
+    int webhook_port = 9443;  ///< 0: no webhooks.
     size_t workers_count = 8;
-    std::string health_address = "0.0.0.0";
-    int health_port = 8081;
     std::string log_level = "info";
     std::string log_format = "logfmt";
+    /// Flags that were given and have no effect.
+    std::vector<std::string> ignored;
 };
 
-/// Until SIGTERM or SIGINT (ok), or lost leadership or a failure to start (an error).
-Result<void> run_controller(const ControllerFlags& flags);
+/// Runs until SIGTERM or SIGINT (ok), or until something fails.
+Result<void> run_controller(const ControllerOptions& options);
 
 }  // namespace basalt::cmd

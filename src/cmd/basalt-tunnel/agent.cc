@@ -34,7 +34,8 @@ Result<Secret> read_token(const std::string& path) {
 
 Result<tunnel::AgentConfig> make_config(async::Loop& loop, const AgentFlags& flags) {
     tunnel::AgentConfig config;
-    config.server = net::Endpoint::tcp(flags.proxy_server_host, static_cast<uint16_t>(flags.proxy_server_port));
+    config.server =
+        net::Endpoint::tcp(flags.proxy_server_host, static_cast<uint16_t>(flags.proxy_server_port));
     config.agent_id = flags.agent_id.empty() ? default_agent_id(loop) : flags.agent_id;
     config.identifiers = flags.agent_identifiers;
     Result<tunnel::Identifiers> identifiers = tunnel::parse_identifiers(flags.agent_identifiers);
@@ -49,9 +50,9 @@ Result<tunnel::AgentConfig> make_config(async::Loop& loop, const AgentFlags& fla
     net::TlsConfig tls;
     tls.alpn = {"h2"};
     tls.alpn.insert(tls.alpn.end(), flags.alpn_proto.begin(), flags.alpn_proto.end());
-    auto files = std::make_shared<TlsFiles>(TlsFiles::Role::kClient,
-                                            TlsPaths{flags.ca_cert, flags.agent_cert, flags.agent_key},
-                                            std::move(tls));
+    auto files = std::make_shared<TlsFiles>(
+        TlsFiles::Role::kClient, TlsPaths{flags.ca_cert, flags.agent_cert, flags.agent_key},
+        std::move(tls));
     BASALT_ASSIGN(auto checked, files->load());
     (void)checked;
     config.tls = [files] { return files->load(); };
@@ -61,8 +62,8 @@ Result<tunnel::AgentConfig> make_config(async::Loop& loop, const AgentFlags& fla
     return config;
 }
 
-Task<void> finish(async::RealLoop* loop, tunnel::Agent* agent, net::HttpServer* health, net::HttpServer* admin,
-                  Duration limit) {
+Task<void> finish(async::RealLoop* loop, tunnel::Agent* agent, net::HttpServer* health,
+                  net::HttpServer* admin, Duration limit) {
     TimePoint deadline = loop->now() + limit;
     while (agent->connections_count() > 0 && loop->now() < deadline) {
         Result<void> slept = co_await async::sleep_for(*loop, kDrainInterval);
@@ -82,13 +83,15 @@ Result<int> run_agent(AgentFlags flags, std::vector<std::string> unknown) {
     async::TaskGroup ending(loop);
     BASALT_ASSIGN(Duration drain_timeout, parse_duration(flags.drain_timeout));
     BASALT_ASSIGN(tunnel::AgentConfig config, make_config(loop, flags));
-    log_info("tunnel agent started", {{"agent", config.agent_id}, {"server", config.server.to_string()}});
+    log_info("tunnel agent started",
+             {{"agent", config.agent_id}, {"server", config.server.to_string()}});
     tunnel::Agent agent(loop, std::move(config));
     BASALT_ASSIGN(auto health, serve_http(loop, flags.health_server_host, flags.health_server_port,
                                           make_health_handler([&agent] { return agent.ready(); })));
     BASALT_ASSIGN(auto admin,
                   serve_http(loop, loopback_only(flags.admin_bind_address, "--admin-bind-address"),
-                             flags.admin_server_port, make_metrics_handler([&agent] { return agent.metrics(); })));
+                             flags.admin_server_port,
+                             make_metrics_handler([&agent] { return agent.metrics(); })));
     agent.start();
     int signals_count = 0;
     auto on_signal = [&] {

@@ -1,6 +1,6 @@
-// `basalt-tunnel server` and `basalt-tunnel agent`. Flags carry the names of upstream's proxy-server and
-// proxy-agent (apiserver-network-proxy v0.36), so that arguments users have keep working; those that mean
-// nothing here are accepted with a warning.
+// `basalt-tunnel server` and `basalt-tunnel agent`. Flags carry the names of upstream's
+// proxy-server and proxy-agent (apiserver-network-proxy v0.36), so that arguments users have keep
+// working; those that mean nothing here are accepted with a warning.
 #pragma once
 
 #include <CLI/CLI.hpp>

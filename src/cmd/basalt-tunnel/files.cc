@@ -44,7 +44,8 @@ Result<std::shared_ptr<const net::TlsContext>> TlsFiles::load() {
     config.key_pem = key;
     auto made = role_ == Role::kServer ? net::make_tls_server(std::move(config))
                                        : net::make_tls_client(std::move(config));
-    if (!made.ok()) return std::move(made).error().context(paths_.cert.empty() ? paths_.ca : paths_.cert);
+    if (!made.ok())
+        return std::move(made).error().context(paths_.cert.empty() ? paths_.ca : paths_.cert);
     context_ = *made;
     seen_ca_ = std::move(ca);
     seen_cert_ = std::move(cert);

@@ -28,8 +28,8 @@ class TlsFiles {
     enum class Role { kClient, kServer };
     TlsFiles(Role role, TlsPaths paths, net::TlsConfig base)
         : role_(role), paths_(std::move(paths)), base_(std::move(base)) {}
-    /// Reads the files; the same context as before when nothing has changed. When the new files are broken the
-    /// Error says why and the next call tries again.
+    /// Reads the files; the same context as before when nothing has changed. When the new files are
+    /// broken the Error says why and the next call tries again.
     Result<std::shared_ptr<const net::TlsContext>> load();
 
  private:

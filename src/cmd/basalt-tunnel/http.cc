@@ -54,10 +54,12 @@ std::shared_ptr<net::HttpHandler> make_metrics_handler(std::function<std::string
     return std::make_shared<Metrics>(std::move(metrics));
 }
 
-Result<std::unique_ptr<net::HttpServer>> serve_http(async::Loop& loop, const std::string& host, int port,
+Result<std::unique_ptr<net::HttpServer>> serve_http(async::Loop& loop, const std::string& host,
+                                                    int port,
                                                     std::shared_ptr<net::HttpHandler> handler) {
     if (port == 0) return std::unique_ptr<net::HttpServer>();
-    BASALT_ASSIGN(auto listener, net::listen(loop, net::Endpoint::tcp(host, static_cast<uint16_t>(port))));
+    BASALT_ASSIGN(auto listener,
+                  net::listen(loop, net::Endpoint::tcp(host, static_cast<uint16_t>(port))));
     net::HttpServerOptions options;
     options.max_connections = 64;
     options.max_body_size = 1024;
@@ -66,7 +68,8 @@ Result<std::unique_ptr<net::HttpServer>> serve_http(async::Loop& loop, const std
 
 std::string loopback_only(const std::string& host, const char* flag) {
     if (host == "127.0.0.1" || host == "::1") return host;
-    log_warn("this port stays on loopback", {{"flag", flag}, {"asked", host}, {"used", "127.0.0.1"}});
+    log_warn("this port stays on loopback",
+             {{"flag", flag}, {"asked", host}, {"used", "127.0.0.1"}});
     return "127.0.0.1";
 }
 

@@ -1,5 +1,5 @@
-// The two small HTTP ports of the tunnel programs: health, without data, for kubelet probes; metrics, on
-// loopback only.
+// The two small HTTP ports of the tunnel programs: health, without data, for kubelet probes;
+// metrics, on loopback only.
 #pragma once
 
 #include <functional>
@@ -10,12 +10,14 @@
 
 namespace basalt::cmd {
 
-/// /healthz and /livez are OK while the process answers; /readyz (and upstream's /ready) while `ready`.
+/// /healthz and /livez are OK while the process answers; /readyz (and upstream's /ready) while
+/// `ready`.
 std::shared_ptr<net::HttpHandler> make_health_handler(std::function<bool()> ready);
 std::shared_ptr<net::HttpHandler> make_metrics_handler(std::function<std::string()> metrics);
 
 /// Port 0 is no server: upstream's way to switch one off.
-Result<std::unique_ptr<net::HttpServer>> serve_http(async::Loop& loop, const std::string& host, int port,
+Result<std::unique_ptr<net::HttpServer>> serve_http(async::Loop& loop, const std::string& host,
+                                                    int port,
                                                     std::shared_ptr<net::HttpHandler> handler);
 /// The host to listen on for a port that must stay on loopback; warns when another was asked for.
 std::string loopback_only(const std::string& host, const char* flag);

@@ -1,5 +1,5 @@
-// As much of a kubeconfig as the tunnel server needs: the current context's API server, its CA, and a client
-// certificate or token. Paths in it are relative to its folder.
+// As much of a kubeconfig as the tunnel server needs: the current context's API server, its CA, and
+// a client certificate or token. Paths in it are relative to its folder.
 #pragma once
 
 #include <string>
@@ -19,8 +19,8 @@ struct Kubeconfig {
     std::string token_path;
 };
 
-/// InvalidArgument for YAML that is no kubeconfig, a missing context, or exec plugins, which a server in a Pod
-/// does not need.
+/// InvalidArgument for YAML that is no kubeconfig, a missing context, or exec plugins, which a
+/// server in a Pod does not need.
 Result<Kubeconfig> parse_kubeconfig(std::string_view text, const std::string& folder);
 Result<Kubeconfig> load_kubeconfig(const std::string& path);
 

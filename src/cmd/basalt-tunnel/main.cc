@@ -1,5 +1,5 @@
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <csignal>
 #include <cstdio>
@@ -7,20 +7,24 @@
 #include "cmd/basalt-tunnel/commands.h"
 
 int main(int argc, char** argv) {
-    CLI::App app("The way from a control plane to the nodes that it cannot dial (konnectivity protocol).",
-                 "basalt-tunnel");
+    CLI::App app(
+        "The way from a control plane to the nodes that it cannot dial (konnectivity protocol).",
+        "basalt-tunnel");
     app.require_subcommand(1);
     basalt::cmd::ServerFlags server_flags;
     basalt::cmd::AgentFlags agent_flags;
-    CLI::App* server = app.add_subcommand("server", "Beside the API server: takes its connections to agents");
-    CLI::App* agent = app.add_subcommand("agent", "On a node: connects to servers and dials for them");
+    CLI::App* server =
+        app.add_subcommand("server", "Beside the API server: takes its connections to agents");
+    CLI::App* agent =
+        app.add_subcommand("agent", "On a node: connects to servers and dials for them");
     basalt::cmd::add_server_flags(*server, server_flags);
     basalt::cmd::add_agent_flags(*agent, agent_flags);
     CLI11_PARSE(app, argc, argv);
 
     std::signal(SIGPIPE, SIG_IGN);
-    basalt::Result<int> result = server->parsed() ? basalt::cmd::run_server(server_flags, server->remaining())
-                                                  : basalt::cmd::run_agent(agent_flags, agent->remaining());
+    basalt::Result<int> result = server->parsed()
+                                     ? basalt::cmd::run_server(server_flags, server->remaining())
+                                     : basalt::cmd::run_agent(agent_flags, agent->remaining());
     if (result.ok()) return *result;
     fmt::print(stderr, "Error: {}\n", result.error().message());
     return 1;

@@ -23,7 +23,9 @@ constexpr Duration kDrainInterval = std::chrono::milliseconds(250);
 /// Looks at the API server in a row that must find it gone.
 constexpr int kGoneEnough = 3;
 
-std::string random_id(async::Loop& loop) { return fmt::format("{:016x}{:016x}", loop.random(), loop.random()); }
+std::string random_id(async::Loop& loop) {
+    return fmt::format("{:016x}{:016x}", loop.random(), loop.random());
+}
 
 Result<tunnel::DirectDestination> parse_direct(std::string_view text) {
     tunnel::DirectDestination destination;
@@ -39,7 +41,8 @@ Result<tunnel::DirectDestination> parse_direct(std::string_view text) {
 /// Everything of one `basalt-tunnel server`.
 class Program {
  public:
-    Program(async::RealLoop& loop, ServerFlags flags) : loop_(loop), flags_(std::move(flags)), group_(loop) {}
+    Program(async::RealLoop& loop, ServerFlags flags)
+        : loop_(loop), flags_(std::move(flags)), group_(loop) {}
 
     Result<void> start();
     /// Until the server may end; then stops everything.
@@ -86,30 +89,36 @@ Result<tunnel::TunnelServerConfig> Program::make_config() {
     if (by_token) {
         if (flags_.authentication_audience.empty() || flags_.agent_namespace.empty() ||
             flags_.agent_service_account.empty() || !kubeconfig_) {
-            return invalid_argument("--authentication-audience, --agent-namespace, --agent-service-account and "
-                                    "--kubeconfig belong together");
+            return invalid_argument(
+                "--authentication-audience, --agent-namespace, --agent-service-account and "
+                "--kubeconfig belong together");
         }
         config.agents = make_token_authenticator(
-            loop_, {flags_.authentication_audience, flags_.agent_namespace, flags_.agent_service_account},
+            loop_,
+            {flags_.authentication_audience, flags_.agent_namespace, flags_.agent_service_account},
             *kubeconfig_);
     }
     if (!flags_.cluster_ca_cert.empty()) {
         config.agents = tunnel::make_any_authenticator(
-            tunnel::make_certificate_authenticator({flags_.agent_common_name, flags_.agent_organization}),
+            tunnel::make_certificate_authenticator(
+                {flags_.agent_common_name, flags_.agent_organization}),
             config.agents);
     }
     if (!config.agents) {
-        return invalid_argument("agents must authenticate: give --authentication-audience with its companions, "
-                                "or --cluster-ca-cert");
+        return invalid_argument(
+            "agents must authenticate: give --authentication-audience with its companions, "
+            "or --cluster-ca-cert");
     }
     if (!flags_.peer_address.empty()) {
-        if (!kubeconfig_) return invalid_argument("--peer-address needs the client certificate of --kubeconfig");
+        if (!kubeconfig_)
+            return invalid_argument("--peer-address needs the client certificate of --kubeconfig");
         BASALT_ASSIGN(config.peers.endpoint, net::parse_endpoint(flags_.peer_address));
         BASALT_ASSIGN(config.peers.settle_timeout, parse_duration(flags_.peer_settle_timeout));
         config.peers_rule.common_name = flags_.peer_common_name;
         net::TlsConfig identity = kubeconfig_->tls;
         identity.server_name.clear();
-        peer_tls_ = std::make_shared<TlsFiles>(TlsFiles::Role::kClient, kubeconfig_->paths, identity);
+        peer_tls_ =
+            std::make_shared<TlsFiles>(TlsFiles::Role::kClient, kubeconfig_->paths, identity);
         config.peers.tls = [files = peer_tls_] { return files->load(); };
     }
     return config;
@@ -139,9 +148,10 @@ Result<void> Program::listen(const tunnel::TunnelServerConfig& config) {
     agent_options.ping_timeout = std::chrono::seconds(10);
     agent_options.max_connections = config.core.max_agents;
     auto port = static_cast<uint16_t>(flags_.agent_port);
-    BASALT_ASSIGN(auto agent_listener, net::listen(loop_, net::Endpoint::tcp(flags_.agent_bind_address, port)));
-    BASALT_ASSIGN(agents_, net::start_grpc_server(loop_, std::move(agent_listener), tunnel_->agent_service(),
-                                                  agent_options));
+    BASALT_ASSIGN(auto agent_listener,
+                  net::listen(loop_, net::Endpoint::tcp(flags_.agent_bind_address, port)));
+    BASALT_ASSIGN(agents_, net::start_grpc_server(loop_, std::move(agent_listener),
+                                                  tunnel_->agent_service(), agent_options));
     // kube-apiserver opens a connection for each tunnel.
     net::GrpcServerOptions frontend_options;
     frontend_options.max_connections = config.core.max_frontends;
@@ -150,8 +160,9 @@ Result<void> Program::listen(const tunnel::TunnelServerConfig& config) {
     socket_options.unix_mode = 0660;  // The API server may run as another user of the same group.
     BASALT_ASSIGN(auto frontend_listener,
                   net::listen(loop_, net::Endpoint::local_socket(flags_.uds_name), socket_options));
-    BASALT_ASSIGN(frontends_, net::start_grpc_server(loop_, std::move(frontend_listener),
-                                                     tunnel_->frontend_service(), frontend_options));
+    BASALT_ASSIGN(frontends_,
+                  net::start_grpc_server(loop_, std::move(frontend_listener),
+                                         tunnel_->frontend_service(), frontend_options));
     return {};
 }
 
@@ -163,9 +174,10 @@ Result<void> Program::start() {
     read_server_count();
     BASALT_ASSIGN(health_, serve_http(loop_, flags_.health_bind_address, flags_.health_port,
                                       make_health_handler([this] { return tunnel_->ready(); })));
-    BASALT_ASSIGN(admin_, serve_http(loop_, loopback_only(flags_.admin_bind_address, "--admin-bind-address"),
-                                     flags_.admin_port,
-                                     make_metrics_handler([this] { return tunnel_->metrics(); })));
+    BASALT_ASSIGN(
+        admin_,
+        serve_http(loop_, loopback_only(flags_.admin_bind_address, "--admin-bind-address"),
+                   flags_.admin_port, make_metrics_handler([this] { return tunnel_->metrics(); })));
     tunnel_->start();
     group_.spawn(watch_files());
     log_info("tunnel server started", {{"server", config.server_id},
@@ -184,7 +196,8 @@ void Program::read_server_count() {
     }
     auto count = parse_number<uint32_t>(trim(*text));
     if (!count || *count == 0) {
-        log_warn("the file with the number of servers holds no number", {{"path", flags_.server_count_file}});
+        log_warn("the file with the number of servers holds no number",
+                 {{"path", flags_.server_count_file}});
         return;
     }
     tunnel_->set_configured_server_count(*count);
@@ -197,7 +210,8 @@ Task<void> Program::watch_files() {
         read_server_count();
         Result<std::shared_ptr<const net::TlsContext>> tls = agent_tls_->load();
         if (!tls.ok()) {
-            log_error("cannot use the new certificate, the old one stays", {{"error", tls.error()}});
+            log_error("cannot use the new certificate, the old one stays",
+                      {{"error", tls.error()}});
         } else if (*tls != used_tls_) {
             used_tls_ = *tls;
             agents_->set_tls(used_tls_);
@@ -214,10 +228,12 @@ Task<bool> Program::api_server_gone() {
 }
 
 Task<void> Program::stop() {
-    Duration limit = parse_duration(flags_.graceful_shutdown_timeout).value_or(std::chrono::seconds(60));
+    Duration limit =
+        parse_duration(flags_.graceful_shutdown_timeout).value_or(std::chrono::seconds(60));
     TimePoint deadline = loop_.now() + limit;
     int gone_count = 0;
-    // All containers of a Pod are told to stop in the same moment, but the API server still needs us.
+    // All containers of a Pod are told to stop in the same moment, but the API server still needs
+    // us.
     while (loop_.now() < deadline) {
         bool gone = co_await api_server_gone();
         gone_count = gone ? gone_count + 1 : 0;

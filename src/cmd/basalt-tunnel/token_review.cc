@@ -32,14 +32,16 @@ class TokenAuthenticator final : public tunnel::Authenticator {
 
     Task<Result<void>> authenticate(tunnel::AgentCredentials credentials) override {
         if (credentials.token.empty()) co_return Error(Code::kUnauthenticated, "no token");
-        if (credentials.token.size() > kMaxTokenSize) co_return Error(Code::kUnauthenticated, "token too long");
+        if (credentials.token.size() > kMaxTokenSize)
+            co_return Error(Code::kUnauthenticated, "token too long");
         uint64_t key = data::fnv1a(credentials.token.reveal());
         auto cached = cache_.find(key);
         if (cached != cache_.end() && cached->second.token == credentials.token &&
             cached->second.until > loop_.now()) {
             co_return Result<void>();
         }
-        Result<void> reviewed = co_await async::with_timeout(loop_, kReviewTimeout, review(credentials.token));
+        Result<void> reviewed =
+            co_await async::with_timeout(loop_, kReviewTimeout, review(credentials.token));
         if (!reviewed.ok()) co_return reviewed;
         if (cache_.size() >= kMaxCached) cache_.clear();
         cache_[key] = {std::move(credentials.token), loop_.now() + config_.cache_time};
@@ -60,7 +62,8 @@ class TokenAuthenticator final : public tunnel::Authenticator {
         Result<std::string> body = co_await net::read_all(*response->body, kMaxAnswerSize);
         if (!body.ok()) co_return std::move(body).error().context("TokenReview");
         if (response->status != 200 && response->status != 201) {
-            co_return unavailable(fmt::format("TokenReview: the API server answered {}", response->status));
+            co_return unavailable(
+                fmt::format("TokenReview: the API server answered {}", response->status));
         }
         co_return judge(*body);
     }
@@ -84,12 +87,14 @@ class TokenAuthenticator final : public tunnel::Authenticator {
             BASALT_ASSIGN(std::string text, read_file(kubeconfig_.token_path));
             own = Secret(trim(text));
         }
-        if (!own.empty()) request.headers.add("authorization", "Bearer " + std::string(own.reveal()));
+        if (!own.empty())
+            request.headers.add("authorization", "Bearer " + std::string(own.reveal()));
         request.body = data::to_json(data::Value::object(
             {{"apiVersion", "authentication.k8s.io/v1"},
              {"kind", "TokenReview"},
-             {"spec", data::Value::object({{"token", token.reveal()},
-                                           {"audiences", data::Value::array({config_.audience})}})}}));
+             {"spec",
+              data::Value::object({{"token", token.reveal()},
+                                   {"audiences", data::Value::array({config_.audience})}})}}));
         return request;
     }
 
@@ -97,15 +102,18 @@ class TokenAuthenticator final : public tunnel::Authenticator {
         BASALT_ASSIGN(data::Value answer, data::parse_json(body));
         const data::Value& status = answer["status"];
         if (!status["authenticated"].as_bool()) {
-            return Error(Code::kUnauthenticated, "the token is not valid: " + status["error"].str());
+            return Error(Code::kUnauthenticated,
+                         "the token is not valid: " + status["error"].str());
         }
-        // An API server that ignores audiences answers without them: then the token may be for anyone.
+        // An API server that ignores audiences answers without them: then the token may be for
+        // anyone.
         std::vector<std::string> audiences = status["audiences"].as_string_list();
         if (std::find(audiences.begin(), audiences.end(), config_.audience) == audiences.end()) {
-            return Error(Code::kUnauthenticated, "the token is not for the audience " + config_.audience);
+            return Error(Code::kUnauthenticated,
+                         "the token is not for the audience " + config_.audience);
         }
-        std::string expected =
-            fmt::format("system:serviceaccount:{}:{}", config_.agent_namespace, config_.service_account);
+        std::string expected = fmt::format("system:serviceaccount:{}:{}", config_.agent_namespace,
+                                           config_.service_account);
         if (status["user"]["username"].as_string() != expected) {
             return permission_denied(status["user"]["username"].str() + " is not " + expected);
         }
@@ -123,7 +131,8 @@ class TokenAuthenticator final : public tunnel::Authenticator {
 
 }  // namespace
 
-std::shared_ptr<tunnel::Authenticator> make_token_authenticator(async::Loop& loop, TokenReviewConfig config,
+std::shared_ptr<tunnel::Authenticator> make_token_authenticator(async::Loop& loop,
+                                                                TokenReviewConfig config,
                                                                 Kubeconfig kubeconfig) {
     return std::make_shared<TokenAuthenticator>(loop, std::move(config), std::move(kubeconfig));
 }

@@ -1,5 +1,6 @@
-// Agents by their ServiceAccount token: the API server says whose it is (TokenReview), and it must be that one
-// account, with a token made for us and nobody else (audience). Such a token opens nothing but this tunnel.
+// Agents by their ServiceAccount token: the API server says whose it is (TokenReview), and it must
+// be that one account, with a token made for us and nobody else (audience). Such a token opens
+// nothing but this tunnel.
 #pragma once
 
 #include <memory>
@@ -15,12 +16,13 @@ struct TokenReviewConfig {
     std::string audience;         ///< "system:konnectivity-server"
     std::string agent_namespace;  ///< "kube-system"
     std::string service_account;  ///< "konnectivity-agent"
-    /// How long an accepted token needs no second review: an agent connects again and again while it looks for
-    /// servers. A revoked token lives that much longer, on new connections.
+    /// How long an accepted token needs no second review: an agent connects again and again while
+    /// it looks for servers. A revoked token lives that much longer, on new connections.
     Duration cache_time = std::chrono::seconds(60);
 };
 
-std::shared_ptr<tunnel::Authenticator> make_token_authenticator(async::Loop& loop, TokenReviewConfig config,
+std::shared_ptr<tunnel::Authenticator> make_token_authenticator(async::Loop& loop,
+                                                                TokenReviewConfig config,
                                                                 Kubeconfig kubeconfig);
 
 }  // namespace basalt::cmd

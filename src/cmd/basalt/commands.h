@@ -26,6 +26,14 @@ void add_down(CLI::App& app, Context& context);
 void add_status(CLI::App& app, Context& context);
 void add_kubeconfig(CLI::App& app, Context& context);
 void add_nodes(CLI::App& app, Context& context);
+void add_describe(CLI::App& app, Context& context);
+void add_upgrade(CLI::App& app, Context& context);
+void add_sleep(CLI::App& app, Context& context);
+void add_wake(CLI::App& app, Context& context);
+void add_version(CLI::App& app, Context& context);
+void add_completion(CLI::App& app, Context& context);
+/// `basalt kubeconfig get`; called by add_kubeconfig().
+void add_tenant_kubeconfig(CLI::App& kubeconfig, Context& context);
 /// Hidden ones, by which the program starts parts of itself.
 void add_internal(CLI::App& app, Context& context);
 

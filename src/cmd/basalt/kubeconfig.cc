@@ -13,7 +13,9 @@ void add_kubeconfig(CLI::App& app, Context& context) {
         app.add_subcommand("kubeconfig", "Print the administrator's kubeconfig of a local cluster");
     auto name = std::make_shared<std::string>(local::kDefaultCluster);
     kubeconfig->add_option("--name", *name, "Name of the cluster")->capture_default_str();
-    kubeconfig->callback([name, &context] {
+    add_tenant_kubeconfig(*kubeconfig, context);
+    kubeconfig->callback([name, kubeconfig, &context] {
+        if (!kubeconfig->get_subcommands().empty()) return;
         context.action = [name, &context]() -> Result<int> {
             BASALT_ASSIGN(local::Paths paths, local::find_paths(context.share_dir));
             BASALT_ASSIGN(std::string text, local::read_kubeconfig(paths, *name));
