@@ -76,7 +76,8 @@ std::vector<std::string> environment_of(const SubprocessOptions& options) {
     if (!options.clear_env) {
         for (char** entry = environ; *entry != nullptr; ++entry) {
             const char* equals = std::strchr(*entry, '=');
-            if (equals != nullptr) variables[std::string(*entry, static_cast<size_t>(equals - *entry))] = equals + 1;
+            if (equals != nullptr)
+                variables[std::string(*entry, static_cast<size_t>(equals - *entry))] = equals + 1;
         }
     }
     for (const auto& [name, value] : options.env) variables[name] = value;
@@ -145,17 +146,19 @@ Result<void> Child::start() {
     sigemptyset(&none);
     sigset_t defaults;
     sigemptyset(&defaults);
-    for (const int number : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGCHLD}) sigaddset(&defaults, number);
+    for (const int number : {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGCHLD})
+        sigaddset(&defaults, number);
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
     posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setflags(
+        &attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
 
     std::vector<std::string> argv = options_.argv;
     std::vector<std::string> env = environment_of(options_);
     pid_t pid = -1;
-    const int error = ::posix_spawnp(&pid, argv[0].c_str(), &actions, &attributes, pointers_to(argv).data(),
-                                     pointers_to(env).data());
+    const int error = ::posix_spawnp(&pid, argv[0].c_str(), &actions, &attributes,
+                                     pointers_to(argv).data(), pointers_to(env).data());
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     if (error != 0) return errno_error(error, "run " + options_.argv[0]);
@@ -165,7 +168,8 @@ Result<void> Child::start() {
     input_.reset(::fcntl(in.write_end.get(), F_DUPFD_CLOEXEC, 0));
     output_.reset(::fcntl(out.read_end.get(), F_DUPFD_CLOEXEC, 0));
     error_output_.reset(::fcntl(err.read_end.get(), F_DUPFD_CLOEXEC, 0));
-    for (const Fd* fd : {&input_, &output_, &error_output_}) ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
+    for (const Fd* fd : {&input_, &output_, &error_output_})
+        ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
     if (options_.input.empty()) input_.reset();
     return {};
 }
@@ -203,20 +207,25 @@ bool Child::drain(Fd& fd, std::string& text) {
 Result<SubprocessResult> Child::finish() {
     const TimePoint deadline = Clock::now() + options_.timeout;
     for (;;) {
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+        const auto left =
+            std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
         if (left <= 0) return deadline_exceeded(options_.argv[0] + " took too long");
         pollfd fds[] = {{input_.get(), POLLOUT, 0},
                         {output_.get(), POLLIN, 0},
                         {error_output_.get(), POLLIN, 0},
                         {pidfd_.get(), POLLIN, 0}};
-        if (::poll(fds, 4, static_cast<int>(left) + 1) < 0 && errno != EINTR) return errno_error(errno, "poll");
+        if (::poll(fds, 4, static_cast<int>(left) + 1) < 0 && errno != EINTR)
+            return errno_error(errno, "poll");
         if (input_.is_open() && fds[0].revents != 0) write_input();
         bool fits = true;
         if (output_.is_open() && fds[1].revents != 0) fits &= read_output(output_, result_.output);
-        if (error_output_.is_open() && fds[2].revents != 0) fits &= read_output(error_output_, result_.error_output);
-        // A process that it left behind may hold the pipes open: they do not count once the child is gone.
+        if (error_output_.is_open() && fds[2].revents != 0)
+            fits &= read_output(error_output_, result_.error_output);
+        // A process that it left behind may hold the pipes open: they do not count once the child
+        // is gone.
         const bool ended = fds[3].revents != 0;
-        if (ended) fits &= drain(output_, result_.output) && drain(error_output_, result_.error_output);
+        if (ended)
+            fits &= drain(output_, result_.output) && drain(error_output_, result_.error_output);
         if (!fits) return resource_exhausted(options_.argv[0] + " writes too much output");
         if (!ended) continue;
         int status = 0;
@@ -239,8 +248,11 @@ Result<SubprocessResult> run_subprocess_blocking(const SubprocessOptions& option
 namespace {
 
 Task<Result<SubprocessResult>> run_offloaded(Loop& loop, SubprocessOptions options) {
-    std::function<Result<SubprocessResult>()> work = [&options] { return run_subprocess_blocking(options); };
-    Result<SubprocessResult> result = co_await offload<Result<SubprocessResult>>(loop, std::move(work));
+    std::function<Result<SubprocessResult>()> work = [&options] {
+        return run_subprocess_blocking(options);
+    };
+    Result<SubprocessResult> result =
+        co_await offload<Result<SubprocessResult>>(loop, std::move(work));
     co_return std::move(result);
 }
 

@@ -1,9 +1,10 @@
 // Runs a program to its end: for helpers that have no library (exec credential plugins, nft, helm).
 //
-// posix_spawn with an exact argv (no shell) and a given environment; stdin is written and stdout and stderr read
-// at the same time, each with a limit; above the limit, or at the deadline, the child's process group gets
-// SIGKILL. The blocking part runs on a worker thread (Loop::offload), one for each run: callers keep the number
-// of concurrent runs small. Real time: not for the simulator.
+// posix_spawn with an exact argv (no shell) and a given environment; stdin is written and stdout
+// and stderr read at the same time, each with a limit; above the limit, or at the deadline, the
+// child's process group gets SIGKILL. The blocking part runs on a worker thread (Loop::offload),
+// one for each run: callers keep the number of concurrent runs small. Real time: not for the
+// simulator.
 #pragma once
 
 #include <optional>

@@ -54,7 +54,8 @@ TEST(Subprocess, LeftBehindProcessesDoNotHoldItUp) {
     EXPECT_EQ(result->output, "done\n");
 }
 
-Task<void> run_into(Loop& loop, SubprocessOptions options, std::optional<Result<SubprocessResult>>* slot) {
+Task<void> run_into(Loop& loop, SubprocessOptions options,
+                    std::optional<Result<SubprocessResult>>* slot) {
     Result<SubprocessResult> result = co_await run_subprocess(loop, options);
     slot->emplace(std::move(result));
 }

@@ -15,10 +15,19 @@ using kube::Value;
 
 namespace {
 
-/// Lists of objects whose items the built-in kinds tell apart by these members (x-kubernetes-list-map-keys).
+/// Lists of objects whose items the built-in kinds tell apart by these members
+/// (x-kubernetes-list-map-keys).
 constexpr std::array<std::array<std::string_view, 2>, 10> kListKeys{{
-    {"name", ""}, {"type", ""}, {"key", ""}, {"containerPort", "protocol"}, {"port", "protocol"},
-    {"mountPath", ""}, {"devicePath", ""}, {"ip", ""}, {"uid", ""}, {"topologyKey", "whenUnsatisfiable"},
+    {"name", ""},
+    {"type", ""},
+    {"key", ""},
+    {"containerPort", "protocol"},
+    {"port", "protocol"},
+    {"mountPath", ""},
+    {"devicePath", ""},
+    {"ip", ""},
+    {"uid", ""},
+    {"topologyKey", "whenUnsatisfiable"},
 }};
 
 bool same_key(const Value& a, const Value& b, const std::array<std::string_view, 2>& keys) {
@@ -89,7 +98,8 @@ bool is_set_owned(const Value& owned) {
 }
 
 bool list_subset(const Value& intent, const Value& live, const Value* owned) {
-    if (owned != nullptr && owned->size() == 0) return lists_equal(intent, live);  // Owned as a whole.
+    if (owned != nullptr && owned->size() == 0)
+        return lists_equal(intent, live);  // Owned as a whole.
     if (owned != nullptr && is_set_owned(*owned)) {
         return std::all_of(intent.items().begin(), intent.items().end(), [&](const Value& item) {
             return owned->contains("v:" + data::to_json(item)) &&
@@ -99,7 +109,8 @@ bool list_subset(const Value& intent, const Value& live, const Value* owned) {
     const auto* keys = list_keys(intent, live);
     if (keys == nullptr) return lists_equal(intent, live);
     for (const Value& item : intent.items()) {
-        const Value* other = keyed_item(live, [&](const Value& each) { return same_key(item, each, *keys); });
+        const Value* other =
+            keyed_item(live, [&](const Value& each) { return same_key(item, each, *keys); });
         if (other == nullptr) return false;
         const Value* item_owned = owned == nullptr ? nullptr : owned_item(*owned, item);
         if (owned != nullptr && item_owned == nullptr) return false;
@@ -108,8 +119,9 @@ bool list_subset(const Value& intent, const Value& live, const Value* owned) {
     return true;
 }
 
-/// A map that is owned as a whole may hold more than we want only where the server filled in a default; else
-/// somebody wants less than before. Defaults inside such maps of the built-in kinds: fieldRef, resourceFieldRef.
+/// A map that is owned as a whole may hold more than we want only where the server filled in a
+/// default; else somebody wants less than before. Defaults inside such maps of the built-in kinds:
+/// fieldRef, resourceFieldRef.
 bool has_only_defaults_besides(const Value& intent, const Value& live) {
     const data::Members& members = live.members();
     return std::all_of(members.begin(), members.end(), [&](const data::Member& member) {
@@ -124,7 +136,8 @@ bool subset(const Value& intent, const Value& live, const Value* owned) {
     // What Go leaves out when empty reads back as absent.
     if (intent.empty() && live.is_null()) return true;
     if (intent.is_array()) return live.is_array() && list_subset(intent, live, owned);
-    if (!intent.is_object()) return intent == live || (live.is_null() && intent.is_bool() && !intent.as_bool());
+    if (!intent.is_object())
+        return intent == live || (live.is_null() && intent.is_bool() && !intent.as_bool());
     if (!live.is_object()) return false;
     const bool whole = owned != nullptr && owned->size() == 0;
     if (whole && !has_only_defaults_besides(intent, live)) return false;
@@ -165,7 +178,8 @@ bool owns_no_more(const Value& owned, const Value& intent) {
         }
         if (part == nullptr || !owns_no_more(member.value, *part)) {
             // A list item's key that the server filled in by default.
-            const bool defaulted_key = part == nullptr && member.value.size() == 0 && owned.contains(".");
+            const bool defaulted_key =
+                part == nullptr && member.value.size() == 0 && owned.contains(".");
             if (!defaulted_key) return false;
         }
     }
@@ -208,7 +222,8 @@ async::Task<Result<bool>> nothing_removed() { co_return false; }
 
 }  // namespace
 
-const Value& owned_fields(const Value& live, std::string_view manager, std::string_view subresource) {
+const Value& owned_fields(const Value& live, std::string_view manager,
+                          std::string_view subresource) {
     static const Value kNone;
     for (const Value& entry : live["metadata"]["managedFields"].items()) {
         if (entry["manager"].as_string() == manager && entry["operation"].as_string() == "Apply" &&
@@ -221,7 +236,8 @@ const Value& owned_fields(const Value& live, std::string_view manager, std::stri
 
 bool is_subset(const Value& intent, const Value& live) { return subset(intent, live, nullptr); }
 
-bool in_force(const Value& intent, const Value& live, std::string_view manager, std::string_view subresource) {
+bool in_force(const Value& intent, const Value& live, std::string_view manager,
+              std::string_view subresource) {
     const Value part = relevant_intent(intent, subresource);
     if (live["metadata"]["managedFields"].size() == 0) return is_subset(part, live);
     const Value& owned = owned_fields(live, manager, subresource);
@@ -230,7 +246,8 @@ bool in_force(const Value& intent, const Value& live, std::string_view manager, 
     return subset(part, live, &owned) && owns_no_more(owned, part);
 }
 
-Value take_over_managers(const Value& live, const std::vector<std::string>& from, std::string_view to) {
+Value take_over_managers(const Value& live, const std::vector<std::string>& from,
+                         std::string_view to) {
     const data::Array& entries = live["metadata"]["managedFields"].items();
     const auto is_foreign = [&](const Value& entry) {
         return entry["subresource"].as_string().empty() &&
@@ -240,7 +257,8 @@ Value take_over_managers(const Value& live, const std::vector<std::string>& from
     data::Array kept;
     std::optional<size_t> ours;
     for (const Value& entry : entries) {
-        const bool is_ours = entry["manager"].as_string() == to && entry["operation"].as_string() == "Apply" &&
+        const bool is_ours = entry["manager"].as_string() == to &&
+                             entry["operation"].as_string() == "Apply" &&
                              entry["subresource"].as_string().empty();
         if (!is_ours && !is_foreign(entry)) {
             kept.push_back(entry);
@@ -259,7 +277,8 @@ Value take_over_managers(const Value& live, const std::vector<std::string>& from
         {Value::object({{"op", "test"},
                         {"path", "/metadata/resourceVersion"},
                         {"value", live["metadata"]["resourceVersion"]}}),
-         Value::object({{"op", "replace"}, {"path", "/metadata/managedFields"}, {"value", Value(kept)}})});
+         Value::object(
+             {{"op", "replace"}, {"path", "/metadata/managedFields"}, {"value", Value(kept)}})});
 }
 
 void merge_fields(Value& into, const Value& from) {
@@ -273,7 +292,8 @@ void merge_fields(Value& into, const Value& from) {
 }
 
 async::Task<Result<Applied>> Applier::apply(const kube::Resource& resource, const Value& intent,
-                                            kube::SharedValue live, const kube::WriteOptions& options) {
+                                            kube::SharedValue live,
+                                            const kube::WriteOptions& options) {
     std::string memory_key;
     const uint64_t intent_hash = data::hash(intent);
     if (live) {
@@ -291,8 +311,8 @@ async::Task<Result<Applied>> Applier::apply(const kube::Resource& resource, cons
     return apply_now(resource, intent, std::move(write), intent_hash);
 }
 
-async::Task<Result<Applied>> Applier::apply_now(kube::Resource resource, Value intent, kube::WriteOptions options,
-                                                uint64_t intent_hash) {
+async::Task<Result<Applied>> Applier::apply_now(kube::Resource resource, Value intent,
+                                                kube::WriteOptions options, uint64_t intent_hash) {
     ++writes_count_;
     Result<Value> answer = co_await client_.apply(resource, std::move(intent), options);
     if (!answer.ok()) co_return std::move(answer).error();
@@ -324,7 +344,8 @@ async::Task<Result<bool>> Applier::remove_now(kube::Resource resource, kube::Sha
     if (answer.ok()) co_return true;
     // Gone, or another object of that name: the one we meant is not there.
     const Code code = answer.error().code();
-    if (code == Code::kNotFound || (code == Code::kAborted && !options.uid.empty())) co_return false;
+    if (code == Code::kNotFound || (code == Code::kAborted && !options.uid.empty()))
+        co_return false;
     co_return std::move(answer).error();
 }
 

@@ -1,15 +1,18 @@
 // Server-side apply that writes only when something would change.
 //
-// An intent is what we want of an object and nothing else. It is in force when the live object (from a cache) holds
-// every value of it and our manager's entry in managedFields owns exactly its fields: a field that an earlier
-// intent had and this one has not must still be taken away. If so, no request is made.
+// An intent is what we want of an object and nothing else. It is in force when the live object
+// (from a cache) holds every value of it and our manager's entry in managedFields owns exactly its
+// fields: a field that an earlier intent had and this one has not must still be taken away. If so,
+// no request is made.
 //
-// The API server normalises some values ("1000m" becomes "1", "60s" becomes "1m0s"), which looks like a difference.
-// Therefore an Applier also remembers, per object, the hash of the last intent and the hash of what the server
-// answered: the same intent over the same live content is not sent again. The memory is lost with the process: the
-// worst case is one PATCH an object, which the server recognises as no change.
+// The API server normalises some values ("1000m" becomes "1", "60s" becomes "1m0s"), which looks
+// like a difference. Therefore an Applier also remembers, per object, the hash of the last intent
+// and the hash of what the server answered: the same intent over the same live content is not sent
+// again. The memory is lost with the process: the worst case is one PATCH an object, which the
+// server recognises as no change.
 //
-// Caches that feed an Applier keep our entry of managedFields: CacheOptions::keep_manager. One loop.
+// Caches that feed an Applier keep our entry of managedFields: CacheOptions::keep_manager. One
+// loop.
 #pragma once
 
 #include <string>
@@ -21,22 +24,24 @@
 
 namespace basalt::controller {
 
-/// True when `live` needs no apply of `intent` by `manager`. `live` without managedFields is compared by values
-/// only. `subresource` is that of the apply ("status" or "").
+/// True when `live` needs no apply of `intent` by `manager`. `live` without managedFields is
+/// compared by values only. `subresource` is that of the apply ("status" or "").
 bool in_force(const kube::Value& intent, const kube::Value& live, std::string_view manager,
               std::string_view subresource = {});
 
-/// Values of `intent` are all in `live`. Lists are compared by their merge keys when both name them (name, type,
-/// key, port + protocol, mountPath, ip, uid …), else item by item.
+/// Values of `intent` are all in `live`. Lists are compared by their merge keys when both name them
+/// (name, type, key, port + protocol, mountPath, ip, uid …), else item by item.
 bool is_subset(const kube::Value& intent, const kube::Value& live);
 
 /// What an apply of `manager` owns, as FieldsV1; null when it owns nothing.
-const kube::Value& owned_fields(const kube::Value& live, std::string_view manager, std::string_view subresource);
+const kube::Value& owned_fields(const kube::Value& live, std::string_view manager,
+                                std::string_view subresource);
 
-/// Managers of an earlier writer (an update or another name) whose fields we take over: their entries are renamed
-/// to ours, so that fields can be removed later. Returns a JSON patch (with a test of resourceVersion), empty when
-/// nothing is to do. As client-go's csaupgrade does.
-kube::Value take_over_managers(const kube::Value& live, const std::vector<std::string>& from, std::string_view to);
+/// Managers of an earlier writer (an update or another name) whose fields we take over: their
+/// entries are renamed to ours, so that fields can be removed later. Returns a JSON patch (with a
+/// test of resourceVersion), empty when nothing is to do. As client-go's csaupgrade does.
+kube::Value take_over_managers(const kube::Value& live, const std::vector<std::string>& from,
+                               std::string_view to);
 
 /// Adds the fields of one FieldsV1 to another.
 void merge_fields(kube::Value& into, const kube::Value& from);
@@ -57,8 +62,10 @@ class Applier {
 
     /// `live` is null when the cache has none. `options.subresource` "status" applies status only.
     async::Task<Result<Applied>> apply(const kube::Resource& resource, const kube::Value& intent,
-                                       kube::SharedValue live, const kube::WriteOptions& options = {});
-    /// Deletes, if it is there and not being deleted yet. True when a request was made and found something.
+                                       kube::SharedValue live,
+                                       const kube::WriteOptions& options = {});
+    /// Deletes, if it is there and not being deleted yet. True when a request was made and found
+    /// something.
     async::Task<Result<bool>> remove(const kube::Resource& resource, kube::SharedValue live,
                                      const kube::DeleteOptions& options = {});
 
@@ -74,8 +81,8 @@ class Applier {
         uint64_t intent_hash = 0;
         uint64_t live_hash = 0;
     };
-    async::Task<Result<Applied>> apply_now(kube::Resource resource, kube::Value intent, kube::WriteOptions options,
-                                           uint64_t intent_hash);
+    async::Task<Result<Applied>> apply_now(kube::Resource resource, kube::Value intent,
+                                           kube::WriteOptions options, uint64_t intent_hash);
     async::Task<Result<bool>> remove_now(kube::Resource resource, kube::SharedValue live,
                                          kube::DeleteOptions options);
 

@@ -88,8 +88,10 @@ TEST(InForce, FieldsOwnedByOthersOnlyAreNotOurs) {
 
 TEST(InForce, StatusIsSeparate) {
     Value live = parse(kLive);
-    live.at("metadata").at("managedFields").push_back(parse(
-        R"({"manager":"us","operation":"Apply","subresource":"status","fieldsV1":{"f:status":{"f:replicas":{}}}})"));
+    live.at("metadata")
+        .at("managedFields")
+        .push_back(parse(
+            R"({"manager":"us","operation":"Apply","subresource":"status","fieldsV1":{"f:status":{"f:replicas":{}}}})"));
     Value intent = parse(R"({"metadata":{"name":"d"},"status":{"replicas":2}})");
     EXPECT_TRUE(in_force(intent, live, "us", "status"));
     intent.at("status").set("replicas", 3);
@@ -123,14 +125,16 @@ class ApplierTest : public ::testing::Test {
         return std::move(*slot);
     }
     async::SimLoop loop{3};
-    std::shared_ptr<kube::testing::TestServer> server = std::make_shared<kube::testing::TestServer>(loop);
+    std::shared_ptr<kube::testing::TestServer> server =
+        std::make_shared<kube::testing::TestServer>(loop);
     kube::Client client{loop, server};
     Applier applier{client, "us"};
 };
 
 TEST_F(ApplierTest, NormalisedValuesAreSentOnce) {
     // The server rewrites "1000m" as "1": compared by value, the intent never seems to be in force.
-    server->intercept = [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
         if (request.method != "PATCH") return std::nullopt;
         Value stored = data::parse_json(request.body).value();
         stored.at("metadata").set("uid", "u").set("resourceVersion", "5");
@@ -141,14 +145,15 @@ TEST_F(ApplierTest, NormalisedValuesAreSentOnce) {
     Result<Applied> first = run(applier.apply(kube::resources::config_maps(), intent, nullptr));
     ASSERT_TRUE(first.ok());
     EXPECT_TRUE(first->written);
-    Result<Applied> second = run(applier.apply(kube::resources::config_maps(), intent, first->object));
+    Result<Applied> second =
+        run(applier.apply(kube::resources::config_maps(), intent, first->object));
     ASSERT_TRUE(second.ok());
     EXPECT_FALSE(second->written);
     // Somebody else changed it: ours again.
     Value drifted = *first->object;
     drifted.at("data").set("value", "2");
-    Result<Applied> third = run(
-        applier.apply(kube::resources::config_maps(), intent, std::make_shared<const Value>(std::move(drifted))));
+    Result<Applied> third = run(applier.apply(kube::resources::config_maps(), intent,
+                                              std::make_shared<const Value>(std::move(drifted))));
     EXPECT_TRUE(third->written);
     EXPECT_EQ(applier.writes_count(), 2u);
     applier.forget("u");
@@ -157,7 +162,8 @@ TEST_F(ApplierTest, NormalisedValuesAreSentOnce) {
 
 TEST_F(ApplierTest, RemovesOnlyWhatIsMeant) {
     server->put(kube::testing::config_map_path("n", "a"), kube::testing::config_map("n", "a", "1"));
-    const auto live = std::make_shared<const Value>(*server->object(kube::testing::config_map_path("n", "a")));
+    const auto live =
+        std::make_shared<const Value>(*server->object(kube::testing::config_map_path("n", "a")));
     EXPECT_TRUE(*run(applier.remove(kube::resources::config_maps(), live)));
     EXPECT_FALSE(*run(applier.remove(kube::resources::config_maps(), live)));
     EXPECT_FALSE(*run(applier.remove(kube::resources::config_maps(), nullptr)));

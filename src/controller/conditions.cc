@@ -49,11 +49,13 @@ bool is_condition_true(const Value& status, std::string_view type) {
 bool set_condition(Value& status, const Condition& condition, WallTime now) {
     const std::string_view message = cut_utf8(condition.message, kMaxMessageSize);
     // The API wants a reason.
-    const std::string_view reason = condition.reason.empty() ? "Unspecified" : std::string_view(condition.reason);
+    const std::string_view reason =
+        condition.reason.empty() ? "Unspecified" : std::string_view(condition.reason);
     Value* item = find_in(status, condition.type);
     if (item == nullptr) {
         Value created = Value::object({{"type", condition.type}, {"status", condition.status}});
-        if (condition.observed_generation > 0) created.set("observedGeneration", condition.observed_generation);
+        if (condition.observed_generation > 0)
+            created.set("observedGeneration", condition.observed_generation);
         created.set("lastTransitionTime", format_rfc3339(now));
         created.set("reason", reason);
         created.set("message", message);

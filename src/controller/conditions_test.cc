@@ -12,13 +12,17 @@ TEST(Conditions, TransitionTimeMovesOnlyWithTheStatus) {
     Value status;
     const WallTime first(1'700'000'000s);
     EXPECT_TRUE(set_condition(status, Condition("Ready", kFalse, "Waiting", "for a", 1), first));
-    EXPECT_FALSE(set_condition(status, Condition("Ready", kFalse, "Waiting", "for a", 1), first + 1min));
-    EXPECT_TRUE(set_condition(status, Condition("Ready", kFalse, "Waiting", "for b", 2), first + 1min));
-    EXPECT_EQ(find_condition(status, "Ready")["lastTransitionTime"].as_string(), format_rfc3339(first));
+    EXPECT_FALSE(
+        set_condition(status, Condition("Ready", kFalse, "Waiting", "for a", 1), first + 1min));
+    EXPECT_TRUE(
+        set_condition(status, Condition("Ready", kFalse, "Waiting", "for b", 2), first + 1min));
+    EXPECT_EQ(find_condition(status, "Ready")["lastTransitionTime"].as_string(),
+              format_rfc3339(first));
     EXPECT_EQ(find_condition(status, "Ready")["observedGeneration"].as_int(), 2);
     EXPECT_FALSE(is_condition_true(status, "Ready"));
     EXPECT_TRUE(set_condition(status, Condition("Ready", kTrue, "Up"), first + 2min));
-    EXPECT_EQ(find_condition(status, "Ready")["lastTransitionTime"].as_string(), format_rfc3339(first + 2min));
+    EXPECT_EQ(find_condition(status, "Ready")["lastTransitionTime"].as_string(),
+              format_rfc3339(first + 2min));
     EXPECT_TRUE(is_condition_true(status, "Ready"));
     EXPECT_EQ(status["conditions"].size(), 1u);
     EXPECT_TRUE(remove_condition(status, "Ready"));

@@ -31,45 +31,55 @@ bool spec_changed(const kube::Change& change) {
     if (!change.before || !change.after) return true;
     const kube::Value& before = (*change.before)["metadata"];
     const kube::Value& after = (*change.after)["metadata"];
-    for (const char* name : {"generation", "labels", "annotations", "finalizers", "deletionTimestamp", "uid"}) {
+    for (const char* name :
+         {"generation", "labels", "annotations", "finalizers", "deletionTimestamp", "uid"}) {
         if (!(before[name] == after[name])) return true;
     }
     return false;
 }
 
-bool not_initial_delete(const kube::Change& change) { return change.after != nullptr || !change.initial; }
+bool not_initial_delete(const kube::Change& change) {
+    return change.after != nullptr || !change.initial;
+}
 
 struct Controller::Instruments {
     Instruments(Metrics& metrics, const std::string& name) {
         const Labels labels{{"controller", name}};
         const Labels queue_labels{{"controller", name}, {"name", name}};
         const auto total = [&](const char* result) {
-            return &metrics.counter("controller_runtime_reconcile_total", "Reconciles by controller and result.",
+            return &metrics.counter("controller_runtime_reconcile_total",
+                                    "Reconciles by controller and result.",
                                     {{"controller", name}, {"result", result}});
         };
         success = total("success");
         error = total("error");
         requeue_after = total("requeue_after");
-        errors = &metrics.counter("controller_runtime_reconcile_errors_total", "Reconciles that failed.", labels);
-        terminal_errors = &metrics.counter("controller_runtime_terminal_reconcile_errors_total",
-                                           "Reconciles that failed until something changes.", labels);
+        errors = &metrics.counter("controller_runtime_reconcile_errors_total",
+                                  "Reconciles that failed.", labels);
+        terminal_errors =
+            &metrics.counter("controller_runtime_terminal_reconcile_errors_total",
+                             "Reconciles that failed until something changes.", labels);
         timeouts = &metrics.counter("controller_runtime_reconcile_timeouts_total",
                                     "Reconciles that ran into their time limit.", labels);
-        time = &metrics.histogram("controller_runtime_reconcile_time_seconds", "Time of a reconcile.",
-                                  reconcile_time_bounds(), labels);
-        active = &metrics.gauge("controller_runtime_active_workers", "Reconciles running now.", labels);
-        maximum = &metrics.gauge("controller_runtime_max_concurrent_reconciles", "Workers.", labels);
+        time = &metrics.histogram("controller_runtime_reconcile_time_seconds",
+                                  "Time of a reconcile.", reconcile_time_bounds(), labels);
+        active =
+            &metrics.gauge("controller_runtime_active_workers", "Reconciles running now.", labels);
+        maximum =
+            &metrics.gauge("controller_runtime_max_concurrent_reconciles", "Workers.", labels);
         depth = &metrics.gauge("workqueue_depth", "Keys that are ready.", queue_labels);
-        unfinished = &metrics.gauge("workqueue_unfinished_work_seconds", "Sum of the times of running reconciles.",
-                                    queue_labels);
-        longest = &metrics.gauge("workqueue_longest_running_processor_seconds", "Time of the longest running one.",
-                                 queue_labels);
+        unfinished = &metrics.gauge("workqueue_unfinished_work_seconds",
+                                    "Sum of the times of running reconciles.", queue_labels);
+        longest = &metrics.gauge("workqueue_longest_running_processor_seconds",
+                                 "Time of the longest running one.", queue_labels);
         adds = &metrics.counter("workqueue_adds_total", "Keys added.", queue_labels);
         retries = &metrics.counter("workqueue_retries_total", "Retries.", queue_labels);
-        queue_time = &metrics.histogram("workqueue_queue_duration_seconds", "Time a ready key waits.",
-                                        decade_bounds(-8, 3), queue_labels);
-        work_time = &metrics.histogram("workqueue_work_duration_seconds", "Time of the work on a key.",
-                                       decade_bounds(-8, 3), queue_labels);
+        queue_time =
+            &metrics.histogram("workqueue_queue_duration_seconds", "Time a ready key waits.",
+                               decade_bounds(-8, 3), queue_labels);
+        work_time =
+            &metrics.histogram("workqueue_work_duration_seconds", "Time of the work on a key.",
+                               decade_bounds(-8, 3), queue_labels);
     }
     Counter* success;
     Counter* error;
@@ -90,7 +100,10 @@ struct Controller::Instruments {
 };
 
 Controller::Controller(async::Loop& loop, Options options, ReconcileFn reconcile, Metrics* metrics)
-    : loop_(loop), options_(std::move(options)), reconcile_(std::move(reconcile)), queue_(options_.queue),
+    : loop_(loop),
+      options_(std::move(options)),
+      reconcile_(std::move(reconcile)),
+      queue_(options_.queue),
       metrics_(metrics) {
     if (metrics_ == nullptr) return;
     instruments_ = std::make_unique<Instruments>(*metrics_, options_.name);
@@ -120,7 +133,8 @@ void Controller::add_source(kube::Cache& cache, kube::Handler handler) {
 
 void Controller::watch(kube::Cache& cache, Predicate predicate) {
     add_source(cache, [this, predicate = std::move(predicate)](const kube::Change& change) {
-        if (!predicate || predicate(change)) enqueue(kube::key_of(change.object()), priority_of(change));
+        if (!predicate || predicate(change))
+            enqueue(kube::key_of(change.object()), priority_of(change));
     });
 }
 
@@ -134,13 +148,16 @@ void Controller::watch_mapped(kube::Cache& cache, Mapper mapper, Predicate predi
 
 void Controller::watch_owned(kube::Cache& cache, std::string owner_group, std::string owner_kind,
                              Predicate predicate) {
-    const auto mapper = [group = std::move(owner_group), kind = std::move(owner_kind)](const kube::Change& change) {
+    const auto mapper = [group = std::move(owner_group),
+                         kind = std::move(owner_kind)](const kube::Change& change) {
         std::vector<Key> keys;
         // An object that changed hands concerns both owners.
         for (const kube::SharedValue& object : {change.before, change.after}) {
             if (!object) continue;
             const std::optional<kube::OwnerReference> owner = kube::controller_of(*object);
-            if (!owner || owner->kind != kind || kube::split_api_version(owner->api_version).first != group) continue;
+            if (!owner || owner->kind != kind ||
+                kube::split_api_version(owner->api_version).first != group)
+                continue;
             Key key(std::string(kube::namespace_of(*object)), owner->name);
             if (keys.empty() || !(keys.front() == key)) keys.push_back(std::move(key));
         }
@@ -149,7 +166,9 @@ void Controller::watch_owned(kube::Cache& cache, std::string owner_group, std::s
     watch_mapped(cache, mapper, std::move(predicate));
 }
 
-void Controller::enqueue(const Key& key, Priority priority) { enqueue_after(key, Duration(0), priority); }
+void Controller::enqueue(const Key& key, Priority priority) {
+    enqueue_after(key, Duration(0), priority);
+}
 
 void Controller::enqueue_after(const Key& key, Duration delay, Priority priority) {
     const TimePoint now = loop_.now();
@@ -219,7 +238,8 @@ void Controller::finish(const Queue::Popped& item, const Result<Outcome>& result
         const Error& error = result.error();
         verdict = is_terminal(error) ? Queue::Verdict::kDrop : Queue::Verdict::kRetry;
         if (error.retry_after()) delay = *error.retry_after();
-        // A conflict is the normal course of optimistic writes; a cancellation comes from ourselves.
+        // A conflict is the normal course of optimistic writes; a cancellation comes from
+        // ourselves.
         const bool quiet = error.code() == Code::kAborted || error.code() == Code::kCancelled;
         log(quiet ? LogLevel::kDebug : LogLevel::kError, "reconcile failed",
             {{"controller", options_.name},

@@ -1,11 +1,13 @@
 // Controller: keys in, reconcile() out.
 //
-// Level based: a reconcile gets a key, reads the whole state from caches and makes it so. Changes of watched
-// objects are mapped to keys and queued; N workers take them; a key is never reconciled twice at a time. An error
-// backs off by key; an error made with terminal() waits for a change instead; success with requeue_after comes
-// back later. Every reconcile has a time limit, after which it is cancelled and counts as failed.
+// Level based: a reconcile gets a key, reads the whole state from caches and makes it so. Changes
+// of watched objects are mapped to keys and queued; N workers take them; a key is never reconciled
+// twice at a time. An error backs off by key; an error made with terminal() waits for a change
+// instead; success with requeue_after comes back later. Every reconcile has a time limit, after
+// which it is cancelled and counts as failed.
 //
-// One loop; workers are coroutines, not threads. The Controller must outlive the group it is started in.
+// One loop; workers are coroutines, not threads. The Controller must outlive the group it is
+// started in.
 #pragma once
 
 #include <functional>
@@ -36,7 +38,8 @@ Error terminal(Error error);
 bool is_terminal(const Error& error);
 
 /// Ready-made predicates.
-bool spec_changed(const kube::Change& change);  ///< Generation, labels, annotations, finalizers or deletion.
+bool spec_changed(
+    const kube::Change& change);  ///< Generation, labels, annotations, finalizers or deletion.
 bool not_initial_delete(const kube::Change& change);
 
 class Controller {
@@ -50,22 +53,26 @@ class Controller {
     };
 
     /// `metrics` may be null.
-    Controller(async::Loop& loop, Options options, ReconcileFn reconcile, Metrics* metrics = nullptr);
+    Controller(async::Loop& loop, Options options, ReconcileFn reconcile,
+               Metrics* metrics = nullptr);
     ~Controller();
     Controller(const Controller&) = delete;
     Controller& operator=(const Controller&) = delete;
 
-    /// Objects of the cache are the keys. All sources: before or after start(); the cache must outlive this.
+    /// Objects of the cache are the keys. All sources: before or after start(); the cache must
+    /// outlive this.
     void watch(kube::Cache& cache, Predicate predicate = {});
     /// Objects of the cache are mapped to keys.
     void watch_mapped(kube::Cache& cache, Mapper mapper, Predicate predicate = {});
     /// The controlling owner of kind `owner_kind` (any version of `owner_group`) is the key.
-    void watch_owned(kube::Cache& cache, std::string owner_group, std::string owner_kind, Predicate predicate = {});
+    void watch_owned(kube::Cache& cache, std::string owner_group, std::string owner_kind,
+                     Predicate predicate = {});
 
     void enqueue(const Key& key, Priority priority = Priority::kNormal);
     void enqueue_after(const Key& key, Duration delay, Priority priority = Priority::kRetry);
 
-    /// Starts the workers in `group`; they end when it is cancelled, after their current reconcile noticed.
+    /// Starts the workers in `group`; they end when it is cancelled, after their current reconcile
+    /// noticed.
     void start(async::TaskGroup& group);
     bool started() const { return started_; }
 

@@ -20,7 +20,10 @@ using kube::testing::config_map_path;
 
 class ControllerTest : public ::testing::Test {
  protected:
-    ControllerTest() : server(std::make_shared<kube::testing::TestServer>(loop)), client(loop, server), group(loop) {}
+    ControllerTest()
+        : server(std::make_shared<kube::testing::TestServer>(loop)),
+          client(loop, server),
+          group(loop) {}
     ~ControllerTest() override {
         group.cancel();
         loop.run_until([&] { return group.size() == 0; }, 1min);
@@ -56,7 +59,9 @@ class ControllerTest : public ::testing::Test {
         result.workers_count = workers;
         return result;
     }
-    bool run_until(const std::function<bool()>& done, Duration limit = 5min) { return loop.run_until(done, limit); }
+    bool run_until(const std::function<bool()>& done, Duration limit = 5min) {
+        return loop.run_until(done, limit);
+    }
 
     async::SimLoop loop{11};
     std::shared_ptr<kube::testing::TestServer> server;
@@ -93,11 +98,15 @@ TEST_F(ControllerTest, WorkersShareTheLoadAndNeverAKey) {
     loop.run_for(1min);
     EXPECT_EQ(finished.size(), 11u);
     const std::string text = metrics.to_text();
-    EXPECT_NE(text.find("controller_runtime_reconcile_total{controller=\"test\",result=\"success\"} 11\n"),
-              std::string::npos)
+    EXPECT_NE(
+        text.find(
+            "controller_runtime_reconcile_total{controller=\"test\",result=\"success\"} 11\n"),
+        std::string::npos)
         << text;
-    EXPECT_NE(text.find("workqueue_longest_running_processor_seconds{controller=\"test\",name=\"test\"} 0\n"),
-              std::string::npos);
+    EXPECT_NE(
+        text.find(
+            "workqueue_longest_running_processor_seconds{controller=\"test\",name=\"test\"} 0\n"),
+        std::string::npos);
     group.cancel();
     ASSERT_TRUE(run_until([&] { return group.size() == 0; }));
 }
@@ -133,7 +142,10 @@ TEST_F(ControllerTest, RequeuesAndTimesOut) {
     work_time = 1h;
     loop.run_for(2min);
     EXPECT_GE(cancelled_count, 2);
-    EXPECT_GE(metrics.counter("controller_runtime_reconcile_timeouts_total", "", {{"controller", "test"}}).value(), 2);
+    EXPECT_GE(
+        metrics.counter("controller_runtime_reconcile_timeouts_total", "", {{"controller", "test"}})
+            .value(),
+        2);
     work_time = 1ms;
     ASSERT_TRUE(run_until([&] { return finished.size() == 12; }));
     group.cancel();
@@ -156,11 +168,12 @@ TEST_F(ControllerTest, MapsOwnersAndFilters) {
     Controller controller(loop, options(), function());
     controller.watch_owned(cache, "g.io", "Owner");
     Value owned = config_map("n", "child", "1");
-    owned.at("metadata").set("ownerReferences", Value::array({Value::object({{"apiVersion", "g.io/v1"},
-                                                                             {"kind", "Owner"},
-                                                                             {"name", "parent"},
-                                                                             {"uid", "1"},
-                                                                             {"controller", true}})}));
+    owned.at("metadata")
+        .set("ownerReferences", Value::array({Value::object({{"apiVersion", "g.io/v1"},
+                                                             {"kind", "Owner"},
+                                                             {"name", "parent"},
+                                                             {"uid", "1"},
+                                                             {"controller", true}})}));
     server->put(config_map_path("n", "child"), owned);
     server->put(config_map_path("n", "free"), config_map("n", "free", "1"));
     cache.start(group);
@@ -179,26 +192,26 @@ TEST_F(ControllerTest, FinalizersAreSetOnceAndConflictsShow) {
     server->put(config_map_path("n", "a"), config_map("n", "a", "1"));
     std::optional<Result<Value>> result;
     Value object = *server->object(config_map_path("n", "a"));
-    group.spawn(kube::testing::capture(ensure_finalizer(client, kube::resources::config_maps(), object, "x/y"),
-                                       &result));
+    group.spawn(kube::testing::capture(
+        ensure_finalizer(client, kube::resources::config_maps(), object, "x/y"), &result));
     ASSERT_TRUE(run_until([&] { return result.has_value(); }));
     ASSERT_TRUE(result->ok());
     EXPECT_TRUE(kube::has_finalizer(**result, "x/y"));
     const Value updated = **result;
     result.reset();
-    group.spawn(kube::testing::capture(ensure_finalizer(client, kube::resources::config_maps(), object, "other/z"),
-                                       &result));
+    group.spawn(kube::testing::capture(
+        ensure_finalizer(client, kube::resources::config_maps(), object, "other/z"), &result));
     ASSERT_TRUE(run_until([&] { return result.has_value(); }));
     EXPECT_EQ(result->error().code(), Code::kAborted);
     result.reset();
-    group.spawn(kube::testing::capture(drop_finalizer(client, kube::resources::config_maps(), updated, "x/y"),
-                                       &result));
+    group.spawn(kube::testing::capture(
+        drop_finalizer(client, kube::resources::config_maps(), updated, "x/y"), &result));
     ASSERT_TRUE(run_until([&] { return result.has_value(); }));
     EXPECT_FALSE(kube::has_finalizer(*server->object(config_map_path("n", "a")), "x/y"));
     server->erase(config_map_path("n", "a"));
     result.reset();
-    group.spawn(kube::testing::capture(drop_finalizer(client, kube::resources::config_maps(), updated, "x/y"),
-                                       &result));
+    group.spawn(kube::testing::capture(
+        drop_finalizer(client, kube::resources::config_maps(), updated, "x/y"), &result));
     ASSERT_TRUE(run_until([&] { return result.has_value(); }));
     EXPECT_TRUE(result->ok() && (*result)->is_null());
 }
@@ -225,7 +238,8 @@ TEST_F(ControllerTest, EventsBecomeSeries) {
     const std::string patch = server->requests.back().body;
     EXPECT_NE(patch.find("\"count\":1001"), std::string::npos) << patch;
     // A storm of different ones about one object is cut off.
-    for (int i = 0; i < 100; ++i) recorder.record(object, Severity::kNormal, "R" + std::to_string(i), "x");
+    for (int i = 0; i < 100; ++i)
+        recorder.record(object, Severity::kNormal, "R" + std::to_string(i), "x");
     loop.run_for(1min);
     EXPECT_EQ(recorder.dropped_count(), 76u);
     EXPECT_EQ(server->count("POST", "/events"), 25u);
@@ -237,13 +251,16 @@ class ManagerTest : public ControllerTest {
  protected:
     struct Process {
         explicit Process(ManagerTest& test, const std::string& name)
-            : client(test.loop, test.server), lease_client(test.loop, test.server),
-              manager(client, lease_client, make_options(name)), group(test.loop) {
+            : client(test.loop, test.server),
+              lease_client(test.loop, test.server),
+              manager(client, lease_client, make_options(name)),
+              group(test.loop) {
             client.set_write_guard([this] { return manager.check_leading(); });
             Controller::Options options;
             options.name = "c";
             manager
-                .add_controller(options, [this, &test](Key key) { return reconcile(&test, std::move(key)); })
+                .add_controller(options,
+                                [this, &test](Key key) { return reconcile(&test, std::move(key)); })
                 .watch(manager.cache(kube::resources::config_maps()));
             group.spawn(kube::testing::capture(manager.run(), &result));
         }
@@ -291,9 +308,11 @@ TEST_F(ManagerTest, StandbyIsWarmAndTakesOverAfterRelease) {
     EXPECT_TRUE(first.result.has_value() && first.result->ok());
     ASSERT_TRUE(run_until([&] { return !second.reconciled.empty(); }));
     EXPECT_LT(loop.now() - stopped, 6s);
-    EXPECT_NE(second.manager.metrics().to_text().find("reflector_lists_total{name=\"configmaps.v1\"} 1\n"),
+    EXPECT_NE(second.manager.metrics().to_text().find(
+                  "reflector_lists_total{name=\"configmaps.v1\"} 1\n"),
               std::string::npos);
-    const Value* lease = server->object("/apis/coordination.k8s.io/v1/namespaces/system/leases/lock");
+    const Value* lease =
+        server->object("/apis/coordination.k8s.io/v1/namespaces/system/leases/lock");
     ASSERT_NE(lease, nullptr);
     EXPECT_EQ((*lease)["spec"]["holderIdentity"].as_string(), "second");
     finish(second);
@@ -306,7 +325,8 @@ TEST_F(ManagerTest, CutOffLeaderStopsBeforeAnotherStarts) {
     Process second(*this, "second");
     loop.run_for(30s);
     // The first one's lease requests get lost from now on.
-    server->intercept = [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
         if (request.body.find("\"first\"") == std::string::npos) return std::nullopt;
         return Result<net::HttpResponse>(unavailable("lost"));
     };
@@ -340,8 +360,7 @@ TEST_F(ManagerTest, JumpingClocksDoNotEndLeadership) {
 
 TEST_F(ManagerTest, FailingRunnableEndsTheManager) {
     Manager manager(client, client);
-    manager.add_runnable(
-        "broken", [this] { return fail_later(); }, false);
+    manager.add_runnable("broken", [this] { return fail_later(); }, false);
     std::optional<Result<void>> result;
     group.spawn(kube::testing::capture(manager.run(), &result));
     ASSERT_TRUE(run_until([&] { return result.has_value(); }));

@@ -13,7 +13,7 @@ using kube::Value;
 
 namespace {
 
-constexpr size_t kMaxNoteSize = 1024;    // the API's limits on events.k8s.io/v1
+constexpr size_t kMaxNoteSize = 1024;  // the API's limits on events.k8s.io/v1
 constexpr size_t kMaxReasonSize = 128;
 /// Objects and series remembered; the oldest go first. Bounds memory under a storm of names.
 constexpr size_t kMaxSeries = 4096;
@@ -26,7 +26,8 @@ std::string_view cut_utf8(std::string_view text, size_t limit) {
 
 Value reference_to(const Value& object) {
     const Value& metadata = object["metadata"];
-    Value reference = Value::object({{"apiVersion", object["apiVersion"]}, {"kind", object["kind"]}});
+    Value reference =
+        Value::object({{"apiVersion", object["apiVersion"]}, {"kind", object["kind"]}});
     for (const char* name : {"name", "namespace", "uid", "resourceVersion"}) {
         reference.set_unless_empty(name, metadata[name]);
     }
@@ -67,13 +68,17 @@ bool EventRecorder::take_token(const std::string& object_id) {
 void EventRecorder::record(const Value& regarding, Severity severity, std::string_view reason,
                            std::string_view note, std::string_view action) {
     async::Loop& loop = client_.loop();
-    const std::string object_id(kube::uid_of(regarding).empty() ? kube::describe(regarding)
-                                                                : std::string(kube::uid_of(regarding)));
+    const std::string object_id(kube::uid_of(regarding).empty()
+                                    ? kube::describe(regarding)
+                                    : std::string(kube::uid_of(regarding)));
     const char* type = severity == Severity::kWarning ? "Warning" : "Normal";
-    // Other words are a new fact, which the object of a series has no room for: its note never changes.
-    const std::string id = fmt::format("{}|{}|{}|{}|{:x}", object_id, type, reason, action, data::fnv1a(note));
+    // Other words are a new fact, which the object of a series has no room for: its note never
+    // changes.
+    const std::string id =
+        fmt::format("{}|{}|{}|{}|{:x}", object_id, type, reason, action, data::fnv1a(note));
     auto found = series_.find(id);
-    const bool goes_on = found != series_.end() && loop.now() - found->second.last_seen < options_.series_end;
+    const bool goes_on =
+        found != series_.end() && loop.now() - found->second.last_seen < options_.series_end;
     if (goes_on) {
         ++recorded_count_;
         Series& series = found->second;
@@ -84,7 +89,8 @@ void EventRecorder::record(const Value& regarding, Severity severity, std::strin
         return;
     }
     if (series_.size() >= kMaxSeries) expire();
-    if (queue_.size() >= options_.queue_count_max || series_.size() >= kMaxSeries || !take_token(object_id)) {
+    if (queue_.size() >= options_.queue_count_max || series_.size() >= kMaxSeries ||
+        !take_token(object_id)) {
         ++dropped_count_;
         return;
     }
@@ -92,8 +98,9 @@ void EventRecorder::record(const Value& regarding, Severity severity, std::strin
     Series series;
     series.last_seen = loop.now();
     series.last_seen_wall = loop.wall_now();
-    const kube::ObjectKey key(event_namespace(regarding),
-                              fmt::format("{}.{:016x}", cut_utf8(kube::name_of(regarding), 200), loop.random()));
+    const kube::ObjectKey key(
+        event_namespace(regarding),
+        fmt::format("{}.{:016x}", cut_utf8(kube::name_of(regarding), 200), loop.random()));
     series.event = kube::make_object(kube::resources::events(), key);
     series.event.set("eventTime", format_rfc3339_micro(loop.wall_now()));
     series.event.set("type", type);
@@ -121,7 +128,8 @@ void EventRecorder::expire() {
         return !entry.second.queued && now - entry.second.last_seen >= options_.series_end;
     });
     std::erase_if(buckets_, [&](const auto& entry) {
-        const auto full = options_.refill_per_object * static_cast<int64_t>(options_.burst_per_object);
+        const auto full =
+            options_.refill_per_object * static_cast<int64_t>(options_.burst_per_object);
         return now - entry.second.at >= full;
     });
 }
@@ -138,7 +146,8 @@ async::Task<void> EventRecorder::run() {
         const std::string id = std::move(queue_.front());
         queue_.pop_front();
         const auto found = series_.find(id);
-        if (found == series_.end() || !found->second.queued) continue;  // Queued twice, and written already.
+        if (found == series_.end() || !found->second.queued)
+            continue;  // Queued twice, and written already.
         Series& series = found->second;
         const bool known = series.written_count > 1;
         const TimePoint due = series.last_written + options_.series_interval;
@@ -190,7 +199,8 @@ async::Task<Result<void>> EventRecorder::write(std::string id) {
     }
     if (count > 1) event.set("series", state);
     Result<Value> created = co_await client_.create(kube::resources::events(), std::move(event));
-    if (!created.ok() && created.error().code() != Code::kAlreadyExists) co_return std::move(created).error();
+    if (!created.ok() && created.error().code() != Code::kAlreadyExists)
+        co_return std::move(created).error();
     note_written(id, count);
     co_return Result<void>();
 }

@@ -1,9 +1,9 @@
 // Events (events.k8s.io/v1) about objects, for people.
 //
-// record() never blocks and never fails: events are a courtesy. The same event again (same object, type, reason,
-// action, note) becomes a series: one object on the server whose count rises, written at most every
-// `series_interval`. An object that causes more than 25 events is limited to one in 5 minutes; a queue that is full
-// drops the newest. Counters say how many.
+// record() never blocks and never fails: events are a courtesy. The same event again (same object,
+// type, reason, action, note) becomes a series: one object on the server whose count rises, written
+// at most every `series_interval`. An object that causes more than 25 events is limited to one in 5
+// minutes; a queue that is full drops the newest. Counters say how many.
 //
 // One loop; run() does the writing.
 #pragma once
@@ -41,10 +41,10 @@ class EventRecorder {
 
     /// Writes in `group` until it is cancelled.
     void start(async::TaskGroup& group);
-    /// `regarding` is the object (apiVersion, kind and metadata are used). `reason` is CamelCase; `action` says
-    /// what was done ("" is `reason`); `note` is cut at 1,024 bytes, the API's limit.
-    void record(const kube::Value& regarding, Severity severity, std::string_view reason, std::string_view note,
-                std::string_view action = {});
+    /// `regarding` is the object (apiVersion, kind and metadata are used). `reason` is CamelCase;
+    /// `action` says what was done ("" is `reason`); `note` is cut at 1,024 bytes, the API's limit.
+    void record(const kube::Value& regarding, Severity severity, std::string_view reason,
+                std::string_view note, std::string_view action = {});
 
     uint64_t recorded_count() const { return recorded_count_; }
     uint64_t dropped_count() const { return dropped_count_; }

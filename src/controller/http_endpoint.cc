@@ -49,9 +49,12 @@ async::Task<Result<net::HttpServerResponse>> Router::handle(net::ServerRequest r
     return route->second(std::move(request));
 }
 
-HttpEndpoint::HttpEndpoint(async::Loop& loop, net::Endpoint endpoint, std::shared_ptr<net::HttpHandler> handler,
-                           Options options)
-    : loop_(loop), address_(std::move(endpoint)), handler_(std::move(handler)), options_(std::move(options)) {}
+HttpEndpoint::HttpEndpoint(async::Loop& loop, net::Endpoint endpoint,
+                           std::shared_ptr<net::HttpHandler> handler, Options options)
+    : loop_(loop),
+      address_(std::move(endpoint)),
+      handler_(std::move(handler)),
+      options_(std::move(options)) {}
 
 HttpEndpoint::~HttpEndpoint() = default;
 
@@ -72,7 +75,8 @@ async::Task<Result<void>> HttpEndpoint::run() {
         if (!waited.ok()) co_return std::move(waited);
     }
     Result<std::unique_ptr<net::Listener>> listener = net::listen(loop_, address_);
-    if (!listener.ok()) co_return std::move(listener).error().context("listen on " + address_.to_string());
+    if (!listener.ok())
+        co_return std::move(listener).error().context("listen on " + address_.to_string());
     net::HttpServerOptions server_options = options_.server;
     server_options.tls = tls_;
     Result<std::unique_ptr<net::HttpServer>> server =
@@ -95,12 +99,15 @@ async::Task<Result<void>> HttpEndpoint::stop() {
     co_return Result<void>();
 }
 
-async::Task<Result<void>> RequestAuthorizer::check(std::string token, std::string verb, std::string path) {
+async::Task<Result<void>> RequestAuthorizer::check(std::string token, std::string verb,
+                                                   std::string path) {
     const std::string text = fmt::format("{}\n{}\n{}", token, verb, path);
     // The token itself is not kept.
-    const std::string key = data::hash_hex(data::fnv1a(text)) + data::hash_hex(data::fnv1a(text, 1));
+    const std::string key =
+        data::hash_hex(data::fnv1a(text)) + data::hash_hex(data::fnv1a(text, 1));
     const TimePoint now = client_.loop().now();
-    if (const auto found = answers_.find(key); found != answers_.end() && now < found->second.until) {
+    if (const auto found = answers_.find(key);
+        found != answers_.end() && now < found->second.until) {
         if (found->second.code == Code::kOk) co_return Result<void>();
         co_return Error(found->second.code, "refused");
     }
@@ -110,26 +117,33 @@ async::Task<Result<void>> RequestAuthorizer::check(std::string token, std::strin
         co_return std::move(allowed);
     }
     if (answers_.size() >= kMaxAnswers) answers_.clear();
-    answers_[key] = Answer{code, client_.loop().now() + (code == Code::kOk ? kKeepAllowed : kKeepRefused)};
+    answers_[key] =
+        Answer{code, client_.loop().now() + (code == Code::kOk ? kKeepAllowed : kKeepRefused)};
     co_return std::move(allowed);
 }
 
-async::Task<Result<void>> RequestAuthorizer::ask(std::string token, std::string verb, std::string path) {
-    Value review = Value::object({{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenReview"}});
+async::Task<Result<void>> RequestAuthorizer::ask(std::string token, std::string verb,
+                                                 std::string path) {
+    Value review =
+        Value::object({{"apiVersion", "authentication.k8s.io/v1"}, {"kind", "TokenReview"}});
     review.at("spec").set("token", token);
-    Result<Value> reviewed = co_await client_.create(kube::resources::token_reviews(), std::move(review));
+    Result<Value> reviewed =
+        co_await client_.create(kube::resources::token_reviews(), std::move(review));
     // Our own lack of permission must not look like the caller's.
     if (!reviewed.ok()) co_return unavailable(reviewed.error().message());
     const Value& status = (*reviewed)["status"];
-    if (!status["authenticated"].as_bool()) co_return Error(Code::kUnauthenticated, "unknown token");
-    Value access = Value::object({{"apiVersion", "authorization.k8s.io/v1"}, {"kind", "SubjectAccessReview"}});
+    if (!status["authenticated"].as_bool())
+        co_return Error(Code::kUnauthenticated, "unknown token");
+    Value access =
+        Value::object({{"apiVersion", "authorization.k8s.io/v1"}, {"kind", "SubjectAccessReview"}});
     Value& spec = access.at("spec");
     spec.set("user", status["user"]["username"]);
     spec.set_unless_empty("uid", status["user"]["uid"]);
     spec.set_unless_empty("groups", status["user"]["groups"]);
     spec.set_unless_empty("extra", status["user"]["extra"]);
     spec.at("nonResourceAttributes").set("path", path).set("verb", verb);
-    Result<Value> decided = co_await client_.create(kube::resources::subject_access_reviews(), std::move(access));
+    Result<Value> decided =
+        co_await client_.create(kube::resources::subject_access_reviews(), std::move(access));
     if (!decided.ok()) co_return unavailable(decided.error().message());
     if (!(*decided)["status"]["allowed"].as_bool()) co_return permission_denied("not allowed");
     co_return Result<void>();
@@ -139,7 +153,8 @@ void add_health_routes(Router& router, const Health& health) {
     const auto route = [&health](bool ready) {
         return [&health, ready](const net::ServerRequest& request) {
             const Health::Report report = ready ? health.ready() : health.live();
-            const bool verbose = !report.ok || request.query().find("verbose") != std::string_view::npos;
+            const bool verbose =
+                !report.ok || request.query().find("verbose") != std::string_view::npos;
             return respond(text_response(report.ok ? 200 : 500, verbose ? report.text : "ok"));
         };
     };
@@ -150,7 +165,8 @@ void add_health_routes(Router& router, const Health& health) {
 
 namespace {
 
-async::Task<Result<net::HttpServerResponse>> serve_metrics(Metrics* metrics, RequestAuthorizer* authorizer,
+async::Task<Result<net::HttpServerResponse>> serve_metrics(Metrics* metrics,
+                                                           RequestAuthorizer* authorizer,
                                                            net::ServerRequest request) {
     if (authorizer != nullptr) {
         constexpr std::string_view kBearer = "Bearer ";

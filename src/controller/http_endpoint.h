@@ -1,4 +1,5 @@
-// What a controller program serves: a router, a listener with a rotating certificate, health, metrics.
+// What a controller program serves: a router, a listener with a rotating certificate, health,
+// metrics.
 //
 // One loop.
 #pragma once
@@ -17,8 +18,10 @@
 
 namespace basalt::controller {
 
-/// A coroutine for one request; the std::function itself may capture, the coroutine may not (async/task.h).
-using RouteFn = std::function<async::Task<Result<net::HttpServerResponse>>(net::ServerRequest request)>;
+/// A coroutine for one request; the std::function itself may capture, the coroutine may not
+/// (async/task.h).
+using RouteFn =
+    std::function<async::Task<Result<net::HttpServerResponse>>(net::ServerRequest request)>;
 
 /// Requests by exact path. All routes before the first request.
 class Router final : public net::HttpHandler {
@@ -33,7 +36,8 @@ class Router final : public net::HttpHandler {
 net::HttpServerResponse text_response(int status, std::string body);
 net::HttpServerResponse json_response(int status, const kube::Value& body);
 
-/// A listener that runs as a Manager's runnable: run() returns when it is cancelled or cannot listen.
+/// A listener that runs as a Manager's runnable: run() returns when it is cancelled or cannot
+/// listen.
 class HttpEndpoint {
  public:
     struct Options {
@@ -43,8 +47,8 @@ class HttpEndpoint {
         net::HttpServerOptions server;
         Duration stop_grace = std::chrono::seconds(3);
     };
-    HttpEndpoint(async::Loop& loop, net::Endpoint endpoint, std::shared_ptr<net::HttpHandler> handler,
-                 Options options);
+    HttpEndpoint(async::Loop& loop, net::Endpoint endpoint,
+                 std::shared_ptr<net::HttpHandler> handler, Options options);
     ~HttpEndpoint();
 
     async::Task<Result<void>> run();
@@ -65,8 +69,9 @@ class HttpEndpoint {
     async::Condition changed_;
 };
 
-/// Asks the API server whether the bearer of a token may get a path (TokenReview, SubjectAccessReview), as
-/// controller-runtime's metrics filter does. Answers are kept for a minute, refusals for ten seconds.
+/// Asks the API server whether the bearer of a token may get a path (TokenReview,
+/// SubjectAccessReview), as controller-runtime's metrics filter does. Answers are kept for a
+/// minute, refusals for ten seconds.
 class RequestAuthorizer {
  public:
     static constexpr size_t kMaxAnswers = 1000;

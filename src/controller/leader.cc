@@ -49,7 +49,8 @@ void LeaderElector::observe(const Value& lease) {
     observed_record_ = std::move(record);
     observed_at_ = client_.loop().now();
     observed_holder_ = lease["spec"]["holderIdentity"].str();
-    const int64_t seconds = lease["spec"]["leaseDurationSeconds"].as_int(whole_seconds(options_.lease_duration));
+    const int64_t seconds =
+        lease["spec"]["leaseDurationSeconds"].as_int(whole_seconds(options_.lease_duration));
     observed_duration_ = std::chrono::seconds(std::clamp<int64_t>(seconds, 1, 3600));
 }
 
@@ -60,7 +61,8 @@ Value LeaderElector::new_spec(const Value& old) const {
     Value spec = old;
     spec.set("holderIdentity", options_.identity);
     spec.set("leaseDurationSeconds", whole_seconds(options_.lease_duration));
-    spec.set("acquireTime", ours && !old["acquireTime"].is_null() ? old["acquireTime"] : Value(now));
+    spec.set("acquireTime",
+             ours && !old["acquireTime"].is_null() ? old["acquireTime"] : Value(now));
     spec.set("renewTime", now);
     spec.set("leaseTransitions", ours || old.is_null() ? transitions : transitions + 1);
     return spec;
@@ -98,7 +100,8 @@ async::Task<Result<bool>> LeaderElector::try_acquire_or_renew() {
         get.timeout = options_.renew_deadline / 2;
         const kube::ObjectKey key(options_.ns, options_.name);
         Result<Value> lease = co_await client_.get(kube::resources::leases(), key, get);
-        if (!lease.ok() && lease.error().code() != Code::kNotFound) co_return std::move(lease).error();
+        if (!lease.ok() && lease.error().code() != Code::kNotFound)
+            co_return std::move(lease).error();
         if (!lease.ok()) {
             Value created = kube::make_object(kube::resources::leases(), key);
             created.set("spec", new_spec(Value()));
@@ -107,7 +110,8 @@ async::Task<Result<bool>> LeaderElector::try_acquire_or_renew() {
         }
         observe(*lease);
         const bool ours = observed_holder_ == options_.identity;
-        if (!ours && !observed_holder_.empty() && loop.now() < observed_at_ + observed_duration_) co_return false;
+        if (!ours && !observed_holder_.empty() && loop.now() < observed_at_ + observed_duration_)
+            co_return false;
     }
     Value update = lease_;
     update.set("spec", new_spec(lease_["spec"]));
@@ -125,11 +129,13 @@ async::Task<Result<void>> LeaderElector::acquire() {
         }
         if (!won.ok()) {
             if (won.error().code() == Code::kCancelled) co_return std::move(won).error();
-            log_warn("cannot get the lease", {{"lease", options_.name}, {"error", won.error().to_string()}});
+            log_warn("cannot get the lease",
+                     {{"lease", options_.name}, {"error", won.error().to_string()}});
         }
         // Candidates that started together drift apart.
         const Duration pause =
-            options_.retry_period + options_.retry_period * static_cast<int64_t>(loop.random() % 1200) / 1000;
+            options_.retry_period +
+            options_.retry_period * static_cast<int64_t>(loop.random() % 1200) / 1000;
         Result<void> slept = co_await async::sleep_for(loop, pause);
         if (!slept.ok()) co_return std::move(slept);
     }
@@ -139,17 +145,21 @@ async::Task<Result<void>> LeaderElector::hold() {
     async::Loop& loop = client_.loop();
     while (leading_) {
         const TimePoint deadline = renewed_at_ + options_.renew_deadline;
-        Result<void> slept = co_await async::sleep_until(loop, std::min(loop.now() + options_.retry_period, deadline));
+        Result<void> slept = co_await async::sleep_until(
+            loop, std::min(loop.now() + options_.retry_period, deadline));
         if (!slept.ok()) co_return std::move(slept);
         if (loop.now() >= deadline) break;
         async::Task<Result<bool>> renewing = try_acquire_or_renew();
         Result<bool> renewed = co_await async::with_deadline(loop, deadline, std::move(renewing));
         if (renewed.ok() && *renewed) continue;
-        if (!renewed.ok() && renewed.error().code() == Code::kCancelled) co_return std::move(renewed).error();
-        const bool taken = renewed.ok() && !observed_holder_.empty() && observed_holder_ != options_.identity;
+        if (!renewed.ok() && renewed.error().code() == Code::kCancelled)
+            co_return std::move(renewed).error();
+        const bool taken =
+            renewed.ok() && !observed_holder_.empty() && observed_holder_ != options_.identity;
         if (taken && !lease_.is_null()) break;
         log_warn("cannot renew the lease",
-                 {{"lease", options_.name}, {"error", renewed.ok() ? "conflict" : renewed.error().to_string()}});
+                 {{"lease", options_.name},
+                  {"error", renewed.ok() ? "conflict" : renewed.error().to_string()}});
     }
     set_leading(false);
     co_return failed_precondition(fmt::format("lost the lease {}/{}", options_.ns, options_.name));
@@ -167,7 +177,8 @@ async::Task<Result<void>> LeaderElector::release_now() {
     set_leading(false);
     kube::WriteOptions write;
     write.timeout = options_.retry_period;
-    Result<Value> written = co_await client_.replace(kube::resources::leases(), std::move(lease), write);
+    Result<Value> written =
+        co_await client_.replace(kube::resources::leases(), std::move(lease), write);
     lease_ = Value();
     if (!written.ok()) co_return std::move(written).error();
     observe(*written);

@@ -1,10 +1,12 @@
-// Leader election by a Lease (coordination.k8s.io/v1), compatible with client-go's and kubectl's reading of it.
+// Leader election by a Lease (coordination.k8s.io/v1), compatible with client-go's and kubectl's
+// reading of it.
 //
-// A candidate reads the lease every retry period; when the holder has not changed it for a whole lease duration as
-// seen on the candidate's own clock (never comparing clocks of machines), it takes it with an optimistic write.
-// The leader renews every retry period. When renewing has failed for the renew deadline, leadership is lost
-// although the lease still runs for a while (15 s - 10 s): in that time all work must stop. valid_until() is the
-// fence for writes (Client::Options::write_guard); give the elector a client of its own without a guard.
+// A candidate reads the lease every retry period; when the holder has not changed it for a whole
+// lease duration as seen on the candidate's own clock (never comparing clocks of machines), it
+// takes it with an optimistic write. The leader renews every retry period. When renewing has failed
+// for the renew deadline, leadership is lost although the lease still runs for a while (15 s - 10
+// s): in that time all work must stop. valid_until() is the fence for writes
+// (Client::Options::write_guard); give the elector a client of its own without a guard.
 //
 // Defaults 15 s, 10 s, 2 s as in client-go. One loop.
 #pragma once
@@ -36,10 +38,11 @@ class LeaderElector {
 
     /// Returns once this process leads; an error only when cancelled.
     async::Task<Result<void>> acquire();
-    /// Renews until leadership is lost (FailedPrecondition) or the scope is cancelled (Cancelled). The caller
-    /// stops its work in either case, then calls release().
+    /// Renews until leadership is lost (FailedPrecondition) or the scope is cancelled (Cancelled).
+    /// The caller stops its work in either case, then calls release().
     async::Task<Result<void>> hold();
-    /// Empties the lease if it is still ours. Call after all work has ended. Runs even when cancelled.
+    /// Empties the lease if it is still ours. Call after all work has ended. Runs even when
+    /// cancelled.
     async::Task<Result<void>> release();
 
     bool is_leader() const;

@@ -31,8 +31,9 @@ Manager::Manager(kube::Client& client, kube::Client& lease_client, Options optio
     : client_(client), options_(std::move(options)), caches_(client) {
     if (options_.leader) {
         elector_ = std::make_unique<LeaderElector>(lease_client, *options_.leader);
-        leader_gauge_ = &metrics_.gauge("leader_election_master_status", "1 while this process leads.",
-                                        {{"name", options_.leader->name}});
+        leader_gauge_ =
+            &metrics_.gauge("leader_election_master_status", "1 while this process leads.",
+                            {{"name", options_.leader->name}});
     }
     metrics_.on_scrape([this] { update_cache_metrics(); });
     health_.add_live_check("ping", [] { return Result<void>(); });
@@ -64,20 +65,24 @@ void Manager::update_cache_metrics() {
     for (const auto& [name, sum] : sums) {
         const Labels labels{{"name", name}};
         metrics_.gauge("cache_objects", "Objects held.", labels).set(sum.objects);
-        metrics_.counter("reflector_lists_total", "Times the whole state was asked for.", labels).set_total(sum.lists);
-        metrics_.counter("reflector_watches_total", "Watches opened.", labels).set_total(sum.watches);
-        metrics_.counter("reflector_events_total", "Events received.", labels).set_total(sum.events);
+        metrics_.counter("reflector_lists_total", "Times the whole state was asked for.", labels)
+            .set_total(sum.lists);
+        metrics_.counter("reflector_watches_total", "Watches opened.", labels)
+            .set_total(sum.watches);
+        metrics_.counter("reflector_events_total", "Events received.", labels)
+            .set_total(sum.events);
         for (const auto& [reason, count] : sum.closes) {
-            metrics_.counter("reflector_watch_closes_total", "Ends of watches by reason.",
-                             {{"name", name}, {"reason", reason}})
+            metrics_
+                .counter("reflector_watch_closes_total", "Ends of watches by reason.",
+                         {{"name", name}, {"reason", reason}})
                 .set_total(static_cast<double>(count));
         }
     }
 }
 
 Controller& Manager::add_controller(Controller::Options options, ReconcileFn reconcile) {
-    controllers_.push_back(
-        std::make_unique<Controller>(client_.loop(), std::move(options), std::move(reconcile), &metrics_));
+    controllers_.push_back(std::make_unique<Controller>(client_.loop(), std::move(options),
+                                                        std::move(reconcile), &metrics_));
     return *controllers_.back();
 }
 
@@ -151,7 +156,8 @@ async::Task<Result<void>> Manager::run_elected() {
     Result<void> ended = co_await lead();
     if (elector_) {
         Result<void> released = co_await elector_->release();
-        if (!released.ok()) log_warn("lease not released", {{"error", released.error().to_string()}});
+        if (!released.ok())
+            log_warn("lease not released", {{"error", released.error().to_string()}});
     }
     co_return std::move(ended);
 }

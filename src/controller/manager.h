@@ -1,8 +1,9 @@
 // Manager: the frame of a program that runs controllers.
 //
-// Start: caches first (warm-up: a standby has the state before it leads), then leadership, then what the leader
-// runs: runnables, controllers. Stop is the reverse: workers end their reconciles or are cancelled, then the lease
-// is released, then caches and servers end. Losing leadership ends run() with an error: the process restarts.
+// Start: caches first (warm-up: a standby has the state before it leads), then leadership, then
+// what the leader runs: runnables, controllers. Stop is the reverse: workers end their reconciles
+// or are cancelled, then the lease is released, then caches and servers end. Losing leadership ends
+// run() with an error: the process restarts.
 //
 // One loop. Everything added must outlive run().
 #pragma once
@@ -27,7 +28,9 @@ using HealthCheck = std::function<Result<void>()>;
 /// Named checks behind /healthz and /readyz.
 class Health {
  public:
-    void add_live_check(std::string name, HealthCheck check) { live_.emplace_back(std::move(name), std::move(check)); }
+    void add_live_check(std::string name, HealthCheck check) {
+        live_.emplace_back(std::move(name), std::move(check));
+    }
     void add_ready_check(std::string name, HealthCheck check) {
         ready_.emplace_back(std::move(name), std::move(check));
     }
@@ -57,7 +60,8 @@ class Manager {
     /// A coroutine that runs until it is cancelled. Its error ends the manager.
     using Runnable = std::function<async::Task<Result<void>>()>;
 
-    /// `client` is for controllers and caches, `lease_client` for the lease (no write guard, own limits).
+    /// `client` is for controllers and caches, `lease_client` for the lease (no write guard, own
+    /// limits).
     Manager(kube::Client& client, kube::Client& lease_client, Options options = {});
     ~Manager();
 

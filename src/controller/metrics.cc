@@ -42,11 +42,13 @@ std::string labels_text(const Labels& labels) {
 std::string number_text(double value) {
     if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
     if (std::isnan(value)) return "NaN";
-    if (value == std::floor(value) && std::abs(value) < 1e15) return std::to_string(static_cast<int64_t>(value));
+    if (value == std::floor(value) && std::abs(value) < 1e15)
+        return std::to_string(static_cast<int64_t>(value));
     return fmt::format("{}", value);
 }
 
-void append_line(std::string& out, const std::string& name, const std::string& labels, double value) {
+void append_line(std::string& out, const std::string& name, const std::string& labels,
+                 double value) {
     out += name;
     if (!labels.empty()) out += fmt::format("{{{}}}", labels);
     out += ' ';
@@ -60,8 +62,8 @@ void append_histogram(std::string& out, const std::string& name, const std::stri
     uint64_t cumulative = 0;
     for (size_t i = 0; i < histogram.bucket_counts().size(); ++i) {
         cumulative += histogram.bucket_counts()[i];
-        const std::string bound =
-            i < histogram.bounds().size() ? number_text(histogram.bounds()[i]) : std::string("+Inf");
+        const std::string bound = i < histogram.bounds().size() ? number_text(histogram.bounds()[i])
+                                                                : std::string("+Inf");
         append_line(out, name + "_bucket", fmt::format("{}{}le=\"{}\"", labels, comma, bound),
                     static_cast<double>(cumulative));
     }
@@ -71,7 +73,8 @@ void append_histogram(std::string& out, const std::string& name, const std::stri
 
 }  // namespace
 
-Histogram::Histogram(std::vector<double> bounds) : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
+Histogram::Histogram(std::vector<double> bounds)
+    : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
 
 void Histogram::observe(double value) {
     const auto bucket = std::lower_bound(bounds_.begin(), bounds_.end(), value);
@@ -81,14 +84,15 @@ void Histogram::observe(double value) {
 }
 
 std::vector<double> reconcile_time_bounds() {
-    return {0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0,
-            1.25,  1.5,  1.75,  2.0,  2.5, 3.0,  3.5, 4.0,  4.5, 5,    6,   7,    8,   9,   10,  15,  20,  25,
-            30,    40,   50,    60};
+    return {0.005, 0.01, 0.025, 0.05, 0.1,  0.15, 0.2,  0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6,
+            0.7,   0.8,  0.9,   1.0,  1.25, 1.5,  1.75, 2.0,  2.5, 3.0,  3.5, 4.0,  4.5, 5,
+            6,     7,    8,     9,    10,   15,   20,   25,   30,  40,   50,  60};
 }
 
 std::vector<double> decade_bounds(int first, int last) {
     std::vector<double> bounds;
-    for (int exponent = first; exponent <= last; ++exponent) bounds.push_back(std::pow(10.0, exponent));
+    for (int exponent = first; exponent <= last; ++exponent)
+        bounds.push_back(std::pow(10.0, exponent));
     return bounds;
 }
 
@@ -131,10 +135,11 @@ Gauge& Metrics::gauge(const std::string& name, const std::string& help, const La
     return family(name, help, kGaugeType).get(labels).gauge;
 }
 
-Histogram& Metrics::histogram(const std::string& name, const std::string& help, std::vector<double> bounds,
-                              const Labels& labels) {
+Histogram& Metrics::histogram(const std::string& name, const std::string& help,
+                              std::vector<double> bounds, const Labels& labels) {
     Family::Instrument& instrument = family(name, help, kHistogramType).get(labels);
-    if (!instrument.histogram) instrument.histogram = std::make_unique<Histogram>(std::move(bounds));
+    if (!instrument.histogram)
+        instrument.histogram = std::make_unique<Histogram>(std::move(bounds));
     return *instrument.histogram;
 }
 
@@ -164,9 +169,12 @@ std::string Metrics::to_text() {
                            replace_all(replace_all(family->help, "\\", "\\\\"), "\n", "\\n"), name,
                            kTypeNames[family->type]);
         for (const auto& [labels, instrument] : family->instruments) {
-            if (family->type == kCounterType) append_line(out, name, labels, instrument->counter.value());
-            if (family->type == kGaugeType) append_line(out, name, labels, instrument->gauge.value());
-            if (family->type == kHistogramType) append_histogram(out, name, labels, *instrument->histogram);
+            if (family->type == kCounterType)
+                append_line(out, name, labels, instrument->counter.value());
+            if (family->type == kGaugeType)
+                append_line(out, name, labels, instrument->gauge.value());
+            if (family->type == kHistogramType)
+                append_histogram(out, name, labels, *instrument->histogram);
         }
     }
     return out;
@@ -176,11 +184,13 @@ kube::RequestObserver Metrics::request_observer() {
     return [this](std::string_view method, std::string_view host, int status, Duration took) {
         const std::string verb(method);
         const std::string code = status == 0 ? "<error>" : std::to_string(status);
-        counter("rest_client_requests_total", "Requests to the API server by method, host and status.",
+        counter("rest_client_requests_total",
+                "Requests to the API server by method, host and status.",
                 {{"code", code}, {"host", std::string(host)}, {"method", verb}})
             .add();
         histogram("rest_client_request_duration_seconds", "Time until the header of the answer.",
-                  {0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60}, {{"host", std::string(host)}, {"verb", verb}})
+                  {0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60},
+                  {{"host", std::string(host)}, {"verb", verb}})
             .observe(std::chrono::duration<double>(took).count());
     };
 }
@@ -195,7 +205,8 @@ std::vector<std::string> read_process_stat() {
     std::vector<std::string> fields;
     const size_t end = line.rfind(')');
     if (end == std::string::npos) return fields;
-    for (std::string_view field : split(trim(std::string_view(line).substr(end + 1)), ' ')) fields.emplace_back(field);
+    for (std::string_view field : split(trim(std::string_view(line).substr(end + 1)), ' '))
+        fields.emplace_back(field);
     return fields;
 }
 
@@ -213,9 +224,11 @@ void add_process_metrics(Metrics& metrics, WallTime started_at) {
     Gauge& cpu = metrics.gauge("process_cpu_seconds_total", "User and system CPU time.");
     Gauge& files = metrics.gauge("process_open_fds", "Open file descriptors.");
     metrics.on_scrape([&memory, &cpu, &files] {
-        // man 5 proc: utime and stime are fields 14 and 15, rss is 24; ours start behind the second.
+        // man 5 proc: utime and stime are fields 14 and 15, rss is 24; ours start behind the
+        // second.
         const std::vector<std::string> fields = read_process_stat();
-        cpu.set((field_number(fields, 11) + field_number(fields, 12)) / static_cast<double>(sysconf(_SC_CLK_TCK)));
+        cpu.set((field_number(fields, 11) + field_number(fields, 12)) /
+                static_cast<double>(sysconf(_SC_CLK_TCK)));
         memory.set(field_number(fields, 21) * static_cast<double>(sysconf(_SC_PAGESIZE)));
         std::error_code error;
         std::filesystem::directory_iterator entries("/proc/self/fd", error);

@@ -4,9 +4,10 @@
 //                                      {{"controller", "tcp"}, {"result", "success"}});
 //     total.add();
 //
-// Instruments are made once and kept; asking again gives the same one. A name has one type and one help text.
-// One loop: values are plain numbers. Labels with unbounded values (names of objects) are the caller's to avoid;
-// remove() takes an instrument away when its object is gone, which invalidates references to it.
+// Instruments are made once and kept; asking again gives the same one. A name has one type and one
+// help text. One loop: values are plain numbers. Labels with unbounded values (names of objects)
+// are the caller's to avoid; remove() takes an instrument away when its object is gone, which
+// invalidates references to it.
 #pragma once
 
 #include <functional>
@@ -52,7 +53,9 @@ class Histogram {
     uint64_t count() const { return count_; }
     double sum() const { return sum_; }
     const std::vector<double>& bounds() const { return bounds_; }
-    const std::vector<uint64_t>& bucket_counts() const { return counts_; }  ///< Not cumulative; the last is +Inf.
+    const std::vector<uint64_t>& bucket_counts() const {
+        return counts_;
+    }  ///< Not cumulative; the last is +Inf.
 
  private:
     std::vector<double> bounds_;
@@ -73,19 +76,20 @@ class Metrics {
 
     Counter& counter(const std::string& name, const std::string& help, const Labels& labels = {});
     Gauge& gauge(const std::string& name, const std::string& help, const Labels& labels = {});
-    Histogram& histogram(const std::string& name, const std::string& help, std::vector<double> bounds,
-                         const Labels& labels = {});
+    Histogram& histogram(const std::string& name, const std::string& help,
+                         std::vector<double> bounds, const Labels& labels = {});
     /// Takes all instruments of `name` away whose labels include these.
     void remove(const std::string& name, const Labels& labels);
-    /// Called at each scrape, to set what costs something to compute. Whoever `update` refers to outlives this or
-    /// removes it.
+    /// Called at each scrape, to set what costs something to compute. Whoever `update` refers to
+    /// outlives this or removes it.
     uint64_t on_scrape(std::function<void()> update);
     void remove_scrape(uint64_t id) { updates_.erase(id); }
 
     /// Sorted by name and labels.
     std::string to_text();
 
-    /// For Client::Options::observer: rest_client_requests_total and rest_client_request_duration_seconds.
+    /// For Client::Options::observer: rest_client_requests_total and
+    /// rest_client_request_duration_seconds.
     kube::RequestObserver request_observer();
 
  private:
@@ -96,8 +100,8 @@ class Metrics {
     Family& family(const std::string& name, const std::string& help, int type);
 };
 
-/// process_resident_memory_bytes, process_cpu_seconds_total, process_open_fds, process_start_time_seconds, read at
-/// each scrape.
+/// process_resident_memory_bytes, process_cpu_seconds_total, process_open_fds,
+/// process_start_time_seconds, read at each scrape.
 void add_process_metrics(Metrics& metrics, WallTime started_at);
 
 }  // namespace basalt::controller

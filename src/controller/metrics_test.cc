@@ -18,7 +18,8 @@ TEST(Metrics, TextFormat) {
               "# HELP b_total Things.\n# TYPE b_total counter\nb_total{kind=\"x\\\"y\\\\z\\n\"} 2\n"
               "# HELP c_seconds Time.\n# TYPE c_seconds histogram\n"
               "c_seconds_bucket{l=\"v\",le=\"0.1\"} 2\nc_seconds_bucket{l=\"v\",le=\"1\"} 2\n"
-              "c_seconds_bucket{l=\"v\",le=\"+Inf\"} 3\nc_seconds_sum{l=\"v\"} 5.15\nc_seconds_count{l=\"v\"} 3\n");
+              "c_seconds_bucket{l=\"v\",le=\"+Inf\"} 3\nc_seconds_sum{l=\"v\"} "
+              "5.15\nc_seconds_count{l=\"v\"} 3\n");
     metrics.remove("b_total", {});
     EXPECT_EQ(metrics.to_text().find("b_total"), std::string::npos);
 }
@@ -38,8 +39,9 @@ TEST(Metrics, ProcessAndRequests) {
     add_process_metrics(metrics, WallTime(std::chrono::seconds(5)));
     metrics.request_observer()("GET", "host", 200, std::chrono::milliseconds(3));
     const std::string text = metrics.to_text();
-    EXPECT_NE(text.find("rest_client_requests_total{code=\"200\",host=\"host\",method=\"GET\"} 1\n"),
-              std::string::npos);
+    EXPECT_NE(
+        text.find("rest_client_requests_total{code=\"200\",host=\"host\",method=\"GET\"} 1\n"),
+        std::string::npos);
     EXPECT_NE(text.find("process_start_time_seconds 5\n"), std::string::npos);
     EXPECT_GT(metrics.gauge("process_resident_memory_bytes", "").value(), 1e6);
 }

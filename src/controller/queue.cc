@@ -17,7 +17,8 @@ bool Queue::add(const Key& key, Priority priority, TimePoint ready_at, TimePoint
     return true;
 }
 
-void Queue::enqueue(const Key& key, Item& item, Priority priority, TimePoint ready_at, TimePoint now) {
+void Queue::enqueue(const Key& key, Item& item, Priority priority, TimePoint ready_at,
+                    TimePoint now) {
     if (item.queued) {
         // Old news about a key that waits for its retry leaves it waiting.
         const bool waits = !item.held && !item.ready && item.retries_count > 0;
@@ -98,7 +99,8 @@ TimePoint Queue::take_retry_token(TimePoint now) {
     return now + std::chrono::duration_cast<Duration>(wait);
 }
 
-void Queue::done(const Key& key, Verdict verdict, std::optional<Duration> delay, TimePoint now, uint64_t random) {
+void Queue::done(const Key& key, Verdict verdict, std::optional<Duration> delay, TimePoint now,
+                 uint64_t random) {
     const auto found = items_.find(key);
     BASALT_ASSERT(found != items_.end() && found->second.held);
     Item& item = found->second;
@@ -116,7 +118,8 @@ void Queue::done(const Key& key, Verdict verdict, std::optional<Duration> delay,
         enqueue(key, item, priority, item.ready_at, now);
     }
     if (verdict == Verdict::kRetry) {
-        const Duration wait = std::max(backoff(item.retries_count, random), delay.value_or(Duration(0)));
+        const Duration wait =
+            std::max(backoff(item.retries_count, random), delay.value_or(Duration(0)));
         enqueue(key, item, Priority::kRetry, std::max(now + wait, take_retry_token(now)), now);
     } else if (verdict == Verdict::kForget && delay) {
         enqueue(key, item, Priority::kRetry, now + *delay, now);

@@ -1,13 +1,15 @@
 // Work queue of a controller: de-duplicating, delaying, rate limited, with priorities.
 //
-// A watch storm delivers the same key a hundred times; a failing object must not starve the others; two workers
-// must never hold one key. The naive answer, a set and a timer for each key, costs a timer for each retry; here one
-// ordered set holds the delayed keys and the driver (Controller) arms a single timer for its head.
+// A watch storm delivers the same key a hundred times; a failing object must not starve the others;
+// two workers must never hold one key. The naive answer, a set and a timer for each key, costs a
+// timer for each retry; here one ordered set holds the delayed keys and the driver (Controller)
+// arms a single timer for its head.
 //
-// Within one priority keys come out in the order in which they became ready. A failing key waits 5 ms doubling to
-// 1,000 s (jittered); retries of all keys together are limited to 10 a second after a burst of 100, the limits of
-// client-go. A new event about a key that waits for its retry does not cut the wait short unless it is of higher
-// priority than kRetry, which events of users are: a user who mends an object sees the effect at once.
+// Within one priority keys come out in the order in which they became ready. A failing key waits 5
+// ms doubling to 1,000 s (jittered); retries of all keys together are limited to 10 a second after
+// a burst of 100, the limits of client-go. A new event about a key that waits for its retry does
+// not cut the wait short unless it is of higher priority than kRetry, which events of users are: a
+// user who mends an object sees the effect at once.
 //
 // No I/O, no clock, no threads: time comes in by argument. Cost: O(log n) an operation.
 #pragma once
@@ -17,8 +19,8 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <tuple>
+#include <unordered_map>
 #include <variant>
 
 #include "base/result.h"
@@ -74,8 +76,9 @@ class Queue {
 
     explicit Queue(QueueOptions options = {});
 
-    /// Makes `key` ready at `ready_at`; keeps the earlier time and the higher priority if it is queued already.
-    /// A key that is held by a worker becomes ready after done(). False when the queue is full.
+    /// Makes `key` ready at `ready_at`; keeps the earlier time and the higher priority if it is
+    /// queued already. A key that is held by a worker becomes ready after done(). False when the
+    /// queue is full.
     bool add(const Key& key, Priority priority, TimePoint ready_at, TimePoint now);
 
     /// The next ready key, which stays locked to the caller until done().
@@ -87,10 +90,11 @@ class Queue {
         kDrop,    ///< Failure that only a change mends: no retry.
     };
     /// Unlocks. `random` gives the jitter. `retry_after` is the least delay of a retry.
-    void done(const Key& key, Verdict verdict, std::optional<Duration> delay, TimePoint now, uint64_t random);
+    void done(const Key& key, Verdict verdict, std::optional<Duration> delay, TimePoint now,
+              uint64_t random);
 
     size_t ready_count(TimePoint now) const;
-    size_t size() const { return items_.size(); }   ///< Ready, delayed or held.
+    size_t size() const { return items_.size(); }  ///< Ready, delayed or held.
     size_t held_count() const { return held_count_; }
     uint64_t adds_count() const { return adds_count_; }
     uint64_t retries_count() const { return retries_count_; }

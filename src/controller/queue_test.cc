@@ -24,7 +24,8 @@ class QueueTest : public ::testing::Test {
     void add(const char* name, Priority priority = Priority::kNormal, Duration delay = 0s) {
         EXPECT_TRUE(queue.add(Key("n", name), priority, now + delay, now));
     }
-    void done(const char* name, Verdict verdict = Verdict::kForget, std::optional<Duration> delay = {}) {
+    void done(const char* name, Verdict verdict = Verdict::kForget,
+              std::optional<Duration> delay = {}) {
         queue.done(Key("n", name), verdict, delay, now, 0);
     }
     Queue queue;

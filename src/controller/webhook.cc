@@ -33,11 +33,14 @@ AdmissionResponse deny(std::string message) {
 
 AdmissionResponse deny_invalid(const AdmissionRequest& request, std::vector<FieldError> errors) {
     std::vector<std::string> texts;
-    for (const FieldError& error : errors) texts.push_back(fmt::format("{}: {}", error.field, error.message));
+    for (const FieldError& error : errors)
+        texts.push_back(fmt::format("{}: {}", error.field, error.message));
     const std::string list = texts.size() == 1 ? texts[0] : fmt::format("[{}]", join(texts, ", "));
-    const std::string kind =
-        request.kind.group.empty() ? request.kind.kind : fmt::format("{}.{}", request.kind.kind, request.kind.group);
-    AdmissionResponse response = deny(fmt::format("{} \"{}\" is invalid: {}", kind, request.name, list));
+    const std::string kind = request.kind.group.empty()
+                                 ? request.kind.kind
+                                 : fmt::format("{}.{}", request.kind.kind, request.kind.group);
+    AdmissionResponse response =
+        deny(fmt::format("{} \"{}\" is invalid: {}", kind, request.name, list));
     response.code = 422;
     response.reason = "Invalid";
     response.causes = std::move(errors);
@@ -47,7 +50,8 @@ AdmissionResponse deny_invalid(const AdmissionRequest& request, std::vector<Fiel
 namespace {
 
 /// The request of a review document, or why it is none.
-Result<Value> parse_review(const net::ServerRequest& request, std::string_view kind, std::string_view api_version) {
+Result<Value> parse_review(const net::ServerRequest& request, std::string_view kind,
+                           std::string_view api_version) {
     if (request.method != "POST") return invalid_argument("only POST");
     BASALT_ASSIGN(Value review, data::parse_json(request.body));
     if (review["kind"].as_string() != kind || review["apiVersion"].as_string() != api_version ||
@@ -57,7 +61,8 @@ Result<Value> parse_review(const net::ServerRequest& request, std::string_view k
     return std::move(*review.find("request"));
 }
 
-net::HttpServerResponse review_response(std::string_view kind, std::string_view api_version, Value response) {
+net::HttpServerResponse review_response(std::string_view kind, std::string_view api_version,
+                                        Value response) {
     Value review = Value::object({{"apiVersion", api_version}, {"kind", kind}});
     review.set("response", std::move(response));
     return json_response(200, review);
@@ -92,15 +97,16 @@ Value denial_status(const AdmissionResponse& response) {
     if (!response.causes.empty()) {
         Value causes = Value::array();
         for (const FieldError& cause : response.causes) {
-            causes.push_back(
-                Value::object({{"reason", cause.type}, {"message", cause.message}, {"field", cause.field}}));
+            causes.push_back(Value::object(
+                {{"reason", cause.type}, {"message", cause.message}, {"field", cause.field}}));
         }
         status.at("details").set("causes", std::move(causes));
     }
     return status;
 }
 
-Value admission_answer(const std::string& uid, const Value& original, const AdmissionResponse& response) {
+Value admission_answer(const std::string& uid, const Value& original,
+                       const AdmissionResponse& response) {
     Value answer = Value::object({{"uid", uid}, {"allowed", response.allowed}});
     if (!response.allowed) answer.set("status", denial_status(response));
     if (response.allowed && response.changed) {
@@ -128,7 +134,8 @@ std::optional<AdmissionResponse> denial_of(const Error& error) {
     }
 }
 
-async::Task<Result<net::HttpServerResponse>> serve_admission(const AdmissionFn* fn, net::ServerRequest request) {
+async::Task<Result<net::HttpServerResponse>> serve_admission(const AdmissionFn* fn,
+                                                             net::ServerRequest request) {
     Result<Value> document = parse_review(request, "AdmissionReview", kAdmissionVersion);
     if (!document.ok()) co_return std::move(document).error();
     request.body = std::string();
@@ -145,10 +152,12 @@ async::Task<Result<net::HttpServerResponse>> serve_admission(const AdmissionFn* 
         }
         response = std::move(*denial);
     }
-    co_return review_response("AdmissionReview", kAdmissionVersion, admission_answer(uid, original, *response));
+    co_return review_response("AdmissionReview", kAdmissionVersion,
+                              admission_answer(uid, original, *response));
 }
 
-async::Task<Result<net::HttpServerResponse>> serve_conversion(const ConversionFn* fn, net::ServerRequest request) {
+async::Task<Result<net::HttpServerResponse>> serve_conversion(const ConversionFn* fn,
+                                                              net::ServerRequest request) {
     Result<Value> document = parse_review(request, "ConversionReview", kConversionVersion);
     if (!document.ok()) co_return std::move(document).error();
     const std::string version = (*document)["desiredAPIVersion"].str();

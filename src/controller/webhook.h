@@ -1,9 +1,10 @@
 // Admission and conversion webhooks (admission.k8s.io/v1, apiextensions.k8s.io/v1).
 //
-// A route takes an AdmissionReview or ConversionReview from the API server, calls a function of ours and answers in
-// the protocol's form. Mutation is a value: the function returns the object as it should be and the patch is the
-// difference. What is malformed gets 400; an Error of a function that is not about the object (Unavailable,
-// Internal …) becomes HTTP 500, so that the webhook's failurePolicy decides.
+// A route takes an AdmissionReview or ConversionReview from the API server, calls a function of
+// ours and answers in the protocol's form. Mutation is a value: the function returns the object as
+// it should be and the patch is the difference. What is malformed gets 400; an Error of a function
+// that is not about the object (Unavailable, Internal …) becomes HTTP 500, so that the webhook's
+// failurePolicy decides.
 //
 // One loop.
 #pragma once
@@ -22,7 +23,7 @@ struct AdmissionRequest {
     std::string uid;
     std::string operation;  ///< CREATE, UPDATE, DELETE, CONNECT
     kube::Gvk kind;
-    std::string resource;     ///< Plural.
+    std::string resource;  ///< Plural.
     std::string subresource;
     std::string ns;
     std::string name;
@@ -33,8 +34,8 @@ struct AdmissionRequest {
 };
 
 struct FieldError {
-    std::string field;    ///< "spec.controlPlane.replicas"
-    std::string message;  ///< What is wrong and what would be right.
+    std::string field;                       ///< "spec.controlPlane.replicas"
+    std::string message;                     ///< What is wrong and what would be right.
     std::string type = "FieldValueInvalid";  ///< A metav1.CauseType.
 };
 
@@ -61,7 +62,8 @@ using AdmissionFn = std::function<async::Task<Result<AdmissionResponse>>(Admissi
 void add_admission_route(Router& router, std::string path, AdmissionFn fn);
 
 /// Converts one object to `api_version`. Pure.
-using ConversionFn = std::function<Result<kube::Value>(const kube::Value& object, const std::string& api_version)>;
+using ConversionFn =
+    std::function<Result<kube::Value>(const kube::Value& object, const std::string& api_version)>;
 void add_conversion_route(Router& router, std::string path, ConversionFn fn);
 
 }  // namespace basalt::controller

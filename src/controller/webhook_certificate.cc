@@ -28,7 +28,8 @@ std::chrono::milliseconds to_ms(Duration duration) {
 }
 
 /// Authorities of the bundle that still count, the signing one first.
-std::string join_bundle(const pki::Certificate& signer, const std::vector<pki::Certificate>& others, WallTime now) {
+std::string join_bundle(const pki::Certificate& signer, const std::vector<pki::Certificate>& others,
+                        WallTime now) {
     std::string bundle = signer.to_pem();
     for (const pki::Certificate& other : others) {
         if (!(other == signer) && other.not_after() > now) bundle += other.to_pem();
@@ -43,34 +44,41 @@ struct PresentAuthority {
 
 PresentAuthority read_authority(const WebhookSecret& present, WallTime now) {
     PresentAuthority result;
-    Result<std::vector<pki::Certificate>> bundle = pki::Certificate::parse_bundle(present.ca_bundle);
+    Result<std::vector<pki::Certificate>> bundle =
+        pki::Certificate::parse_bundle(present.ca_bundle);
     if (!bundle.ok()) return result;
     result.bundle = std::move(*bundle);
     Result<pki::CertificateAuthority> authority =
         pki::CertificateAuthority::parse(result.bundle.front().to_pem(), present.ca_key);
-    if (authority.ok() && authority->certificate().is_valid_at(now)) result.authority = std::move(*authority);
+    if (authority.ok() && authority->certificate().is_valid_at(now))
+        result.authority = std::move(*authority);
     return result;
 }
 
 /// Nothing when the serving certificate can stay.
-std::optional<std::string> certificate_reason(const WebhookSecret& present, const pki::CertificateSpec& spec,
-                                              const PresentAuthority& authority, bool announced, WallTime now) {
+std::optional<std::string> certificate_reason(const WebhookSecret& present,
+                                              const pki::CertificateSpec& spec,
+                                              const PresentAuthority& authority, bool announced,
+                                              WallTime now) {
     Result<pki::KeyPair> pair = pki::parse_key_pair(present.certificate, present.key);
     if (!pair.ok()) return "there is none: " + pair.error().message();
     const pki::Certificate& signer = authority.bundle.front();
-    std::optional<std::string> reason =
-        pki::renewal_reason(pair->certificate, pair->key, spec, signer, now, kCertificateRenewBefore);
+    std::optional<std::string> reason = pki::renewal_reason(pair->certificate, pair->key, spec,
+                                                            signer, now, kCertificateRenewBefore);
     if (!reason || announced) return reason;
-    // Signed by the former authority, which everybody still knows: good until the new one is known as well.
+    // Signed by the former authority, which everybody still knows: good until the new one is known
+    // as well.
     for (const pki::Certificate& former : authority.bundle) {
-        if (!pki::renewal_reason(pair->certificate, pair->key, spec, former, now, Duration(0))) return std::nullopt;
+        if (!pki::renewal_reason(pair->certificate, pair->key, spec, former, now, Duration(0)))
+            return std::nullopt;
     }
     return reason;
 }
 
 }  // namespace
 
-Result<WebhookSecretPlan> plan_webhook_secret(const WebhookSecret& present, const pki::CertificateSpec& spec,
+Result<WebhookSecretPlan> plan_webhook_secret(const WebhookSecret& present,
+                                              const pki::CertificateSpec& spec,
                                               pki::KeySource& keys, WallTime now) {
     WebhookSecretPlan plan;
     plan.secret = present;
@@ -80,16 +88,19 @@ Result<WebhookSecretPlan> plan_webhook_secret(const WebhookSecret& present, cons
         authority && authority->certificate().not_after() - to_ms(kAuthorityRenewBefore) <= now;
     if (!authority || ends_soon) {
         plan.reason = authority ? "the authority ends soon" : "there is no usable authority";
-        authority = pki::CertificateAuthority::create(keys, "basalt-webhook-ca", now, kAuthorityLifetime);
+        authority =
+            pki::CertificateAuthority::create(keys, "basalt-webhook-ca", now, kAuthorityLifetime);
         found.bundle.insert(found.bundle.begin(), authority->certificate());
     }
     plan.secret.ca_bundle = join_bundle(authority->certificate(), found.bundle, now);
     plan.secret.ca_key = authority->key().to_pem();
 
-    const WallTime announced_at = authority->certificate().not_before() + to_ms(pki::kBackdate + kAnnounceTime);
+    const WallTime announced_at =
+        authority->certificate().not_before() + to_ms(pki::kBackdate + kAnnounceTime);
     const bool announced = now >= announced_at;
     if (const auto reason = certificate_reason(present, spec, found, announced, now)) {
-        plan.reason += (plan.reason.empty() ? "serving certificate: " : "; serving certificate: ") + *reason;
+        plan.reason +=
+            (plan.reason.empty() ? "serving certificate: " : "; serving certificate: ") + *reason;
         BASALT_ASSIGN(const pki::KeyPair pair, authority->issue(spec, keys, now));
         plan.secret.certificate = pair.certificate_pem();
         plan.secret.key = pair.key_pem();
@@ -109,7 +120,8 @@ kube::CacheOptions secret_cache_options(const WebhookCertificate::Options& optio
 }
 
 /// Of a CRD only the conversion is of interest, and the schema is large.
-kube::CacheOptions target_cache_options(const kube::Resource& resource, const std::string& selector) {
+kube::CacheOptions target_cache_options(const kube::Resource& resource,
+                                        const std::string& selector) {
     kube::CacheOptions cache(resource);
     cache.label_selector = selector;
     cache.variant = "webhook-ca";
@@ -139,14 +151,17 @@ WebhookSecret secret_of(const kube::SharedValue& object) {
 
 }  // namespace
 
-WebhookCertificate::WebhookCertificate(kube::Client& client, kube::CacheSet& caches, pki::KeySource& keys,
-                                       Options options,
-                                       std::function<void(std::shared_ptr<const net::TlsContext>)> on_change)
-    : client_(client), secrets_(caches.get(secret_cache_options(options))), keys_(keys),
-      options_(std::move(options)), on_change_(std::move(on_change)) {
-    for (const kube::Resource* resource :
-         {&kube::resources::validating_webhook_configurations(), &kube::resources::mutating_webhook_configurations(),
-          &kube::resources::custom_resource_definitions()}) {
+WebhookCertificate::WebhookCertificate(
+    kube::Client& client, kube::CacheSet& caches, pki::KeySource& keys, Options options,
+    std::function<void(std::shared_ptr<const net::TlsContext>)> on_change)
+    : client_(client),
+      secrets_(caches.get(secret_cache_options(options))),
+      keys_(keys),
+      options_(std::move(options)),
+      on_change_(std::move(on_change)) {
+    for (const kube::Resource* resource : {&kube::resources::validating_webhook_configurations(),
+                                           &kube::resources::mutating_webhook_configurations(),
+                                           &kube::resources::custom_resource_definitions()}) {
         targets_.push_back(&caches.get(target_cache_options(*resource, options_.selector)));
     }
     const auto wake = [this](const kube::Change&) {
@@ -168,7 +183,8 @@ Result<void> WebhookCertificate::use(const WebhookSecret& secret) {
     config.cert_pem = secret.certificate;
     config.key_pem = secret.key;
     config.alpn = {"http/1.1"};
-    BASALT_ASSIGN(std::shared_ptr<const net::TlsContext> context, net::make_tls_server(std::move(config)));
+    BASALT_ASSIGN(std::shared_ptr<const net::TlsContext> context,
+                  net::make_tls_server(std::move(config)));
     certificate_in_use_ = secret.certificate;
     on_change_(std::move(context));
     return {};
@@ -178,7 +194,8 @@ async::Task<Result<void>> WebhookCertificate::ensure_secret() {
     const kube::ObjectKey key(options_.ns, options_.secret_name);
     const kube::SharedValue present = secrets_.get(key);
     pki::CertificateSpec spec;
-    spec.common_name = options_.dns_names.empty() ? options_.secret_name : options_.dns_names.front();
+    spec.common_name =
+        options_.dns_names.empty() ? options_.secret_name : options_.dns_names.front();
     spec.dns_names = options_.dns_names;
     spec.ip_addresses = options_.ip_addresses;
     spec.server = true;
@@ -189,7 +206,8 @@ async::Task<Result<void>> WebhookCertificate::ensure_secret() {
     look_again_ = plan->look_again;
     if (plan->reason.empty()) co_return use(plan->secret);
 
-    log_info("webhook certificate changes", {{"secret", key.to_string()}, {"reason", plan->reason}});
+    log_info("webhook certificate changes",
+             {{"secret", key.to_string()}, {"reason", plan->reason}});
     Value object = present ? *present : kube::make_object(kube::resources::secrets(), key);
     if (!present) object.set("type", "Opaque");
     Value& content = object.at("data");
@@ -209,7 +227,8 @@ async::Task<Result<void>> WebhookCertificate::ensure_secret() {
     co_return use(plan->secret);
 }
 
-async::Task<Result<void>> WebhookCertificate::inject_into(kube::Resource resource, kube::SharedValue object) {
+async::Task<Result<void>> WebhookCertificate::inject_into(kube::Resource resource,
+                                                          kube::SharedValue object) {
     const std::string bundle = data::base64_encode(ca_bundle_);
     Value patch = Value::array();
     const auto complete = [&](const Value& client_config, const std::string& path) {

@@ -1,13 +1,15 @@
 // The certificate of our webhooks: made, kept in a Secret, rotated, and known to the API server.
 //
-// Why not cert-manager: a control plane for others must start without them. All replicas share one Secret with an
-// authority and a serving certificate; whoever comes first makes it (optimistic writes decide). A certificate is
-// renewed when a third of its life is left. A new authority is announced first (caBundle holds both) and signs only
-// an hour later, so that no API server meets a certificate whose authority it does not know yet.
+// Why not cert-manager: a control plane for others must start without them. All replicas share one
+// Secret with an authority and a serving certificate; whoever comes first makes it (optimistic
+// writes decide). A certificate is renewed when a third of its life is left. A new authority is
+// announced first (caBundle holds both) and signs only an hour later, so that no API server meets a
+// certificate whose authority it does not know yet.
 //
-// The bundle is put into every webhook of the Validating- and MutatingWebhookConfigurations and into the conversion
-// of the CustomResourceDefinitions that carry the label `selector`, and kept there. Everything by watch: an idle
-// process sends nothing. One loop; a Manager's runnable that needs no leadership.
+// The bundle is put into every webhook of the Validating- and MutatingWebhookConfigurations and
+// into the conversion of the CustomResourceDefinitions that carry the label `selector`, and kept
+// there. Everything by watch: an idle process sends nothing. One loop; a Manager's runnable that
+// needs no leadership.
 #pragma once
 
 #include <functional>
@@ -23,7 +25,8 @@
 
 namespace basalt::controller {
 
-/// The Secret's content. Keys: ca.crt (the signing authority first, then former ones), ca.key, tls.crt, tls.key.
+/// The Secret's content. Keys: ca.crt (the signing authority first, then former ones), ca.key,
+/// tls.crt, tls.key.
 struct WebhookSecret {
     std::string ca_bundle;
     Secret ca_key;
@@ -38,7 +41,8 @@ struct WebhookSecretPlan {
 };
 
 /// What the Secret should be at `now`. Pure but for the keys.
-Result<WebhookSecretPlan> plan_webhook_secret(const WebhookSecret& present, const pki::CertificateSpec& spec,
+Result<WebhookSecretPlan> plan_webhook_secret(const WebhookSecret& present,
+                                              const pki::CertificateSpec& spec,
                                               pki::KeySource& keys, WallTime now);
 
 class WebhookCertificate {
@@ -54,7 +58,8 @@ class WebhookCertificate {
         std::string selector;
     };
     /// `on_change` gets a context for the server at first and after each rotation.
-    WebhookCertificate(kube::Client& client, kube::CacheSet& caches, pki::KeySource& keys, Options options,
+    WebhookCertificate(kube::Client& client, kube::CacheSet& caches, pki::KeySource& keys,
+                       Options options,
                        std::function<void(std::shared_ptr<const net::TlsContext>)> on_change);
     ~WebhookCertificate();
     WebhookCertificate(const WebhookCertificate&) = delete;

@@ -211,8 +211,9 @@ void read_datastore(const Value& object, const SettingsDefaults& defaults, Setti
     // What was used before stays, whatever the default is now: the data is there.
     out.schema = text_or(setup["schema"], text_or(spec["dataStoreSchema"], out.uid));
     out.user = text_or(setup["user"], text_or(spec["dataStoreUsername"], out.uid));
-    for (const Value& override_item : spec["dataStoreOverrides"].items()) {
-        out.datastore_overrides[override_item["resource"].str()] = override_item["dataStore"].str();
+    if (!spec["dataStoreOverrides"].empty()) {
+        out.unsupported.push_back(
+            "spec.dataStoreOverrides: all resources are kept in the DataStore of spec.dataStore");
     }
 }
 
@@ -254,6 +255,9 @@ Result<Settings> read_settings(const Value& object, const SettingsDefaults& defa
     const Value& permissions = spec["writePermissions"];
     out.write_permissions = {permissions["blockCreation"].as_bool(), permissions["blockUpdate"].as_bool(),
                              permissions["blockDeletion"].as_bool()};
+    if (out.write_permissions.any()) {
+        out.unsupported.push_back("spec.writePermissions: writes are not refused yet");
+    }
     read_datastore(object, defaults, out);
 
     if (plane["ingress"].is_object()) {

@@ -128,12 +128,9 @@ class Builder {
         const std::string wanted = settings_.kubernetes.version.to_string();
         const std::string installed = old_["kubernetesResources"]["version"]["version"].str();
         bool serving = in_.deployment["status"]["readyReplicas"].as_int() > 0;
-        if (in_.progress.all_done()) return settings_.write_permissions.any() ? "WriteLimited" : "Ready";
+        if (in_.progress.all_done()) return "Ready";
         if (installed.empty()) return "Provisioning";
         if (installed != wanted) return "Upgrading";
-        if (serving && rollout_finished(in_.deployment) && settings_.write_permissions.any()) {
-            return "WriteLimited";
-        }
         // A pass that was stopped later than at the Pods does not take the API server away.
         return serving ? "Ready" : "NotReady";
     }

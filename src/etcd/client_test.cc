@@ -151,24 +151,6 @@ TEST_F(FailOverTest, ARequestThatMetAChangeOfUsersIsRepeatedThere) {
     EXPECT_THAT(asked, testing::Each("a"));
 }
 
-Task<void> write_until(Client& client, int id, const bool* stop, std::vector<Error>* errors) {
-    for (int i = 0; !*stop; ++i) {
-        Result<void> put = co_await client.put("/a/" + std::to_string(id) + std::to_string(i % 10), "value");
-        if (!put.ok()) errors->push_back(put.error());
-    }
-}
-
-Task<Result<void>> make_tenants(Client& root, int count, bool* stop) {
-    Result<void> result;
-    for (int i = 0; i < count && result.ok(); ++i) {
-        const std::string name = "t" + std::to_string(i);
-        Result<bool> made = co_await ensure_tenant(root, Tenant{name, name, *tenant_range(name)});
-        if (!made.ok()) result = std::move(made).error();
-    }
-    *stop = true;
-    co_return std::move(result);
-}
-
 TEST_F(FailOverTest, AllAwayIsTheLastError) {
     for (const char* name : {"a", "b", "c"}) errors_[name] = unavailable(std::string("no route to ") + name);
     Result<void> result = put();
@@ -299,26 +281,6 @@ TEST_F(RealClientTest, AServerThatHangsEndsInADeadline) {
     const TimePoint limit = loop_.now() + std::chrono::seconds(30);
     while (!put.ok() && loop_.now() < limit) put = run(root->put("/x", "3"));
     EXPECT_TRUE(put.ok()) << put.error().to_string();
-    root.reset();
-}
-
-// Each new tenant raises the revision of etcd's users, and with it fails requests that are in flight.
-TEST_F(RealClientTest, ManyNewTenantsFailNoRequestOfAnother) {
-    EtcdProcess etcd(programs_.front());
-    std::unique_ptr<Client> root = etcd.client(loop_, "root");
-    ASSERT_TRUE(run(ensure_auth(*root)).ok());
-    ASSERT_TRUE(run(ensure_tenant(*root, Tenant{"a-user", "a", *tenant_range("a")})).ok());
-    std::unique_ptr<Client> user = etcd.client(loop_, "a-user");
-    bool stop = false;
-    std::vector<Error> errors;
-    async::TaskGroup writers(loop_);
-    for (int id = 0; id < 8; ++id) writers.spawn(write_until(*user, id, &stop, &errors));
-    Result<void> made = run(make_tenants(*root, 20, &stop));
-    EXPECT_TRUE(made.ok()) << made.error().to_string();
-    stop = true;
-    while (writers.size() > 0) (void)run(async::yield(loop_));
-    EXPECT_TRUE(errors.empty()) << errors.size() << ": " << errors.front().to_string();
-    user.reset();
     root.reset();
 }
 

@@ -34,7 +34,10 @@ struct ExecCredential {
 class AccessTransport final : public net::HttpTransport {
  public:
     AccessTransport(async::Loop& loop, Access access, Connector connector)
-        : loop_(loop), access_(std::move(access)), connector_(std::move(connector)), exec_lock_(1) {}
+        : loop_(loop),
+          access_(std::move(access)),
+          connector_(std::move(connector)),
+          exec_lock_(1) {}
 
     /// Reads everything once; errors in the configuration show at once.
     Result<void> init() { return refresh_files(); }
@@ -76,11 +79,13 @@ Result<void> AccessTransport::refresh_files() {
     checked_at_ = loop_.now();
     TlsMaterial fresh;
     BASALT_ASSIGN(fresh.ca_pem, access_.ca.read().context("certificate authority"));
-    BASALT_ASSIGN(fresh.certificate_pem, access_.client_certificate.read().context("client certificate"));
+    BASALT_ASSIGN(fresh.certificate_pem,
+                  access_.client_certificate.read().context("client certificate"));
     BASALT_ASSIGN(fresh.key_pem, access_.client_key.read().context("client key"));
     BASALT_ASSIGN(token_, access_.token.read().context("token"));
     const bool same = inner_ && fresh.ca_pem == material_.ca_pem &&
-                      fresh.certificate_pem == material_.certificate_pem && fresh.key_pem == material_.key_pem;
+                      fresh.certificate_pem == material_.certificate_pem &&
+                      fresh.key_pem == material_.key_pem;
     if (same) return {};
     // Requests in progress keep the connections they have.
     std::swap(material_, fresh);
@@ -92,7 +97,8 @@ Result<void> AccessTransport::refresh_files() {
 Result<net::HttpRequest> AccessTransport::with_credentials(net::HttpRequest request) const {
     std::string_view token = trim(token_.reveal());
     if (exec_ && !exec_->token.empty()) token = trim(exec_->token.reveal());
-    if (token.find_first_of("\r\n") != std::string_view::npos) return invalid_argument("token: more than one line");
+    if (token.find_first_of("\r\n") != std::string_view::npos)
+        return invalid_argument("token: more than one line");
     if (!token.empty()) {
         request.headers.set("authorization", fmt::format("Bearer {}", token));
     } else if (!access_.username.empty()) {
@@ -101,7 +107,8 @@ Result<net::HttpRequest> AccessTransport::with_credentials(net::HttpRequest requ
     }
     if (!access_.impersonate_user.empty() && !request.headers.contains("impersonate-user")) {
         request.headers.set("impersonate-user", access_.impersonate_user);
-        for (const std::string& group : access_.impersonate_groups) request.headers.add("impersonate-group", group);
+        for (const std::string& group : access_.impersonate_groups)
+            request.headers.add("impersonate-group", group);
     }
     return request;
 }
@@ -123,17 +130,21 @@ Value exec_info(const Access& access) {
             cluster.set("certificate-authority-data", data::base64_encode(ca->reveal()));
         }
         cluster.set_unless_empty("proxy-url", access.proxy_url);
-        if (!access.exec_cluster_config.is_null()) cluster.set("config", access.exec_cluster_config);
+        if (!access.exec_cluster_config.is_null())
+            cluster.set("config", access.exec_cluster_config);
         spec.set("cluster", std::move(cluster));
     }
-    Value info = Value::object({{"kind", "ExecCredential"}, {"apiVersion", access.exec->api_version}});
+    Value info =
+        Value::object({{"kind", "ExecCredential"}, {"apiVersion", access.exec->api_version}});
     info.set("spec", std::move(spec));
     return info;
 }
 
-Result<ExecCredential> parse_exec_credential(std::string_view text, const std::string& api_version) {
+Result<ExecCredential> parse_exec_credential(std::string_view text,
+                                             const std::string& api_version) {
     BASALT_ASSIGN(const Value document, data::parse_json(text));
-    if (document["kind"].as_string() != "ExecCredential" || document["apiVersion"].as_string() != api_version) {
+    if (document["kind"].as_string() != "ExecCredential" ||
+        document["apiVersion"].as_string() != api_version) {
         return invalid_argument("the answer is no ExecCredential of version " + api_version);
     }
     const Value& status = document["status"];
@@ -141,10 +152,12 @@ Result<ExecCredential> parse_exec_credential(std::string_view text, const std::s
     credential.token = Secret(status["token"].as_string());
     credential.certificate_pem = Secret(status["clientCertificateData"].as_string());
     credential.key_pem = Secret(status["clientKeyData"].as_string());
-    if (credential.token.empty() && (credential.certificate_pem.empty() || credential.key_pem.empty())) {
+    if (credential.token.empty() &&
+        (credential.certificate_pem.empty() || credential.key_pem.empty())) {
         return invalid_argument("the answer holds neither a token nor a certificate with its key");
     }
-    if (const std::string_view expiry = status["expirationTimestamp"].as_string(); !expiry.empty()) {
+    if (const std::string_view expiry = status["expirationTimestamp"].as_string();
+        !expiry.empty()) {
         BASALT_ASSIGN(credential.expires_at, parse_rfc3339(expiry));
     }
     return credential;
@@ -168,10 +181,11 @@ async::Task<Result<void>> AccessTransport::run_exec() {
     if (ran->exit_code != 0) {
         const std::string_view words = trim(ran->error_output);
         co_return Error(Code::kUnauthenticated,
-                        fmt::format("credential plugin {} ended with {}: {}", access_.exec->command, ran->exit_code,
-                                    words.substr(0, 500)));
+                        fmt::format("credential plugin {} ended with {}: {}", access_.exec->command,
+                                    ran->exit_code, words.substr(0, 500)));
     }
-    Result<ExecCredential> credential = parse_exec_credential(ran->output, access_.exec->api_version);
+    Result<ExecCredential> credential =
+        parse_exec_credential(ran->output, access_.exec->api_version);
     secure_wipe(ran->output.data(), ran->output.size());
     if (!credential.ok()) co_return std::move(credential).error().context("credential plugin");
     const bool new_identity = !credential->certificate_pem.empty() &&
@@ -209,7 +223,8 @@ async::Task<Result<net::HttpResponse>> AccessTransport::send(net::HttpRequest re
     if (loop_.now() - checked_at_ >= kRecheckInterval) {
         Result<void> refreshed = refresh_files();
         // Half-written files are mended soon; what was read before may still be good.
-        if (!refreshed.ok()) log_warn("credentials not read", {{"error", refreshed.error().to_string()}});
+        if (!refreshed.ok())
+            log_warn("credentials not read", {{"error", refreshed.error().to_string()}});
     }
     if (exec_is_due()) {
         Result<void> ran = co_await refresh_exec(exec_generation_);
@@ -233,7 +248,8 @@ async::Task<Result<net::HttpResponse>> AccessTransport::send(net::HttpRequest re
 }
 
 /// A stream to `target` through an HTTP proxy.
-async::Task<Result<std::unique_ptr<net::Stream>>> dial_through_proxy(async::Loop& loop, net::Endpoint proxy,
+async::Task<Result<std::unique_ptr<net::Stream>>> dial_through_proxy(async::Loop& loop,
+                                                                     net::Endpoint proxy,
                                                                      std::string target) {
     Result<std::unique_ptr<net::Stream>> stream = co_await net::connect(loop, proxy);
     if (!stream.ok()) co_return std::move(stream);
@@ -245,7 +261,8 @@ async::Task<Result<std::unique_ptr<net::Stream>>> dial_through_proxy(async::Loop
     while (!answer.ends_with("\r\n\r\n")) {
         Result<std::string> bytes = co_await (*stream)->read(1);
         if (!bytes.ok()) co_return std::move(bytes).error();
-        if (bytes->empty() || answer.size() > kMaxProxyAnswer) co_return unavailable("the proxy broke off");
+        if (bytes->empty() || answer.size() > kMaxProxyAnswer)
+            co_return unavailable("the proxy broke off");
         answer += *bytes;
     }
     const std::string_view line = std::string_view(answer).substr(0, answer.find("\r\n"));
@@ -273,14 +290,19 @@ Result<std::shared_ptr<net::HttpTransport>> connect_access(async::Loop& loop, co
     if (!access.proxy_url.empty()) {
         BASALT_ASSIGN(const net::Url proxy, net::parse_url(access.proxy_url).context("proxy-url"));
         if (proxy.scheme != "http") {
-            return invalid_argument(fmt::format("proxy-url: only http:// proxies are supported, not {}://", proxy.scheme));
+            return invalid_argument(fmt::format(
+                "proxy-url: only http:// proxies are supported, not {}://", proxy.scheme));
         }
         const bool v6 = url.host.find(':') != std::string::npos;
-        const std::string target = fmt::format(fmt::runtime(v6 ? "[{}]:{}" : "{}:{}"), url.host, url.port);
+        const std::string target =
+            fmt::format(fmt::runtime(v6 ? "[{}]:{}" : "{}:{}"), url.host, url.port);
         const net::Endpoint endpoint = net::Endpoint::tcp(proxy.host, proxy.port);
-        options.dialer = [&loop, endpoint, target] { return dial_through_proxy(loop, endpoint, target); };
+        options.dialer = [&loop, endpoint, target] {
+            return dial_through_proxy(loop, endpoint, target);
+        };
     }
-    return std::shared_ptr<net::HttpTransport>(net::make_http_client(loop, std::move(url), std::move(options)));
+    return std::shared_ptr<net::HttpTransport>(
+        net::make_http_client(loop, std::move(url), std::move(options)));
 }
 
 }  // namespace
@@ -292,7 +314,8 @@ Result<std::shared_ptr<net::HttpTransport>> make_transport(async::Loop& loop, co
     return std::shared_ptr<net::HttpTransport>(std::move(transport));
 }
 
-Result<std::shared_ptr<net::HttpTransport>> make_transport(async::Loop& loop, const Access& access) {
+Result<std::shared_ptr<net::HttpTransport>> make_transport(async::Loop& loop,
+                                                           const Access& access) {
     return make_transport(loop, access, [&loop](const Access& each, const TlsMaterial& material) {
         return connect_access(loop, each, material);
     });

@@ -13,7 +13,8 @@ constexpr const char* kOwnerIndex = "ownerUid";
 
 std::vector<std::string> owner_uids(const Value& object) {
     std::vector<std::string> uids;
-    for (const Value& item : object["metadata"]["ownerReferences"].items()) uids.push_back(item["uid"].str());
+    for (const Value& item : object["metadata"]["ownerReferences"].items())
+        uids.push_back(item["uid"].str());
     return uids;
 }
 
@@ -38,7 +39,8 @@ Reflector::Options reflector_options(const CacheOptions& options) {
     reflector.label_selector = options.label_selector;
     reflector.field_selector = options.field_selector;
     reflector.metadata_only = options.metadata_only;
-    reflector.transform = [keep = options.keep_manager, transform = options.transform](Value& object) {
+    reflector.transform = [keep = options.keep_manager,
+                           transform = options.transform](Value& object) {
         trim_managed_fields(object, keep);
         if (transform) transform(object);
     };
@@ -46,7 +48,9 @@ Reflector::Options reflector_options(const CacheOptions& options) {
 }
 
 /// Resource versions are numbers of one sequence; nothing when a server does otherwise.
-std::optional<uint64_t> version_number(std::string_view version) { return parse_number<uint64_t>(version); }
+std::optional<uint64_t> version_number(std::string_view version) {
+    return parse_number<uint64_t>(version);
+}
 
 bool is_older(const Value& a, const Value& b) {
     const std::optional<uint64_t> x = version_number(resource_version_of(a));
@@ -242,8 +246,9 @@ size_t Cache::memory_size() const {
 namespace {
 
 std::string cache_key(const CacheOptions& options) {
-    return fmt::format("{}|{}|{}|{}|{}|{}|{}", options.resource.to_string(), options.ns, options.label_selector,
-                       options.field_selector, options.metadata_only ? "metadata" : "", options.keep_manager,
+    return fmt::format("{}|{}|{}|{}|{}|{}|{}", options.resource.to_string(), options.ns,
+                       options.label_selector, options.field_selector,
+                       options.metadata_only ? "metadata" : "", options.keep_manager,
                        options.variant);
 }
 

@@ -1,14 +1,14 @@
 // Cache: the state of a collection, kept current by a Reflector, shared by everyone who asks.
 //
-// Objects are immutable and shared: get() costs a pointer, and what a caller holds never changes under it.
-// Handlers are called for every change with the old and the new object, in order per object, from the
-// reflector's turn on the loop; a relist that misses an object delivers its deletion. Indices map strings to
-// objects (the uid of an owner is built in).
+// Objects are immutable and shared: get() costs a pointer, and what a caller holds never changes
+// under it. Handlers are called for every change with the old and the new object, in order per
+// object, from the reflector's turn on the loop; a relist that misses an object delivers its
+// deletion. Indices map strings to objects (the uid of an owner is built in).
 //
 // A cache is eventually consistent: it may lag behind our own writes. Level-based controllers cope.
 //
-// Cost: for each object its Value (about 1.2 times the size of its JSON), 100 bytes for the table, and one entry
-// an index. One loop.
+// Cost: for each object its Value (about 1.2 times the size of its JSON), 100 bytes for the table,
+// and one entry an index. One loop.
 #pragma once
 
 #include <functional>
@@ -51,10 +51,11 @@ struct CacheOptions {
     std::string label_selector;
     std::string field_selector;
     bool metadata_only = false;
-    /// Keeps of metadata.managedFields only the entries of this manager; "" drops all of it. Appliers
-    /// (controller/apply.h) want theirs.
+    /// Keeps of metadata.managedFields only the entries of this manager; "" drops all of it.
+    /// Appliers (controller/apply.h) want theirs.
     std::string keep_manager;
-    /// Runs after managedFields were dropped. Caches with different transforms must differ in `variant`.
+    /// Runs after managedFields were dropped. Caches with different transforms must differ in
+    /// `variant`.
     Transform transform;
     std::string variant;
     /// For tuning and tests; resource, selectors and transform in it are ignored.
@@ -80,7 +81,8 @@ class Cache final : private Sink {
     /// Null when there is none.
     SharedValue get(const ObjectKey& key) const;
     /// Of one namespace, or all; in no order.
-    std::vector<SharedValue> list(std::string_view ns = {}, const LabelSelector& selector = {}) const;
+    std::vector<SharedValue> list(std::string_view ns = {},
+                                  const LabelSelector& selector = {}) const;
     void for_each(const std::function<void(const SharedValue& object)>& visit) const;
     size_t size() const { return objects_.size(); }
 
@@ -95,8 +97,9 @@ class Cache final : private Sink {
     HandlerId add_handler(Handler handler);
     void remove_handler(HandlerId id);
 
-    /// Puts an object in that our own write just returned, unless the cache has it newer: later reads of this
-    /// process see its own write. Handlers are called; the watch's own event of that state is then no change.
+    /// Puts an object in that our own write just returned, unless the cache has it newer: later
+    /// reads of this process see its own write. Handlers are called; the watch's own event of that
+    /// state is then no change.
     void observe_write(const Value& object);
 
     const CacheOptions& options() const { return options_; }
@@ -116,7 +119,8 @@ class Cache final : private Sink {
     void put(const ObjectKey& key, SharedValue object, bool initial);
     void erase(const ObjectKey& key, SharedValue last);
     void index(const ObjectKey& key, const Value* before, const Value* after);
-    static void index_one(Index& index, const ObjectKey& key, const Value* before, const Value* after);
+    static void index_one(Index& index, const ObjectKey& key, const Value* before,
+                          const Value* after);
     void notify(const Change& change);
 
     CacheOptions options_;
@@ -135,7 +139,8 @@ class CacheSet {
  public:
     explicit CacheSet(Client& client) : client_(client) {}
 
-    /// The cache of these options; made, and started when start() was called before, with the first request.
+    /// The cache of these options; made, and started when start() was called before, with the first
+    /// request.
     Cache& get(const CacheOptions& options);
     Cache& get(const Resource& resource) { return get(CacheOptions(resource)); }
     void start(async::TaskGroup& group);

@@ -14,7 +14,8 @@ using testing::config_map_path;
 
 class CacheTest : public ::testing::Test {
  protected:
-    CacheTest() : server(std::make_shared<testing::TestServer>(loop)), client(loop, server), group(loop) {}
+    CacheTest()
+        : server(std::make_shared<testing::TestServer>(loop)), client(loop, server), group(loop) {}
     ~CacheTest() override {
         group.cancel();
         loop.run_until([&] { return group.size() == 0; }, 1min);
@@ -22,7 +23,9 @@ class CacheTest : public ::testing::Test {
     void start(CacheOptions options = CacheOptions(resources::config_maps())) {
         cache = std::make_unique<Cache>(client, options);
         cache->add_handler([this](const Change& change) {
-            std::string line = change.before && change.after ? "update " : change.after ? "add " : "delete ";
+            std::string line = change.before && change.after ? "update "
+                               : change.after                ? "add "
+                                                             : "delete ";
             line += key_of(change.object()).name;
             if (change.initial) line += " initial";
             changes.push_back(line);
@@ -36,8 +39,12 @@ class CacheTest : public ::testing::Test {
         const SharedValue object = cache->get(ObjectKey("n", name));
         return object ? (*object)["data"]["value"].str() : "(none)";
     }
-    bool run_until(const std::function<bool()>& done, Duration limit = 5min) { return loop.run_until(done, limit); }
-    size_t count_relists() const { return cache->stats().lists_count + cache->stats().watch_lists_count; }
+    bool run_until(const std::function<bool()>& done, Duration limit = 5min) {
+        return loop.run_until(done, limit);
+    }
+    size_t count_relists() const {
+        return cache->stats().lists_count + cache->stats().watch_lists_count;
+    }
 
     async::SimLoop loop{7};
     std::shared_ptr<testing::TestServer> server;
@@ -197,8 +204,9 @@ TEST_F(CacheTest, OwnWritesAreSeenAtOnceAndGhostsAreNot) {
 
 TEST_F(CacheTest, TransformsAndKeepsOneManager) {
     Value object = config_map("n", "a", "1");
-    object.at("metadata").set("managedFields", Value::array({Value::object({{"manager", "us"}}),
-                                                             Value::object({{"manager", "them"}})}));
+    object.at("metadata")
+        .set("managedFields", Value::array({Value::object({{"manager", "us"}}),
+                                            Value::object({{"manager", "them"}})}));
     server->put(config_map_path("n", "a"), object);
     CacheOptions options(resources::config_maps());
     options.keep_manager = "us";

@@ -27,7 +27,9 @@ class Query {
         text_ += net::percent_encode(value);
         return *this;
     }
-    Query& add(std::string_view name, bool value) { return value ? add(name, std::string_view("true")) : *this; }
+    Query& add(std::string_view name, bool value) {
+        return value ? add(name, std::string_view("true")) : *this;
+    }
     Query& add(std::string_view name, int64_t value) {
         return value > 0 ? add(name, std::string_view(std::to_string(value))) : *this;
     }
@@ -66,7 +68,8 @@ void set_type(Value& object, const Resource& resource) {
 Query write_query(const WriteOptions& options, const std::string& default_manager) {
     Query query;
     query.add("dryRun", std::string_view(options.dry_run ? "All" : ""));
-    query.add("fieldManager", options.field_manager.empty() ? default_manager : options.field_manager);
+    query.add("fieldManager",
+              options.field_manager.empty() ? default_manager : options.field_manager);
     query.add("fieldValidation", options.field_validation);
     return query;
 }
@@ -75,7 +78,8 @@ Value delete_body(const DeleteOptions& options) {
     Value body = Value::object({{"apiVersion", "v1"}, {"kind", "DeleteOptions"}});
     Value preconditions;
     if (!options.uid.empty()) preconditions.set("uid", options.uid);
-    if (!options.resource_version.empty()) preconditions.set("resourceVersion", options.resource_version);
+    if (!options.resource_version.empty())
+        preconditions.set("resourceVersion", options.resource_version);
     if (!preconditions.is_null()) body.set("preconditions", std::move(preconditions));
     if (options.propagation != Propagation::kDefault) {
         body.set("propagationPolicy", propagation_name(options.propagation));
@@ -116,7 +120,8 @@ struct Client::Call {
 
 std::string resource_path(const Resource& resource, std::string_view ns, std::string_view name,
                           std::string_view subresource) {
-    std::string path = resource.group.empty() ? "/api/" : "/apis/" + net::percent_encode(resource.group) + "/";
+    std::string path =
+        resource.group.empty() ? "/api/" : "/apis/" + net::percent_encode(resource.group) + "/";
     path += net::percent_encode(resource.version);
     if (resource.namespaced && !ns.empty()) path += "/namespaces/" + net::percent_encode(ns);
     path += "/" + net::percent_encode(resource.plural);
@@ -129,13 +134,17 @@ std::string resource_path(const Resource& resource, std::string_view ns, std::st
 }
 
 Client::Client(async::Loop& loop, std::shared_ptr<net::HttpTransport> transport, Options options)
-    : loop_(loop), transport_(std::move(transport)), options_(std::move(options)), tokens_(options_.burst),
+    : loop_(loop),
+      transport_(std::move(transport)),
+      options_(std::move(options)),
+      tokens_(options_.burst),
       tokens_at_(loop.now()) {}
 
 Client::~Client() = default;
 
 void Client::observe(const Call& call, int status, TimePoint since) const {
-    if (options_.observer) options_.observer(call.method, options_.host, status, loop_.now() - since);
+    if (options_.observer)
+        options_.observer(call.method, options_.host, status, loop_.now() - since);
 }
 
 async::Task<Result<void>> Client::admit() {
@@ -146,7 +155,8 @@ async::Task<Result<void>> Client::admit() {
     tokens_at_ = now;
     if (tokens_ >= 0) co_return Result<void>();
     const std::chrono::duration<double> wait(-tokens_ / options_.qps);
-    Result<void> slept = co_await async::sleep_for(loop_, std::chrono::duration_cast<Duration>(wait));
+    Result<void> slept =
+        co_await async::sleep_for(loop_, std::chrono::duration_cast<Duration>(wait));
     co_return std::move(slept);
 }
 
@@ -160,7 +170,8 @@ async::Task<Result<net::HttpResponse>> Client::send_once(const Call* call) {
     if (!call->content_type.empty()) request.headers.set("content-type", call->content_type);
     if (!options_.impersonate_user.empty()) {
         request.headers.set("impersonate-user", options_.impersonate_user);
-        for (const std::string& group : options_.impersonate_groups) request.headers.add("impersonate-group", group);
+        for (const std::string& group : options_.impersonate_groups)
+            request.headers.add("impersonate-group", group);
     }
     request.body = call->body;
     const TimePoint started = loop_.now();
@@ -195,7 +206,8 @@ async::Task<Result<void>> Client::wait_before_retry(const Call* call, int attemp
         if (!asked && status != 429) co_return std::move(error);
         if (asked) delay = std::max(delay, Duration(*error.retry_after()));
         if (delay > options_.retry_after_max) co_return std::move(error);
-    } else if (error.code() != Code::kUnavailable || (error.reason() != "NotSent" && call->is_write())) {
+    } else if (error.code() != Code::kUnavailable ||
+               (error.reason() != "NotSent" && call->is_write())) {
         co_return std::move(error);
     }
     delay += delay * static_cast<int>(loop_.random() % 100) / 200;
@@ -245,7 +257,8 @@ async::Task<Result<net::HttpResponse>> Client::open_attempts(Call call) {
         if (!admitted.ok()) co_return std::move(admitted).error();
         Result<net::HttpResponse> response = co_await send_once(&call);
         if (response.ok()) co_return std::move(response);
-        Result<void> again = co_await wait_before_retry(&call, attempt, std::move(response).error());
+        Result<void> again =
+            co_await wait_before_retry(&call, attempt, std::move(response).error());
         if (!again.ok()) co_return std::move(again).error();
     }
 }
@@ -254,7 +267,8 @@ async::Task<Result<net::HttpResponse>> Client::open_call(Call call) {
     std::string what = call.what();
     const Duration timeout = call.timeout;
     async::Task<Result<net::HttpResponse>> attempts = open_attempts(std::move(call));
-    Result<net::HttpResponse> response = co_await async::with_timeout(loop_, timeout, std::move(attempts));
+    Result<net::HttpResponse> response =
+        co_await async::with_timeout(loop_, timeout, std::move(attempts));
     co_return std::move(response).context(what);
 }
 
@@ -275,26 +289,30 @@ Client::Call Client::call_for(std::string method, const Resource& resource, cons
 Client::Call Client::write_call(std::string method, const Resource& resource, const Value& object,
                                 const WriteOptions& options, bool with_name) const {
     const ObjectKey key = key_of(object);
-    Call call = call_for(std::move(method), resource, key.ns, with_name ? key.name : std::string(), options);
+    Call call = call_for(std::move(method), resource, key.ns, with_name ? key.name : std::string(),
+                         options);
     call.target += write_query(options, options_.field_manager).str();
     call.content_type = kJson;
     data::append_json(call.body, object);
     return call;
 }
 
-async::Task<Result<Value>> Client::get(const Resource& resource, const ObjectKey& key, const GetOptions& options) {
+async::Task<Result<Value>> Client::get(const Resource& resource, const ObjectKey& key,
+                                       const GetOptions& options) {
     Call call = call_for("GET", resource, key.ns, key.name, options);
     Query query;
     call.target += query.add("resourceVersion", options.resource_version).str();
     if (options.metadata_only) {
-        call.accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+        call.accept =
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
         call.metadata_only = true;
     }
     return run_json(std::move(call));
 }
 
 async::Task<Result<ObjectList>> Client::list_page(const Resource& resource, const std::string& ns,
-                                                  const ListOptions& options, const std::string& continue_token) {
+                                                  const ListOptions& options,
+                                                  const std::string& continue_token) {
     Call call = call_for("GET", resource, ns, {}, options);
     Query query;
     query.add("labelSelector", options.label_selector).add("fieldSelector", options.field_selector);
@@ -307,7 +325,8 @@ async::Task<Result<ObjectList>> Client::list_page(const Resource& resource, cons
     }
     call.target += query.str();
     if (options.metadata_only) {
-        call.accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        call.accept =
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
     }
     return list_one(std::move(call));
 }
@@ -331,15 +350,18 @@ async::Task<Result<ObjectList>> Client::list(const Resource& resource, const std
     return list_all(resource, ns, options);
 }
 
-async::Task<Result<ObjectList>> Client::list_all(Resource resource, std::string ns, ListOptions options) {
+async::Task<Result<ObjectList>> Client::list_all(Resource resource, std::string ns,
+                                                 ListOptions options) {
     ObjectList all;
     bool restarted = false;
     for (;;) {
         Result<ObjectList> page = co_await list_page(resource, ns, options, all.continue_token);
         if (!page.ok()) {
             const bool in_the_middle = !all.continue_token.empty();
-            if (!in_the_middle || restarted || !is_expired(page.error())) co_return std::move(page).error();
-            // The server compacted the version of the first page away: one request for everything is left.
+            if (!in_the_middle || restarted || !is_expired(page.error()))
+                co_return std::move(page).error();
+            // The server compacted the version of the first page away: one request for everything
+            // is left.
             restarted = true;
             options.page_size = 0;
             all = ObjectList();
@@ -356,16 +378,19 @@ async::Task<Result<ObjectList>> Client::list_all(Resource resource, std::string 
     }
 }
 
-async::Task<Result<Value>> Client::create(const Resource& resource, Value object, const WriteOptions& options) {
+async::Task<Result<Value>> Client::create(const Resource& resource, Value object,
+                                          const WriteOptions& options) {
     return run_json(write_call("POST", resource, object, options, !options.subresource.empty()));
 }
 
-async::Task<Result<Value>> Client::replace(const Resource& resource, Value object, const WriteOptions& options) {
+async::Task<Result<Value>> Client::replace(const Resource& resource, Value object,
+                                           const WriteOptions& options) {
     return run_json(write_call("PUT", resource, object, options, true));
 }
 
-async::Task<Result<Value>> Client::patch(const Resource& resource, const ObjectKey& key, PatchType type,
-                                         const Value& body, const WriteOptions& options) {
+async::Task<Result<Value>> Client::patch(const Resource& resource, const ObjectKey& key,
+                                         PatchType type, const Value& body,
+                                         const WriteOptions& options) {
     Call call = call_for("PATCH", resource, key.ns, key.name, options);
     Query query = write_query(options, options_.field_manager);
     if (type == PatchType::kApply) query.add("force", options.force);
@@ -375,17 +400,19 @@ async::Task<Result<Value>> Client::patch(const Resource& resource, const ObjectK
     return run_json(std::move(call));
 }
 
-async::Task<Result<Value>> Client::merge_patch(const Resource& resource, const ObjectKey& key, const Value& body,
-                                               const WriteOptions& options) {
+async::Task<Result<Value>> Client::merge_patch(const Resource& resource, const ObjectKey& key,
+                                               const Value& body, const WriteOptions& options) {
     return patch(resource, key, PatchType::kMerge, body, options);
 }
 
 async::Task<Result<Value>> Client::json_patch(const Resource& resource, const ObjectKey& key,
-                                              const Value& operations, const WriteOptions& options) {
+                                              const Value& operations,
+                                              const WriteOptions& options) {
     return patch(resource, key, PatchType::kJson, operations, options);
 }
 
-async::Task<Result<Value>> Client::apply(const Resource& resource, Value object, const WriteOptions& options) {
+async::Task<Result<Value>> Client::apply(const Resource& resource, Value object,
+                                         const WriteOptions& options) {
     if (Value* metadata = object.find("metadata")) metadata->erase("managedFields");
     return patch(resource, key_of(object), PatchType::kApply, object, options);
 }
@@ -398,19 +425,22 @@ async::Task<Result<Value>> Client::remove(const Resource& resource, const Object
     return run_json(std::move(call));
 }
 
-async::Task<Result<Value>> Client::remove_collection(const Resource& resource, const std::string& ns,
-                                                     const ListOptions& selector, const DeleteOptions& options) {
+async::Task<Result<Value>> Client::remove_collection(const Resource& resource,
+                                                     const std::string& ns,
+                                                     const ListOptions& selector,
+                                                     const DeleteOptions& options) {
     Call call = call_for("DELETE", resource, ns, {}, options);
     Query query;
-    query.add("labelSelector", selector.label_selector).add("fieldSelector", selector.field_selector);
+    query.add("labelSelector", selector.label_selector)
+        .add("fieldSelector", selector.field_selector);
     call.target += query.str();
     call.content_type = kJson;
     data::append_json(call.body, delete_body(options));
     return run_json(std::move(call));
 }
 
-async::Task<Result<Value>> Client::request(std::string method, std::string target, const Value& body,
-                                           const CallOptions& options) {
+async::Task<Result<Value>> Client::request(std::string method, std::string target,
+                                           const Value& body, const CallOptions& options) {
     Call call = call_for(std::move(method), Resource(), {}, {}, options);
     call.target = std::move(target);
     call.resource.plural = call.target;
@@ -430,30 +460,37 @@ async::Task<Result<std::string>> Client::request_text(std::string method, std::s
     return run(std::move(call));
 }
 
-async::Task<Result<net::HttpResponse>> Client::open(net::HttpRequest http_request, const CallOptions& options) {
+async::Task<Result<net::HttpResponse>> Client::open(net::HttpRequest http_request,
+                                                    const CallOptions& options) {
     Call call = call_for(http_request.method, Resource(), {}, {}, options);
     call.target = std::move(http_request.target);
     call.resource.plural = call.target;
-    call.accept = http_request.headers.contains("accept") ? std::string(http_request.headers.get("accept")) : "*/*";
+    call.accept = http_request.headers.contains("accept")
+                      ? std::string(http_request.headers.get("accept"))
+                      : "*/*";
     call.headers = std::move(http_request.headers);
     call.body = std::move(http_request.body);
     return open_call(std::move(call));
 }
 
-async::Task<Result<std::unique_ptr<Watch>>> Client::watch(const Resource& resource, const std::string& ns,
+async::Task<Result<std::unique_ptr<Watch>>> Client::watch(const Resource& resource,
+                                                          const std::string& ns,
                                                           const WatchOptions& options) {
     Call call = call_for("GET", resource, ns, {}, options);
     Query query;
     query.add("watch", true).add("labelSelector", options.label_selector);
-    query.add("fieldSelector", options.field_selector).add("resourceVersion", options.resource_version);
+    query.add("fieldSelector", options.field_selector)
+        .add("resourceVersion", options.resource_version);
     query.add("allowWatchBookmarks", options.bookmarks || options.send_initial_events);
     if (options.send_initial_events) {
-        query.add("sendInitialEvents", true).add("resourceVersionMatch", std::string_view("NotOlderThan"));
+        query.add("sendInitialEvents", true)
+            .add("resourceVersionMatch", std::string_view("NotOlderThan"));
     }
     query.add("timeoutSeconds", options.timeout_seconds);
     call.target += query.str();
     if (options.metadata_only) {
-        call.accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+        call.accept =
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
     }
     return watch_call(std::move(call));
 }

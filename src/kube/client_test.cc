@@ -33,15 +33,16 @@ class ClientTest : public ::testing::Test {
 };
 
 TEST_F(ClientTest, BuildsRequests) {
-    auto transport = script([](const net::HttpRequest&) { return respond(200, Value::object({{"kind", "Pod"}})); });
+    auto transport = script(
+        [](const net::HttpRequest&) { return respond(200, Value::object({{"kind", "Pod"}})); });
     Client client(loop, transport);
     const ObjectKey key("n s", "a/b");
     EXPECT_TRUE(run(client.get(resources::pods(), key)).ok());
     WriteOptions write;
     write.subresource = "status";
     write.dry_run = true;
-    EXPECT_TRUE(run(client.apply(resources::deployments(), make_object(resources::deployments(), ObjectKey("n", "d")),
-                                 write))
+    EXPECT_TRUE(run(client.apply(resources::deployments(),
+                                 make_object(resources::deployments(), ObjectKey("n", "d")), write))
                     .ok());
     DeleteOptions remove;
     remove.uid = "u1";
@@ -55,12 +56,14 @@ TEST_F(ClientTest, BuildsRequests) {
     EXPECT_EQ(transport->requests[0].target, "/api/v1/namespaces/n%20s/pods/a%2Fb");
     EXPECT_EQ(transport->requests[1].method, "PATCH");
     EXPECT_EQ(transport->requests[1].target,
-              "/apis/apps/v1/namespaces/n/deployments/d/status?dryRun=All&fieldManager=basalt&force=true");
+              "/apis/apps/v1/namespaces/n/deployments/d/"
+              "status?dryRun=All&fieldManager=basalt&force=true");
     EXPECT_EQ(transport->requests[1].headers.get("content-type"), "application/apply-patch+yaml");
     EXPECT_EQ(transport->requests[2].body,
               R"({"apiVersion":"v1","kind":"DeleteOptions","preconditions":{"uid":"u1"},)"
               R"("propagationPolicy":"Foreground"})");
-    EXPECT_EQ(transport->requests[3].target, "/api/v1/pods?labelSelector=a%3Db%2Cc%20in%20%28d%29&limit=500");
+    EXPECT_EQ(transport->requests[3].target,
+              "/api/v1/pods?labelSelector=a%3Db%2Cc%20in%20%28d%29&limit=500");
 }
 
 TEST_F(ClientTest, MapsStatuses) {
@@ -80,8 +83,9 @@ TEST_F(ClientTest, MapsStatuses) {
                           {503, "ServiceUnavailable", Code::kUnavailable},
                           {504, "Timeout", Code::kDeadlineExceeded}};
     for (const Case& each : cases) {
-        auto transport = script(
-            [&](const net::HttpRequest&) { return respond(each.http, status_document(each.http, each.reason, "m")); });
+        auto transport = script([&](const net::HttpRequest&) {
+            return respond(each.http, status_document(each.http, each.reason, "m"));
+        });
         Client client(loop, transport);
         Value failure;
         GetOptions get;
@@ -99,12 +103,15 @@ TEST_F(ClientTest, MapsStatuses) {
 TEST_F(ClientTest, WaitsOutTooManyRequests) {
     int calls = 0;
     auto transport = script([&](const net::HttpRequest&) {
-        if (++calls < 3) return respond(429, std::string("slow down"), net::Headers{{"retry-after", "2"}});
+        if (++calls < 3)
+            return respond(429, std::string("slow down"), net::Headers{{"retry-after", "2"}});
         return respond(200, Value::object({{"kind", "Pod"}}));
     });
     Client client(loop, transport);
     const TimePoint start = loop.now();
-    EXPECT_TRUE(run(client.create(resources::pods(), make_object(resources::pods(), ObjectKey("n", "a")))).ok());
+    EXPECT_TRUE(
+        run(client.create(resources::pods(), make_object(resources::pods(), ObjectKey("n", "a"))))
+            .ok());
     EXPECT_EQ(calls, 3);
     EXPECT_GE(loop.now() - start, 4s);
 }
@@ -130,7 +137,8 @@ TEST_F(ClientTest, RepeatsWritesOnlyWhenCertainlyNotSent) {
     EXPECT_EQ(calls, 2);
     calls = 0;
     sent = true;
-    EXPECT_TRUE(run(client.get(resources::pods(), ObjectKey("n", "a"))).ok()) << "reads are always repeated";
+    EXPECT_TRUE(run(client.get(resources::pods(), ObjectKey("n", "a"))).ok())
+        << "reads are always repeated";
 }
 
 TEST_F(ClientTest, DeadlineEndsACall) {
@@ -140,28 +148,33 @@ TEST_F(ClientTest, DeadlineEndsACall) {
     GetOptions get;
     get.timeout = 3s;
     const TimePoint start = loop.now();
-    EXPECT_EQ(run(client.get(resources::pods(), ObjectKey("n", "a"), get)).error().code(), Code::kDeadlineExceeded);
+    EXPECT_EQ(run(client.get(resources::pods(), ObjectKey("n", "a"), get)).error().code(),
+              Code::kDeadlineExceeded);
     EXPECT_EQ(loop.now() - start, 3s);
 }
 
 TEST_F(ClientTest, LimitsItself) {
-    auto transport = script([&](const net::HttpRequest&) { return respond(200, Value::object({})); });
+    auto transport =
+        script([&](const net::HttpRequest&) { return respond(200, Value::object({})); });
     Client::Options options;
     options.qps = 10;
     options.burst = 5;
     Client client(loop, transport, options);
     const TimePoint start = loop.now();
-    for (int i = 0; i < 25; ++i) EXPECT_TRUE(run(client.get(resources::pods(), ObjectKey("n", "a"))).ok());
+    for (int i = 0; i < 25; ++i)
+        EXPECT_TRUE(run(client.get(resources::pods(), ObjectKey("n", "a"))).ok());
     EXPECT_GE(loop.now() - start, 1900ms);
     EXPECT_LE(loop.now() - start, 2200ms);
 }
 
 TEST_F(ClientTest, WriteGuardStopsWritesNotReads) {
-    auto transport = script([&](const net::HttpRequest&) { return respond(200, Value::object({})); });
+    auto transport =
+        script([&](const net::HttpRequest&) { return respond(200, Value::object({})); });
     Client client(loop, transport);
     client.set_write_guard([] { return Result<void>(failed_precondition("no leader")); });
     EXPECT_TRUE(run(client.get(resources::pods(), ObjectKey("n", "a"))).ok());
-    EXPECT_EQ(run(client.remove(resources::pods(), ObjectKey("n", "a"))).error().code(), Code::kFailedPrecondition);
+    EXPECT_EQ(run(client.remove(resources::pods(), ObjectKey("n", "a"))).error().code(),
+              Code::kFailedPrecondition);
     EXPECT_EQ(transport->requests.size(), 1u);
 }
 
@@ -180,7 +193,8 @@ TEST_F(ClientTest, ListsInPagesAndSurvivesCompaction) {
     EXPECT_EQ(all->items[3]["kind"].as_string(), "ConfigMap");
     EXPECT_EQ(server->requests.size(), 3u);
 
-    server->intercept = [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
         if (request.target.find("continue") == std::string::npos) return std::nullopt;
         server->advance(1);
         server->compact();
@@ -192,11 +206,12 @@ TEST_F(ClientTest, ListsInPagesAndSurvivesCompaction) {
 }
 
 TEST_F(ClientTest, DiscoversAggregatedAndPlain) {
-    const Value aggregated = data::parse_json(R"({"kind":"APIGroupDiscoveryList","items":[{"metadata":{"name":"g.io"},
+    const Value aggregated =
+        data::parse_json(R"({"kind":"APIGroupDiscoveryList","items":[{"metadata":{"name":"g.io"},
         "versions":[{"version":"v1","resources":[{"resource":"things","responseKind":{"kind":"Thing"},
         "scope":"Cluster","singularResource":"thing","shortNames":["th"],"verbs":["get"],
         "subresources":[{"subresource":"status"}]}]}]}]})")
-                                 .value();
+            .value();
     auto transport = script([&](const net::HttpRequest& request) {
         if (request.target == "/apis") return respond(200, aggregated);
         return respond(200, Value::object({{"kind", "APIGroupDiscoveryList"}}));
@@ -245,7 +260,8 @@ TEST(WatchDecoder, DecodesEvents) {
     EXPECT_TRUE(is_initial_events_end(**event));
     EXPECT_FALSE(decoder.next()->has_value());
     EXPECT_TRUE(decoder.idle());
-    decoder.feed(R"({"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old"}})");
+    decoder.feed(
+        R"({"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old"}})");
     event = decoder.next();
     ASSERT_FALSE(event.ok());
     EXPECT_TRUE(is_expired(event.error()));

@@ -23,7 +23,8 @@ Result<std::string> read_file(const std::string& path) {
     char buffer[16 * 1024];
     while (file.read(buffer, sizeof buffer), file.gcount() > 0) {
         text.append(buffer, static_cast<size_t>(file.gcount()));
-        if (text.size() > Kubeconfig::kMaxFileSize) return resource_exhausted(path + ": file is too large");
+        if (text.size() > Kubeconfig::kMaxFileSize)
+            return resource_exhausted(path + ": file is too large");
     }
     if (file.bad()) return unavailable(path + ": cannot be read");
     return text;
@@ -40,11 +41,13 @@ std::string absolute(const std::string& path, const std::string& directory) {
 }
 
 /// `<name>-data` in base64, else the file `<name>`.
-Result<Material> material_of(const Value& entry, const std::string& name, const std::string& directory) {
+Result<Material> material_of(const Value& entry, const std::string& name,
+                             const std::string& directory) {
     Material material;
     const std::string_view inline_text = entry[name + "-data"].as_string();
     if (!inline_text.empty()) {
-        BASALT_ASSIGN(std::string decoded, data::base64_decode(inline_text).context(name + "-data"));
+        BASALT_ASSIGN(std::string decoded,
+                      data::base64_decode(inline_text).context(name + "-data"));
         material.inline_data = Secret(std::move(decoded));
         return material;
     }
@@ -64,7 +67,8 @@ ExecPlugin exec_plugin_of(const Value& exec, const std::string& directory) {
     plugin.install_hint = exec["installHint"].str();
     plugin.directory = directory;
     // A path that is not absolute is relative to the kubeconfig; a bare name is looked up in PATH.
-    if (plugin.command.find('/') != std::string::npos) plugin.command = absolute(plugin.command, directory);
+    if (plugin.command.find('/') != std::string::npos)
+        plugin.command = absolute(plugin.command, directory);
     return plugin;
 }
 
@@ -109,7 +113,8 @@ Result<Kubeconfig> Kubeconfig::parse(std::string_view text, const std::string& d
     data::ParseOptions options;
     options.max_size = kMaxFileSize;
     BASALT_ASSIGN(const Value document, data::parse_yaml(text, options));
-    if (!document.is_object() && !document.is_null()) return invalid_argument("kubeconfig: not an object");
+    if (!document.is_object() && !document.is_null())
+        return invalid_argument("kubeconfig: not an object");
     Kubeconfig config;
     config.current_context_ = document["current-context"].str();
     const auto take = [&](const char* list, const char* item, std::map<std::string, Entry>& into) {
@@ -158,25 +163,30 @@ Result<Access> Kubeconfig::resolve(const std::string& context) const {
     const std::string& name = context.empty() ? current_context_ : context;
     if (name.empty()) return not_found("kubeconfig: there is no current context");
     const auto found = contexts_.find(name);
-    if (found == contexts_.end()) return not_found(fmt::format("kubeconfig: no context \"{}\"", name));
+    if (found == contexts_.end())
+        return not_found(fmt::format("kubeconfig: no context \"{}\"", name));
     const Value& chosen = found->second.value;
     Access access;
-    if (const std::string ns = chosen["namespace"].str(); !ns.empty()) access.default_namespace = ns;
+    if (const std::string ns = chosen["namespace"].str(); !ns.empty())
+        access.default_namespace = ns;
 
     access.cluster_name = chosen["cluster"].str();
     const auto cluster = clusters_.find(access.cluster_name);
     if (cluster == clusters_.end()) {
-        return not_found(fmt::format("kubeconfig: no cluster \"{}\" for context \"{}\"", access.cluster_name, name));
+        return not_found(fmt::format("kubeconfig: no cluster \"{}\" for context \"{}\"",
+                                     access.cluster_name, name));
     }
     const Value& server = cluster->second.value;
     access.server = server["server"].str();
     if (access.server.empty()) {
-        return invalid_argument(fmt::format("kubeconfig: cluster \"{}\" has no server", access.cluster_name));
+        return invalid_argument(
+            fmt::format("kubeconfig: cluster \"{}\" has no server", access.cluster_name));
     }
     access.tls_server_name = server["tls-server-name"].str();
     access.proxy_url = server["proxy-url"].str();
     access.insecure_skip_verify = server["insecure-skip-tls-verify"].as_bool();
-    BASALT_ASSIGN(access.ca, material_of(server, "certificate-authority", cluster->second.directory));
+    BASALT_ASSIGN(access.ca,
+                  material_of(server, "certificate-authority", cluster->second.directory));
     for (const Value& extension : server["extensions"].items()) {
         if (extension["name"].as_string() == "client.authentication.k8s.io/exec") {
             access.exec_cluster_config = extension["extension"];
@@ -186,11 +196,13 @@ Result<Access> Kubeconfig::resolve(const std::string& context) const {
     if (user_name.empty()) return access;
     const auto user = users_.find(user_name);
     if (user == users_.end()) {
-        return not_found(fmt::format("kubeconfig: no user \"{}\" for context \"{}\"", user_name, name));
+        return not_found(
+            fmt::format("kubeconfig: no user \"{}\" for context \"{}\"", user_name, name));
     }
     Result<void> resolved = resolve_user(user->second.value, user->second.directory, access);
     if (!resolved.ok()) {
-        return std::move(resolved).error().context(fmt::format("kubeconfig: user \"{}\"", user_name));
+        return std::move(resolved).error().context(
+            fmt::format("kubeconfig: user \"{}\"", user_name));
     }
     return access;
 }
@@ -201,12 +213,14 @@ Result<Access> in_cluster_access(const Environment& environment, const std::stri
     if (!host || !port) return failed_precondition("this process does not run in a cluster");
     Access access;
     const bool v6 = host->find(':') != std::string::npos;
-    access.server = v6 ? fmt::format("https://[{}]:{}", *host, *port) : fmt::format("https://{}:{}", *host, *port);
+    access.server = v6 ? fmt::format("https://[{}]:{}", *host, *port)
+                       : fmt::format("https://{}:{}", *host, *port);
     access.ca.file = directory + "/ca.crt";
     access.token.file = directory + "/token";
     access.cluster_name = "in-cluster";
     BASALT_ASSIGN(const Secret token, access.token.read().context("service account"));
-    if (Result<std::string> ns = read_file(directory + "/namespace"); ns.ok() && !trim(*ns).empty()) {
+    if (Result<std::string> ns = read_file(directory + "/namespace");
+        ns.ok() && !trim(*ns).empty()) {
         access.default_namespace = trim(*ns);
     }
     return access;
@@ -216,7 +230,8 @@ Result<Access> find_access(const AccessQuery& query, const Environment& environm
     std::vector<std::string> paths;
     if (!query.kubeconfig.empty()) {
         paths.push_back(query.kubeconfig);
-    } else if (const std::optional<std::string> list = environment("KUBECONFIG"); list && !list->empty()) {
+    } else if (const std::optional<std::string> list = environment("KUBECONFIG");
+               list && !list->empty()) {
         for (std::string_view path : split(*list, ':')) paths.emplace_back(path);
     } else {
         Result<Access> in_cluster = in_cluster_access(environment);

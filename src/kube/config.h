@@ -1,11 +1,13 @@
 // How to reach a cluster: kubeconfig files, in-cluster credentials, exec plugins.
 //
-// A Kubeconfig is the document; an Access is what one context of it resolves to; make_transport() turns an
-// Access into an HttpTransport that adds credentials to requests. Files named by an Access (CA, client
-// certificate, key, token) are read again every few seconds and after a 401, so that rotated credentials
-// are used without a restart; exec plugins run again when their credential expires or the server says 401.
+// A Kubeconfig is the document; an Access is what one context of it resolves to; make_transport()
+// turns an Access into an HttpTransport that adds credentials to requests. Files named by an Access
+// (CA, client certificate, key, token) are read again every few seconds and after a 401, so that
+// rotated credentials are used without a restart; exec plugins run again when their credential
+// expires or the server says 401.
 //
-// Formats: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and client-authentication.v1.
+// Formats: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and
+// client-authentication.v1.
 #pragma once
 
 #include <functional>
@@ -74,7 +76,8 @@ class Kubeconfig {
 
     /// Relative paths in it are relative to `directory`.
     static Result<Kubeconfig> parse(std::string_view text, const std::string& directory = {});
-    /// The first file that has an entry wins, as in kubectl. Files that do not exist are skipped, but not all.
+    /// The first file that has an entry wins, as in kubectl. Files that do not exist are skipped,
+    /// but not all.
     static Result<Kubeconfig> load(const std::vector<std::string>& paths);
 
     std::vector<std::string> contexts() const;
@@ -97,8 +100,9 @@ class Kubeconfig {
 };
 
 /// The service account of the Pod this process runs in. FailedPrecondition outside of a cluster.
-Result<Access> in_cluster_access(const Environment& environment,
-                                 const std::string& directory = "/var/run/secrets/kubernetes.io/serviceaccount");
+Result<Access> in_cluster_access(
+    const Environment& environment,
+    const std::string& directory = "/var/run/secrets/kubernetes.io/serviceaccount");
 
 struct AccessQuery {
     std::string kubeconfig;  ///< --kubeconfig
@@ -107,21 +111,25 @@ struct AccessQuery {
 /// --kubeconfig, $KUBECONFIG (a list), in-cluster, ~/.kube/config: the first that is there.
 Result<Access> find_access(const AccessQuery& query, const Environment& environment);
 
-/// A transport with this access's TLS settings and credentials. Connects with the first request. One loop.
+/// A transport with this access's TLS settings and credentials. Connects with the first request.
+/// One loop.
 Result<std::shared_ptr<net::HttpTransport>> make_transport(async::Loop& loop, const Access& access);
 
-/// Makes the transport below the credentials; replaced in tests. `pem` texts are read afresh for each call.
+/// Makes the transport below the credentials; replaced in tests. `pem` texts are read afresh for
+/// each call.
 struct TlsMaterial {
     Secret ca_pem;
     Secret certificate_pem;
     Secret key_pem;
 };
-using Connector = std::function<Result<std::shared_ptr<net::HttpTransport>>(const Access& access,
-                                                                            const TlsMaterial& material)>;
+using Connector = std::function<Result<std::shared_ptr<net::HttpTransport>>(
+    const Access& access, const TlsMaterial& material)>;
 Result<std::shared_ptr<net::HttpTransport>> make_transport(async::Loop& loop, const Access& access,
                                                            Connector connector);
 
 /// The default namespace of an in-cluster or kubeconfig access, for --namespace.
-inline const std::string& default_namespace(const Access& access) { return access.default_namespace; }
+inline const std::string& default_namespace(const Access& access) {
+    return access.default_namespace;
+}
 
 }  // namespace basalt::kube

@@ -67,10 +67,11 @@ class ConfigTest : public ::testing::Test {
         Result<std::shared_ptr<net::HttpTransport>> made =
             make_transport(loop, access, [this](const Access&, const TlsMaterial& material) {
                 connections.push_back(std::string(material.certificate_pem.reveal()));
-                auto scripted = std::make_shared<testing::ScriptedTransport>(loop, [this](const net::HttpRequest& r) {
-                    authorization.push_back(std::string(r.headers.get("authorization")));
-                    return testing::respond(answer ? answer() : 200, std::string("{}"));
-                });
+                auto scripted = std::make_shared<testing::ScriptedTransport>(
+                    loop, [this](const net::HttpRequest& r) {
+                        authorization.push_back(std::string(r.headers.get("authorization")));
+                        return testing::respond(answer ? answer() : 200, std::string("{}"));
+                    });
                 return Result<std::shared_ptr<net::HttpTransport>>(scripted);
             });
         EXPECT_TRUE(made.ok());
@@ -111,9 +112,12 @@ TEST_F(ConfigTest, Resolves) {
 }
 
 TEST_F(ConfigTest, MergesFilesFirstWins) {
-    const std::string a = write("a", "current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\n");
-    const std::string b = write("b", "current-context: y\nclusters: [{name: c, cluster: {server: 'https://b'}}]\n"
-                                     "users: [{name: u, user: {client-key: key.pem}}]\n");
+    const std::string a =
+        write("a", "current-context: x\ncontexts: [{name: x, context: {cluster: c, user: u}}]\n");
+    const std::string b =
+        write("b",
+              "current-context: y\nclusters: [{name: c, cluster: {server: 'https://b'}}]\n"
+              "users: [{name: u, user: {client-key: key.pem}}]\n");
     const Result<Kubeconfig> config = Kubeconfig::load({directory + "/missing", a, b});
     ASSERT_TRUE(config.ok());
     const Result<Access> access = config->resolve();

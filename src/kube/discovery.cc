@@ -87,7 +87,8 @@ const Discovery::Entry* Discovery::find_name(std::string_view name) const {
     for (const Entry& entry : entries_) {
         const Resource& resource = entry.resource;
         if (name == resource.plural || name == entry.singular || name == resource.kind ||
-            name == fmt::format("{}.{}", resource.plural, resource.group) || name == resource.to_string()) {
+            name == fmt::format("{}.{}", resource.plural, resource.group) ||
+            name == resource.to_string()) {
             return &entry;
         }
         for (const std::string& short_name : entry.short_names) {
@@ -106,8 +107,10 @@ async::Task<Result<std::shared_ptr<const Discovery>>> Client::discover() {
         request.headers.set("accept", kAggregatedAccept);
         Result<net::HttpResponse> response = co_await open(std::move(request));
         if (!response.ok()) co_return std::move(response).error();
-        async::Task<Result<std::string>> reading = net::read_all(*response->body, options_.response_size_max);
-        Result<std::string> body = co_await async::with_timeout(loop_, options_.request_timeout, std::move(reading));
+        async::Task<Result<std::string>> reading =
+            net::read_all(*response->body, options_.response_size_max);
+        Result<std::string> body =
+            co_await async::with_timeout(loop_, options_.request_timeout, std::move(reading));
         if (!body.ok()) co_return std::move(body).error();
         Result<Value> answer = data::parse_json(*body);
         if (!answer.ok()) co_return std::move(answer).error();

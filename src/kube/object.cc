@@ -8,14 +8,17 @@
 
 namespace basalt::kube {
 
-std::string ObjectKey::to_string() const { return ns.empty() ? name : fmt::format("{}/{}", ns, name); }
+std::string ObjectKey::to_string() const {
+    return ns.empty() ? name : fmt::format("{}/{}", ns, name);
+}
 
 std::string Gvk::api_version() const {
     return group.empty() ? version : fmt::format("{}/{}", group, version);
 }
 
 std::string Gvk::to_string() const {
-    return group.empty() ? fmt::format("{}.{}", kind, version) : fmt::format("{}.{}.{}", kind, version, group);
+    return group.empty() ? fmt::format("{}.{}", kind, version)
+                         : fmt::format("{}.{}.{}", kind, version, group);
 }
 
 Resource::Resource(std::string_view api_version, std::string plural_name, std::string kind_name,
@@ -39,10 +42,10 @@ std::pair<std::string, std::string> split_api_version(std::string_view api_versi
 
 namespace resources {
 
-#define BASALT_RESOURCE(function, api_version, plural, kind, namespaced)                    \
-    const Resource& function() {                                                            \
-        static const Resource resource(api_version, plural, kind, namespaced);              \
-        return resource;                                                                    \
+#define BASALT_RESOURCE(function, api_version, plural, kind, namespaced)       \
+    const Resource& function() {                                               \
+        static const Resource resource(api_version, plural, kind, namespaced); \
+        return resource;                                                       \
     }
 BASALT_RESOURCE(pods, "v1", "pods", "Pod", true)
 BASALT_RESOURCE(services, "v1", "services", "Service", true)
@@ -53,7 +56,8 @@ BASALT_RESOURCE(nodes, "v1", "nodes", "Node", false)
 BASALT_RESOURCE(service_accounts, "v1", "serviceaccounts", "ServiceAccount", true)
 BASALT_RESOURCE(endpoints, "v1", "endpoints", "Endpoints", true)
 BASALT_RESOURCE(persistent_volumes, "v1", "persistentvolumes", "PersistentVolume", false)
-BASALT_RESOURCE(persistent_volume_claims, "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true)
+BASALT_RESOURCE(persistent_volume_claims, "v1", "persistentvolumeclaims", "PersistentVolumeClaim",
+                true)
 BASALT_RESOURCE(deployments, "apps/v1", "deployments", "Deployment", true)
 BASALT_RESOURCE(replica_sets, "apps/v1", "replicasets", "ReplicaSet", true)
 BASALT_RESOURCE(stateful_sets, "apps/v1", "statefulsets", "StatefulSet", true)
@@ -62,7 +66,8 @@ BASALT_RESOURCE(jobs, "batch/v1", "jobs", "Job", true)
 BASALT_RESOURCE(leases, "coordination.k8s.io/v1", "leases", "Lease", true)
 BASALT_RESOURCE(events, "events.k8s.io/v1", "events", "Event", true)
 BASALT_RESOURCE(endpoint_slices, "discovery.k8s.io/v1", "endpointslices", "EndpointSlice", true)
-BASALT_RESOURCE(pod_disruption_budgets, "policy/v1", "poddisruptionbudgets", "PodDisruptionBudget", true)
+BASALT_RESOURCE(pod_disruption_budgets, "policy/v1", "poddisruptionbudgets", "PodDisruptionBudget",
+                true)
 BASALT_RESOURCE(network_policies, "networking.k8s.io/v1", "networkpolicies", "NetworkPolicy", true)
 BASALT_RESOURCE(ingresses, "networking.k8s.io/v1", "ingresses", "Ingress", true)
 BASALT_RESOURCE(roles, "rbac.authorization.k8s.io/v1", "roles", "Role", true)
@@ -79,15 +84,15 @@ BASALT_RESOURCE(validating_webhook_configurations, "admissionregistration.k8s.io
                 "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", false)
 BASALT_RESOURCE(mutating_webhook_configurations, "admissionregistration.k8s.io/v1",
                 "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", false)
-BASALT_RESOURCE(validating_admission_policies, "admissionregistration.k8s.io/v1", "validatingadmissionpolicies",
-                "ValidatingAdmissionPolicy", false)
+BASALT_RESOURCE(validating_admission_policies, "admissionregistration.k8s.io/v1",
+                "validatingadmissionpolicies", "ValidatingAdmissionPolicy", false)
 BASALT_RESOURCE(validating_admission_policy_bindings, "admissionregistration.k8s.io/v1",
                 "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", false)
 BASALT_RESOURCE(token_reviews, "authentication.k8s.io/v1", "tokenreviews", "TokenReview", false)
 BASALT_RESOURCE(subject_access_reviews, "authorization.k8s.io/v1", "subjectaccessreviews",
                 "SubjectAccessReview", false)
-BASALT_RESOURCE(certificate_signing_requests, "certificates.k8s.io/v1", "certificatesigningrequests",
-                "CertificateSigningRequest", false)
+BASALT_RESOURCE(certificate_signing_requests, "certificates.k8s.io/v1",
+                "certificatesigningrequests", "CertificateSigningRequest", false)
 #undef BASALT_RESOURCE
 
 }  // namespace resources
@@ -138,7 +143,8 @@ void set_annotation(Value& object, std::string_view name, std::string_view value
 
 bool has_finalizer(const Value& object, std::string_view name) {
     const data::Array& items = object["metadata"]["finalizers"].items();
-    return std::any_of(items.begin(), items.end(), [&](const Value& item) { return item.as_string() == name; });
+    return std::any_of(items.begin(), items.end(),
+                       [&](const Value& item) { return item.as_string() == name; });
 }
 
 bool insert_finalizer(Value& object, std::string_view name) {
@@ -157,8 +163,9 @@ bool erase_finalizer(Value& object, std::string_view name) {
 std::vector<OwnerReference> owner_references(const Value& object) {
     std::vector<OwnerReference> references;
     for (const Value& item : object["metadata"]["ownerReferences"].items()) {
-        references.push_back({item["apiVersion"].str(), item["kind"].str(), item["name"].str(), item["uid"].str(),
-                              item["controller"].as_bool(), item["blockOwnerDeletion"].as_bool()});
+        references.push_back({item["apiVersion"].str(), item["kind"].str(), item["name"].str(),
+                              item["uid"].str(), item["controller"].as_bool(),
+                              item["blockOwnerDeletion"].as_bool()});
     }
     return references;
 }
@@ -188,11 +195,12 @@ Value controller_reference(const Value& owner) {
 Result<void> set_controller_reference(Value& object, const Value& owner) {
     const std::optional<OwnerReference> present = controller_of(object);
     if (present && present->uid != uid_of(owner)) {
-        return failed_precondition(fmt::format("{} is controlled by {} {}", describe(object), present->kind,
-                                               present->name));
+        return failed_precondition(fmt::format("{} is controlled by {} {}", describe(object),
+                                               present->kind, present->name));
     }
     data::Array& items = object.at("metadata").at("ownerReferences").mutable_items();
-    std::erase_if(items, [&](const Value& item) { return item["uid"].as_string() == uid_of(owner); });
+    std::erase_if(items,
+                  [&](const Value& item) { return item["uid"].as_string() == uid_of(owner); });
     items.push_back(controller_reference(owner));
     return {};
 }
@@ -204,8 +212,8 @@ using Operator = LabelSelector::Operator;
 bool requirement_matches(const LabelSelector::Requirement& requirement, const Value& labels) {
     const Value* value = labels.find(requirement.key);
     const auto is_listed = [&] {
-        return std::find(requirement.values.begin(), requirement.values.end(), value->as_string()) !=
-               requirement.values.end();
+        return std::find(requirement.values.begin(), requirement.values.end(),
+                         value->as_string()) != requirement.values.end();
     };
     switch (requirement.op) {
         case Operator::kIn: return value != nullptr && is_listed();
@@ -234,11 +242,13 @@ std::vector<std::string_view> split_requirements(std::string_view text) {
 }
 
 Result<LabelSelector::Requirement> parse_set_requirement(std::string_view text, size_t open) {
-    if (text.back() != ')') return invalid_argument(fmt::format("label selector: no ')' in \"{}\"", text));
+    if (text.back() != ')')
+        return invalid_argument(fmt::format("label selector: no ')' in \"{}\"", text));
     const std::string_view head = trim(text.substr(0, open));
     const size_t space = head.find_last_of(" \t");
     if (space == std::string_view::npos) {
-        return invalid_argument(fmt::format("label selector: \"{}\" lacks a key or an operator", text));
+        return invalid_argument(
+            fmt::format("label selector: \"{}\" lacks a key or an operator", text));
     }
     LabelSelector::Requirement requirement;
     requirement.key = trim(head.substr(0, space));
@@ -310,10 +320,12 @@ Result<LabelSelector> LabelSelector::from_value(const Value& value) {
         return selector;
     }
     for (const data::Member& member : value["matchLabels"].members()) {
-        selector.requirements_.push_back({std::string(member.key()), Operator::kIn, {member.value.str()}});
+        selector.requirements_.push_back(
+            {std::string(member.key()), Operator::kIn, {member.value.str()}});
     }
     for (const Value& item : value["matchExpressions"].items()) {
-        Requirement requirement{item["key"].str(), Operator::kExists, item["values"].as_string_list()};
+        Requirement requirement{item["key"].str(), Operator::kExists,
+                                item["values"].as_string_list()};
         const std::string_view op = item["operator"].as_string();
         if (op == "In") {
             requirement.op = Operator::kIn;
@@ -337,14 +349,15 @@ LabelSelector LabelSelector::equals(std::string key, std::string value) {
 
 bool LabelSelector::matches_labels(const Value& labels) const {
     if (nothing_) return false;
-    return std::all_of(requirements_.begin(), requirements_.end(), [&](const Requirement& requirement) {
-        return requirement_matches(requirement, labels);
-    });
+    return std::all_of(
+        requirements_.begin(), requirements_.end(),
+        [&](const Requirement& requirement) { return requirement_matches(requirement, labels); });
 }
 
 std::string LabelSelector::to_string() const {
     std::vector<std::string> parts;
-    for (const Requirement& requirement : requirements_) parts.push_back(requirement_to_string(requirement));
+    for (const Requirement& requirement : requirements_)
+        parts.push_back(requirement_to_string(requirement));
     return join(parts, ",");
 }
 

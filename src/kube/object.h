@@ -1,10 +1,12 @@
 // API objects as data::Value: names, references, labels, selectors.
 //
-// Objects stay documents: what we do not know survives a round trip. These helpers only read and write the parts
-// of metadata that every kind shares (metav1.ObjectMeta). Reading never fails: what is missing reads as empty.
+// Objects stay documents: what we do not know survives a round trip. These helpers only read and
+// write the parts of metadata that every kind shares (metav1.ObjectMeta). Reading never fails: what
+// is missing reads as empty.
 //
-// The types that coroutines take by value have declared constructors on purpose: gcc 12 copies temporaries of
-// aggregate types bit by bit inside a co_await expression and frees their strings twice.
+// The types that coroutines take by value have declared constructors on purpose: gcc 12 copies
+// temporaries of aggregate types bit by bit inside a co_await expression and frees their strings
+// twice.
 //
 // Pure functions, any thread.
 #pragma once
@@ -46,7 +48,9 @@ struct ObjectKey {
 struct Gvk {
     Gvk() = default;
     Gvk(std::string group_name, std::string version_name, std::string kind_name)
-        : group(std::move(group_name)), version(std::move(version_name)), kind(std::move(kind_name)) {}
+        : group(std::move(group_name)),
+          version(std::move(version_name)),
+          kind(std::move(kind_name)) {}
 
     /// "v1" or "apps/v1".
     std::string api_version() const;
@@ -64,7 +68,8 @@ struct Gvk {
 struct Resource {
     Resource() = default;
     /// `api_version` is "v1" or "apps/v1".
-    Resource(std::string_view api_version, std::string plural_name, std::string kind_name, bool is_namespaced = true);
+    Resource(std::string_view api_version, std::string plural_name, std::string kind_name,
+             bool is_namespaced = true);
 
     std::string api_version() const;
     Gvk gvk() const { return Gvk(group, version, kind); }
@@ -129,16 +134,26 @@ Value make_object(const Resource& resource, const ObjectKey& key);
 // Views are valid as long as `object` is.
 Gvk gvk_of(const Value& object);
 ObjectKey key_of(const Value& object);
-inline std::string_view name_of(const Value& object) { return object["metadata"]["name"].as_string(); }
-inline std::string_view namespace_of(const Value& object) { return object["metadata"]["namespace"].as_string(); }
-inline std::string_view uid_of(const Value& object) { return object["metadata"]["uid"].as_string(); }
+inline std::string_view name_of(const Value& object) {
+    return object["metadata"]["name"].as_string();
+}
+inline std::string_view namespace_of(const Value& object) {
+    return object["metadata"]["namespace"].as_string();
+}
+inline std::string_view uid_of(const Value& object) {
+    return object["metadata"]["uid"].as_string();
+}
 inline std::string_view resource_version_of(const Value& object) {
     return object["metadata"]["resourceVersion"].as_string();
 }
-inline int64_t generation_of(const Value& object) { return object["metadata"]["generation"].as_int(); }
+inline int64_t generation_of(const Value& object) {
+    return object["metadata"]["generation"].as_int();
+}
 std::optional<WallTime> creation_time_of(const Value& object);
 /// True once deletion was asked for and only finalizers hold the object.
-inline bool is_deleting(const Value& object) { return !object["metadata"]["deletionTimestamp"].is_null(); }
+inline bool is_deleting(const Value& object) {
+    return !object["metadata"]["deletionTimestamp"].is_null();
+}
 /// Kind and key for people: "Deployment default/web".
 std::string describe(const Value& object);
 
@@ -166,7 +181,8 @@ std::optional<OwnerReference> controller_of(const Value& object);
 bool is_owned_by(const Value& object, std::string_view owner_uid);
 /// An entry for metadata.ownerReferences that names `owner` as controller.
 Value controller_reference(const Value& owner);
-/// Adds or updates the reference to `owner`. FailedPrecondition when another controller owns `object`.
+/// Adds or updates the reference to `owner`. FailedPrecondition when another controller owns
+/// `object`.
 Result<void> set_controller_reference(Value& object, const Value& owner);
 
 /// A label selector, of the string form ("a=b,c!=d,e in (x,y),!f,g") or of metav1.LabelSelector.
@@ -181,10 +197,11 @@ class LabelSelector {
 
     /// Matches everything.
     LabelSelector() = default;
-    explicit LabelSelector(std::vector<Requirement> requirements) : requirements_(std::move(requirements)) {}
+    explicit LabelSelector(std::vector<Requirement> requirements)
+        : requirements_(std::move(requirements)) {}
     static Result<LabelSelector> parse(std::string_view text);
-    /// From metav1.LabelSelector (matchLabels, matchExpressions). A null value selects nothing, {} everything,
-    /// as in the API.
+    /// From metav1.LabelSelector (matchLabels, matchExpressions). A null value selects nothing, {}
+    /// everything, as in the API.
     static Result<LabelSelector> from_value(const Value& selector);
     static LabelSelector equals(std::string key, std::string value);
 

@@ -10,7 +10,8 @@ namespace {
 Value parse(std::string_view text) { return data::parse_json(text).value(); }
 
 TEST(Object, Keys) {
-    const Value pod = parse(R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","namespace":"n","uid":"u"}})");
+    const Value pod = parse(
+        R"({"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","namespace":"n","uid":"u"}})");
     EXPECT_EQ(key_of(pod), ObjectKey("n", "a"));
     EXPECT_EQ(key_of(pod).to_string(), "n/a");
     EXPECT_EQ(ObjectKey("x").to_string(), "x");
@@ -31,8 +32,10 @@ TEST(Object, Finalizers) {
 }
 
 TEST(Object, ControllerReference) {
-    const Value owner = parse(R"({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"d","uid":"1"}})");
-    const Value other = parse(R"({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"e","uid":"2"}})");
+    const Value owner =
+        parse(R"({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"d","uid":"1"}})");
+    const Value other =
+        parse(R"({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"e","uid":"2"}})");
     Value object = parse(R"({"metadata":{"name":"a"}})");
     ASSERT_TRUE(set_controller_reference(object, owner).ok());
     ASSERT_TRUE(set_controller_reference(object, owner).ok());
@@ -86,7 +89,9 @@ TEST(LabelSelector, FromValue) {
     EXPECT_TRUE(selector->matches_labels(parse(R"({"a":"1"})")));
     EXPECT_TRUE(LabelSelector::from_value(parse("{}"))->matches_labels(parse("{}")));
     EXPECT_FALSE(LabelSelector::from_value(Value())->matches_labels(parse("{}")));
-    EXPECT_FALSE(LabelSelector::from_value(parse(R"({"matchExpressions":[{"key":"b","operator":"X"}]})")).ok());
+    EXPECT_FALSE(
+        LabelSelector::from_value(parse(R"({"matchExpressions":[{"key":"b","operator":"X"}]})"))
+            .ok());
 }
 
 }  // namespace

@@ -18,7 +18,10 @@ constexpr Duration kShortestWatch = std::chrono::seconds(1);
 }  // namespace
 
 Reflector::Reflector(Client& client, Sink& sink, Options options)
-    : client_(client), sink_(sink), options_(std::move(options)), use_watch_list_(options_.watch_list),
+    : client_(client),
+      sink_(sink),
+      options_(std::move(options)),
+      use_watch_list_(options_.watch_list),
       backoff_next_(options_.backoff_min) {}
 
 SharedValue Reflector::share(Value object) const {
@@ -53,7 +56,8 @@ async::Task<Result<void>> Reflector::backoff() {
         backoff_next_ = options_.backoff_min;
     }
     last_failure_ = now;
-    const Duration delay = backoff_next_ + backoff_next_ * static_cast<int64_t>(loop.random() % 1000) / 2000;
+    const Duration delay =
+        backoff_next_ + backoff_next_ * static_cast<int64_t>(loop.random() % 1000) / 2000;
     backoff_next_ = std::min(backoff_next_ * 2, options_.backoff_max);
     Result<void> slept = co_await async::sleep_for(loop, delay);
     co_return std::move(slept);
@@ -71,8 +75,8 @@ async::Task<void> Reflector::run() {
             if (synced.error().code() == Code::kCancelled) co_return;
             stats_.last_error = synced.error().to_string();
             if (!is_expired(synced.error())) {
-                log_warn("list or watch failed",
-                         {{"resource", options_.resource.to_string()}, {"error", stats_.last_error}});
+                log_warn("list or watch failed", {{"resource", options_.resource.to_string()},
+                                                  {"error", stats_.last_error}});
             }
         }
         Result<void> slept = co_await backoff();
@@ -104,24 +108,28 @@ async::Task<Result<std::unique_ptr<Watch>>> Reflector::sync_by_watch() {
     open_timeout_seconds_ = random_timeout_seconds();
     WatchOptions watch = watch_options(open_timeout_seconds_);
     watch.send_initial_events = true;
-    Result<std::unique_ptr<Watch>> stream = co_await client_.watch(options_.resource, options_.ns, watch);
+    Result<std::unique_ptr<Watch>> stream =
+        co_await client_.watch(options_.resource, options_.ns, watch);
     if (!stream.ok()) co_return std::move(stream);
     std::vector<SharedValue> objects;
     async::Task<Result<void>> receiving = receive_initial(stream->get(), &objects);
-    Result<void> received = co_await async::with_timeout(loop, options_.list_timeout, std::move(receiving));
+    Result<void> received =
+        co_await async::with_timeout(loop, options_.list_timeout, std::move(receiving));
     if (!received.ok()) co_return std::move(received).error();
     sink_.replace(std::move(objects), resource_version_);
     co_return std::move(stream);
 }
 
-async::Task<Result<void>> Reflector::receive_initial(Watch* stream, std::vector<SharedValue>* objects) {
+async::Task<Result<void>> Reflector::receive_initial(Watch* stream,
+                                                     std::vector<SharedValue>* objects) {
     // The server may mix changes into the initial events.
     std::map<ObjectKey, SharedValue> found;
     size_t turn = 0;
     for (;;) {
         Result<std::optional<WatchEvent>> event = co_await stream->next();
         if (!event.ok()) co_return std::move(event).error();
-        if (!event->has_value()) co_return unavailable("the watch ended before the initial events did");
+        if (!event->has_value())
+            co_return unavailable("the watch ended before the initial events did");
         WatchEvent& present = **event;
         ++stats_.events_count;
         if (is_initial_events_end(present)) {
@@ -157,9 +165,11 @@ async::Task<Result<void>> Reflector::sync_by_list() {
     std::string token;
     std::string version;
     for (;;) {
-        Result<ObjectList> page = co_await client_.list_page(options_.resource, options_.ns, list, token);
+        Result<ObjectList> page =
+            co_await client_.list_page(options_.resource, options_.ns, list, token);
         if (!page.ok()) {
-            if (token.empty() || list.page_size == 0 || !is_expired(page.error())) co_return std::move(page).error();
+            if (token.empty() || list.page_size == 0 || !is_expired(page.error()))
+                co_return std::move(page).error();
             // The first page's version was compacted away meanwhile: all at once.
             list.page_size = 0;
             token.clear();
@@ -188,7 +198,8 @@ async::Task<Result<void>> Reflector::watch_once() {
             open_timeout_seconds_ = random_timeout_seconds();
             WatchOptions watch = watch_options(open_timeout_seconds_);
             watch.resource_version = resource_version_;
-            Result<std::unique_ptr<Watch>> opened = co_await client_.watch(options_.resource, options_.ns, watch);
+            Result<std::unique_ptr<Watch>> opened =
+                co_await client_.watch(options_.resource, options_.ns, watch);
             if (opened.ok()) {
                 stream = std::move(*opened);
             } else {
@@ -202,11 +213,13 @@ async::Task<Result<void>> Reflector::watch_once() {
             ended = std::move(consumed);
         }
         note_end(ended, since, events_before);
-        const bool very_short = loop.now() - since < kShortestWatch && stats_.events_count == events_before;
+        const bool very_short =
+            loop.now() - since < kShortestWatch && stats_.events_count == events_before;
         if (ended.ok() && !very_short) continue;
         if (!ended.ok()) {
             if (ended.error().code() == Code::kCancelled) co_return std::move(ended);
-            if (!is_transient(ended.error()) || is_expired(ended.error())) co_return std::move(ended);
+            if (!is_transient(ended.error()) || is_expired(ended.error()))
+                co_return std::move(ended);
             stats_.last_error = ended.error().to_string();
         }
         Result<void> slept = co_await backoff();
@@ -223,7 +236,9 @@ void Reflector::note_end(const Result<void>& ended, TimePoint since, uint64_t ev
     } else if (took < kShortestWatch && stats_.events_count == events_before) {
         reason = "very_short";
     } else {
-        reason = took + std::chrono::seconds(1) >= std::chrono::seconds(open_timeout_seconds_) ? "timeout" : "closed";
+        reason = took + std::chrono::seconds(1) >= std::chrono::seconds(open_timeout_seconds_)
+                     ? "timeout"
+                     : "closed";
     }
     ++stats_.close_reasons[reason];
 }

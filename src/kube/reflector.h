@@ -1,11 +1,12 @@
 // Reflector: keeps a sink equal to a collection of the API server, for as long as it runs.
 //
-// Order of attempts: WatchList (the state as a stream, then changes on the same stream), and when the server
-// refuses it, a chunked LIST and a WATCH from its version. The initial state is buffered and handed over as one
-// replace(), so that the sink never shows half a list. Failures back off (0.8 s doubling to 30 s, up to half more
-// at random, reset after 2 min without one); "410 Gone" lists again; a watch ends by itself
-// after 5 to 10 min (random, so that the watches of a process do not renew at once) and goes on from the last
-// version; bookmarks move that version without objects.
+// Order of attempts: WatchList (the state as a stream, then changes on the same stream), and when
+// the server refuses it, a chunked LIST and a WATCH from its version. The initial state is buffered
+// and handed over as one replace(), so that the sink never shows half a list. Failures back off
+// (0.8 s doubling to 30 s, up to half more at random, reset after 2 min without one); "410 Gone"
+// lists again; a watch ends by itself after 5 to 10 min (random, so that the watches of a process
+// do not renew at once) and goes on from the last version; bookmarks move that version without
+// objects.
 //
 // One loop. The client and the sink must outlive run().
 #pragma once

@@ -56,7 +56,8 @@ Error error_from_status(const Value& status) {
     const int http_status = static_cast<int>(status["code"].as_int(500));
     std::string reason = status["reason"].str();
     std::string message = status["message"].str();
-    if (message.empty()) message = reason.empty() ? fmt::format("HTTP status {}", http_status) : reason;
+    if (message.empty())
+        message = reason.empty() ? fmt::format("HTTP status {}", http_status) : reason;
     Error error(code_of_reason(reason, http_status), std::move(message));
     error.with_cause(http_status, std::move(reason));
     const int64_t seconds = status["details"]["retryAfterSeconds"].as_int();
@@ -75,12 +76,14 @@ Error error_from_status(int http_status, std::string_view body, std::string_view
     }
     if (!error) {
         std::string text = first_line(body);
-        error = Error(code_of_http(http_status), text.empty() ? fmt::format("HTTP status {}", http_status)
-                                                              : fmt::format("HTTP status {}: {}", http_status, text));
+        error = Error(code_of_http(http_status),
+                      text.empty() ? fmt::format("HTTP status {}", http_status)
+                                   : fmt::format("HTTP status {}: {}", http_status, text));
         error->with_cause(http_status);
     }
     // A date in Retry-After is not used by the API server.
-    if (std::optional<int64_t> seconds = parse_number<int64_t>(trim(retry_after)); seconds && *seconds >= 0) {
+    if (std::optional<int64_t> seconds = parse_number<int64_t>(trim(retry_after));
+        seconds && *seconds >= 0) {
         error->with_retry_after(std::chrono::seconds(std::min<int64_t>(*seconds, 3600)));
     }
     return std::move(*error);
@@ -89,7 +92,8 @@ Error error_from_status(int http_status, std::string_view body, std::string_view
 bool is_expired(const Error& error) {
     if (error.code() == Code::kOutOfRange) return true;
     // A server whose cache starts anew may be behind the version that we saw before.
-    return error.cause_code() == 504 && error.message().find("Too large resource version") != std::string::npos;
+    return error.cause_code() == 504 &&
+           error.message().find("Too large resource version") != std::string::npos;
 }
 
 bool is_transient(const Error& error) {

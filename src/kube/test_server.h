@@ -1,9 +1,10 @@
 // For tests of kube/ and controller/: transports that answer in this process, on any loop.
 //
-// ScriptedTransport asks a function for each request. TestServer is a small API server: it stores objects of any
-// resource with resource versions and conflicts, and serves list (paged), watch (with bookmarks, "410 Gone" below
-// a compacted version, and streaming lists unless switched off) and the simple writes. An apply is a merge; there
-// is no ownership, admission or garbage collection.
+// ScriptedTransport asks a function for each request. TestServer is a small API server: it stores
+// objects of any resource with resource versions and conflicts, and serves list (paged), watch
+// (with bookmarks, "410 Gone" below a compacted version, and streaming lists unless switched off)
+// and the simple writes. An apply is a merge; there is no ownership, admission or garbage
+// collection.
 #pragma once
 
 #include <deque>
@@ -78,7 +79,9 @@ inline net::HttpResponse respond(int status, std::string body, net::Headers head
     return response;
 }
 
-inline net::HttpResponse respond(int status, const Value& body) { return respond(status, data::to_json(body)); }
+inline net::HttpResponse respond(int status, const Value& body) {
+    return respond(status, data::to_json(body));
+}
 
 inline net::HttpResponse respond_stream(std::shared_ptr<BodyPipe> pipe) {
     net::HttpResponse response;
@@ -262,7 +265,8 @@ class TestServer : public net::HttpTransport {
             metadata.set("generation", generation_of(found->second) +
                                            (object["spec"] == found->second["spec"] ? 0 : 1));
             Value same = object;
-            same.at("metadata").set("resourceVersion", found->second["metadata"]["resourceVersion"]);
+            same.at("metadata")
+                .set("resourceVersion", found->second["metadata"]["resourceVersion"]);
             if (same == found->second) return found->second;
         }
         metadata.set("resourceVersion", std::to_string(++version_));
@@ -296,7 +300,8 @@ class TestServer : public net::HttpTransport {
         if (request.method == "GET" && !is_object) return list(target);
         const Value* present = object(target.path);
         if (request.method == "GET") {
-            return present != nullptr ? respond(200, *present) : failure(404, "NotFound", target.path + " not found");
+            return present != nullptr ? respond(200, *present)
+                                      : failure(404, "NotFound", target.path + " not found");
         }
         if (request.method == "POST") return create(target, request);
         if (request.method == "DELETE") {
@@ -315,11 +320,13 @@ class TestServer : public net::HttpTransport {
         return respond(201, store(path, std::move(body)));
     }
 
-    net::HttpResponse update(const Target& target, const net::HttpRequest& request, const Value* present) {
+    net::HttpResponse update(const Target& target, const net::HttpRequest& request,
+                             const Value* present) {
         const std::string_view type = request.headers.get("content-type");
         Value body = data::parse_json(request.body).value_or(Value());
         const bool is_apply = type == "application/apply-patch+yaml";
-        if (present == nullptr && !is_apply) return failure(404, "NotFound", target.path + " not found");
+        if (present == nullptr && !is_apply)
+            return failure(404, "NotFound", target.path + " not found");
         const std::string_view version = resource_version_of(body);
         if (present != nullptr && !version.empty() && version != resource_version_of(*present)) {
             return failure(409, "Conflict", target.path + " was changed");
@@ -342,7 +349,8 @@ class TestServer : public net::HttpTransport {
         if (!token.empty()) {
             version = std::stoull(token.substr(0, token.find(' ')));
             after = token.substr(token.find(' ') + 1);
-            if (version < compacted_) return failure(410, "Expired", "The provided continue parameter is too old");
+            if (version < compacted_)
+                return failure(410, "Expired", "The provided continue parameter is too old");
         }
         Value metadata = Value::object({{"resourceVersion", std::to_string(version)}});
         Value items = Value::array();
@@ -366,7 +374,8 @@ class TestServer : public net::HttpTransport {
     net::HttpResponse watch(Target& target) {
         const bool initial = target.query["sendInitialEvents"] == "true";
         if (initial && !supports_watch_list) {
-            return failure(422, "Invalid", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden");
+            return failure(422, "Invalid",
+                           "sendInitialEvents: Forbidden: sendInitialEvents is forbidden");
         }
         auto pipe = std::make_shared<BodyPipe>();
         const std::string& version = target.query["resourceVersion"];
@@ -377,7 +386,8 @@ class TestServer : public net::HttpTransport {
             }
             pipe->push(bookmark(true));
         } else if (since < compacted_) {
-            pipe->push(event_line("ERROR", status_document(410, "Expired", "too old resource version")));
+            pipe->push(
+                event_line("ERROR", status_document(410, "Expired", "too old resource version")));
             pipe->end();
             return respond_stream(std::move(pipe));
         } else {
@@ -401,7 +411,8 @@ class TestServer : public net::HttpTransport {
     int uids_ = 0;
 };
 
-inline Value config_map(const std::string& ns, const std::string& name, const std::string& data_value) {
+inline Value config_map(const std::string& ns, const std::string& name,
+                        const std::string& data_value) {
     Value object = make_object(resources::config_maps(), ObjectKey(ns, name));
     object.set("data", Value::object({{"value", data_value}}));
     return object;

@@ -1,8 +1,8 @@
 // One watch request: the stream of events of an API resource.
 //
-// next() yields events in the server's order. The stream ends when the server closes it (a watch has a time
-// limit), which is no failure: go on from the last resource version. An ERROR event of the server becomes an
-// Error; is_expired() tells "410 Gone", after which only a new list helps.
+// next() yields events in the server's order. The stream ends when the server closes it (a watch
+// has a time limit), which is no failure: go on from the last resource version. An ERROR event of
+// the server becomes an Error; is_expired() tells "410 Gone", after which only a new list helps.
 // Dropping a Watch closes its stream. One loop.
 #pragma once
 
@@ -29,8 +29,8 @@ class WatchDecoder {
 
     WatchDecoder() : splitter_(kMaxEventSize) {}
     void feed(std::string_view chunk) { splitter_.feed(chunk); }
-    /// The next event, or nothing when more bytes are needed. Unknown event types are skipped. Errors: what an
-    /// ERROR event says; InvalidArgument for what is no event.
+    /// The next event, or nothing when more bytes are needed. Unknown event types are skipped.
+    /// Errors: what an ERROR event says; InvalidArgument for what is no event.
     Result<std::optional<WatchEvent>> next();
     /// False: the stream broke off inside an event.
     bool idle() const { return splitter_.idle(); }
@@ -41,7 +41,8 @@ class WatchDecoder {
 
 class Watch {
  public:
-    Watch(async::Loop& loop, std::unique_ptr<net::BodyReader> body) : loop_(loop), body_(std::move(body)) {}
+    Watch(async::Loop& loop, std::unique_ptr<net::BodyReader> body)
+        : loop_(loop), body_(std::move(body)) {}
 
     /// The next event; nullopt at the end. Unavailable when the connection broke.
     async::Task<Result<std::optional<WatchEvent>>> next();

@@ -15,6 +15,7 @@ namespace basalt::local {
 namespace {
 
 constexpr auto kReadyLimit = std::chrono::minutes(8);
+constexpr auto kWebhookLimit = std::chrono::minutes(4);
 
 /// All *.yaml of a directory as one stream; nothing for a missing directory.
 Result<std::string> read_manifests(const std::string& directory, const Variables* variables) {
@@ -85,7 +86,7 @@ Result<void> apply_addons(const Kubectl& kubectl, const Addons& addons) {
     BASALT_TRY(kubectl.run({"wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"},
                            {}, std::chrono::seconds(90)));
     // An admission webhook among the add-ons may need a while until it answers.
-    const auto deadline = std::chrono::steady_clock::now() + kReadyLimit;
+    const auto deadline = std::chrono::steady_clock::now() + kWebhookLimit;
     for (;;) {
         Result<void> applied = kubectl.apply(addons.second);
         if (applied.ok() || std::chrono::steady_clock::now() >= deadline)

@@ -54,11 +54,9 @@ class BringUp {
         BASALT_TRY(
             progress_.step("images of the control plane", [&] { return import_essential(); }));
         BASALT_TRY(progress_.step("control plane", [&] { return start_control_plane(); }));
-        BASALT_TRY(progress_.step("add-ons", [&] { return apply(); }));
-        if (state_.nodes > 1) {
-            BASALT_TRY(progress_.step("other nodes join", [&] { return join_nodes(); }));
-        }
-        return progress_.step("everything ready", [&] { return wait_ready(); });
+        Result<void> completed = complete();
+        if (!completed.ok()) log_cluster();
+        return completed;
     }
 
     const ClusterState& state() const { return state_; }
@@ -66,6 +64,15 @@ class BringUp {
  private:
     std::function<void(std::string_view)> detail() {
         return [this](std::string_view line) { progress_.detail(line); };
+    }
+
+    /// From a control plane that answers to a cluster that is whole.
+    Result<void> complete() {
+        BASALT_TRY(progress_.step("add-ons", [&] { return apply(); }));
+        if (state_.nodes > 1) {
+            BASALT_TRY(progress_.step("other nodes join", [&] { return join_nodes(); }));
+        }
+        return progress_.step("everything ready", [&] { return wait_ready(); });
     }
 
     Result<void> prepare_host() {
@@ -245,14 +252,18 @@ class BringUp {
     }
 
     Result<void> wait_ready() {
-        Result<void> ready = wait_for_addons(paths_, kubectl_, state_.nodes);
-        if (ready.ok()) return enable_authentication(paths_, state_, kubectl_, nodes_.front());
+        BASALT_TRY(wait_for_addons(paths_, kubectl_, state_.nodes));
+        return enable_authentication(paths_, state_, kubectl_, nodes_.front());
+    }
+
+    /// What a person would look at next, into the log.
+    void log_cluster() {
         for (const auto& arguments :
-             {std::vector<std::string>{"get", "nodes,pods", "-A", "-o", "wide"},
-              std::vector<std::string>{"get", "events", "-A", "--sort-by=.lastTimestamp"}}) {
-            if (Result<std::string> text = kubectl_.run(arguments); text.ok()) progress_.log(*text);
+             {std::vector<std::string>{"get", "events", "-A", "--sort-by=.lastTimestamp"},
+              std::vector<std::string>{"get", "nodes,pods", "-A", "-o", "wide"}}) {
+            Result<std::string> text = kubectl_.run(arguments, {}, std::chrono::seconds(15));
+            if (text.ok()) progress_.log(*text);
         }
-        return ready;
     }
 
     const Paths& paths_;

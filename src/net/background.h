@@ -1,8 +1,9 @@
-// Objects with shared ownership that run coroutines of their own: their last owner may let go at any time.
+// Objects with shared ownership that run coroutines of their own: their last owner may let go at
+// any time.
 //
-// T has `async::TaskGroup& group()` and `void shut_down() noexcept`; its tasks refer to it by reference. When the last
-// shared_ptr goes, the object is shut down, its group is cancelled, and it is destroyed once the group is empty,
-// for which the loop has to run on.
+// T has `async::TaskGroup& group()` and `void shut_down() noexcept`; its tasks refer to it by
+// reference. When the last shared_ptr goes, the object is shut down, its group is cancelled, and it
+// is destroyed once the group is empty, for which the loop has to run on.
 #pragma once
 
 #include <memory>
@@ -13,7 +14,8 @@
 namespace basalt::net::internal {
 
 template <class T>
-async::internal::Root reap(std::unique_ptr<async::Scope> /*kept while the join runs*/, std::unique_ptr<T> object) {
+async::internal::Root reap(std::unique_ptr<async::Scope> /*kept while the join runs*/,
+                           std::unique_ptr<T> object) {
     co_await object->group().join();
 }
 

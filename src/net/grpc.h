@@ -1,8 +1,8 @@
 // gRPC over HTTP/2, client and server, for messages that are bytes.
 //
-// Protocol: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. Serialization is the caller's.
-// Status codes are basalt::Code one to one; an Error that came from a peer's status has that number as
-// cause_code(), Errors of the connection have 0 (and reason "NotSent" as in http.h).
+// Protocol: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md. Serialization is the
+// caller's. Status codes are basalt::Code one to one; an Error that came from a peer's status has
+// that number as cause_code(), Errors of the connection have 0 (and reason "NotSent" as in http.h).
 // No compression: "identity" is all that is offered and accepted.
 #pragma once
 
@@ -15,23 +15,28 @@
 
 namespace basalt::net {
 
-/// One received message; grpc-go's default is 4 MiB, etcd's client lifts it. Named per channel and server.
+/// One received message; grpc-go's default is 4 MiB, etcd's client lifts it. Named per channel and
+/// server.
 inline constexpr size_t kGrpcMaxMessageSize = 16 * 1024 * 1024;
-/// grpc-go's keepalive enforcement asks for at least this between pings of a client without streams.
+/// grpc-go's keepalive enforcement asks for at least this between pings of a client without
+/// streams.
 inline constexpr Duration kGrpcPingAfter = std::chrono::seconds(30);
 
-/// Names are lower case; values of names ending in "-bin" are raw bytes here and base64 on the wire.
+/// Names are lower case; values of names ending in "-bin" are raw bytes here and base64 on the
+/// wire.
 using GrpcMetadata = Headers;
 
-/// The client's side of one call. Dropping it before its end cancels the call. One read and one write at a
-/// time; they may overlap.
+/// The client's side of one call. Dropping it before its end cancels the call. One read and one
+/// write at a time; they may overlap.
 class GrpcStream {
  public:
     virtual ~GrpcStream() = default;
-    /// The next message; nullopt after the server ended the call with OK; its status as Error otherwise.
+    /// The next message; nullopt after the server ended the call with OK; its status as Error
+    /// otherwise.
     virtual async::Task<Result<std::optional<std::string>>> read() = 0;
-    /// Returns when the message is queued; waits while the peer's flow control holds earlier ones back.
-    /// When the call has ended: the Error that read() gives, too (Unavailable "call has ended" after OK).
+    /// Returns when the message is queued; waits while the peer's flow control holds earlier ones
+    /// back. When the call has ended: the Error that read() gives, too (Unavailable "call has
+    /// ended" after OK).
     virtual async::Task<Result<void>> write(std::string message) = 0;
     virtual async::Task<Result<void>> finish_writing() = 0;
     /// Waits for the server's header; after success initial_metadata() is set.
@@ -59,14 +64,17 @@ class GrpcChannel {
     async::Task<Result<std::string>> unary(std::string method, std::string request,
                                            GrpcCallOptions options = {});
     /// One message there, any number back.
-    async::Task<Result<std::unique_ptr<GrpcStream>>> server_stream(std::string method, std::string request,
+    async::Task<Result<std::unique_ptr<GrpcStream>>> server_stream(std::string method,
+                                                                   std::string request,
                                                                    GrpcCallOptions options = {});
 };
 
 /// `client` must speak HTTP/2 to its server (https with ALPN h2, or HttpVersion::kHttp2).
-std::shared_ptr<GrpcChannel> make_grpc_channel(async::Loop& loop, std::shared_ptr<HttpClient> client);
+std::shared_ptr<GrpcChannel> make_grpc_channel(async::Loop& loop,
+                                               std::shared_ptr<HttpClient> client);
 /// With a client of its own: "https" with `options.tls`, "http" and "unix" by prior knowledge.
-std::shared_ptr<GrpcChannel> make_grpc_channel(async::Loop& loop, Url target, HttpClientOptions options);
+std::shared_ptr<GrpcChannel> make_grpc_channel(async::Loop& loop, Url target,
+                                               HttpClientOptions options);
 
 /// The server's side of one call, valid until GrpcService::serve() returns.
 class GrpcServerCall {
@@ -88,8 +96,8 @@ class GrpcServerCall {
 class GrpcService {
  public:
     virtual ~GrpcService() = default;
-    /// Serves one call; the result is its status. Cancelled when the client resets the stream, the connection
-    /// breaks or the deadline passes. Unimplemented for methods it does not know.
+    /// Serves one call; the result is its status. Cancelled when the client resets the stream, the
+    /// connection breaks or the deadline passes. Unimplemented for methods it does not know.
     virtual async::Task<Result<void>> serve(GrpcServerCall& call) = 0;
 };
 
@@ -116,7 +124,8 @@ class GrpcServer {
     virtual async::Task<void> stop(Duration grace) = 0;
 };
 
-Result<std::unique_ptr<GrpcServer>> start_grpc_server(async::Loop& loop, std::unique_ptr<Listener> listener,
+Result<std::unique_ptr<GrpcServer>> start_grpc_server(async::Loop& loop,
+                                                      std::unique_ptr<Listener> listener,
                                                       std::shared_ptr<GrpcService> service,
                                                       GrpcServerOptions options = {});
 

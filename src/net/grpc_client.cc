@@ -11,7 +11,8 @@ namespace {
 
 class GrpcStreamImpl final : public GrpcStream {
  public:
-    GrpcStreamImpl(async::Loop& loop, std::unique_ptr<HttpExchange> exchange, const GrpcCallOptions& options)
+    GrpcStreamImpl(async::Loop& loop, std::unique_ptr<HttpExchange> exchange,
+                   const GrpcCallOptions& options)
         : loop_(loop), exchange_(std::move(exchange)), decoder_(options.max_message_size) {
         if (!options.deadline) return;
         timer_ = loop.call_at(*options.deadline, [this] {
@@ -24,7 +25,9 @@ class GrpcStreamImpl final : public GrpcStream {
     }
 
     Task<Result<std::optional<std::string>>> read() override { return read_message(*this); }
-    Task<Result<void>> write(std::string message) override { return write_message(*this, std::move(message)); }
+    Task<Result<void>> write(std::string message) override {
+        return write_message(*this, std::move(message));
+    }
     Task<Result<void>> finish_writing() override { return exchange_->finish(); }
     Task<Result<void>> wait_header() override { return wait_for_header(*this); }
     const GrpcMetadata& initial_metadata() const override { return initial_; }
@@ -47,8 +50,9 @@ class GrpcStreamImpl final : public GrpcStream {
         self.is_trailers_only_ = headers.contains("grpc-status");
         bool is_grpc = headers.get("content-type").starts_with("application/grpc");
         if (!self.is_trailers_only_ && (self.exchange_->status() != 200 || !is_grpc)) {
-            self.end_ = self.exchange_->status() == 200 ? Error(Code::kUnknown, "gRPC: the server does not speak gRPC")
-                                                        : error_of_http_status(self.exchange_->status());
+            self.end_ = self.exchange_->status() == 200
+                            ? Error(Code::kUnknown, "gRPC: the server does not speak gRPC")
+                            : error_of_http_status(self.exchange_->status());
             co_return *self.end_;
         }
         self.has_header_ = true;
@@ -75,7 +79,8 @@ class GrpcStreamImpl final : public GrpcStream {
         }
         Result<void> status = self.take_status();
         if (!status.ok()) co_return std::move(status).error();
-        if (!self.decoder_.empty()) co_return internal_error("gRPC: the call ended within a message");
+        if (!self.decoder_.empty())
+            co_return internal_error("gRPC: the call ended within a message");
         co_return std::optional<std::string>();
     }
 
@@ -114,9 +119,11 @@ class GrpcStreamImpl final : public GrpcStream {
 
 class GrpcChannelImpl final : public GrpcChannel {
  public:
-    GrpcChannelImpl(async::Loop& loop, std::shared_ptr<HttpClient> client) : loop_(loop), client_(std::move(client)) {}
+    GrpcChannelImpl(async::Loop& loop, std::shared_ptr<HttpClient> client)
+        : loop_(loop), client_(std::move(client)) {}
 
-    Task<Result<std::unique_ptr<GrpcStream>>> open(std::string method, GrpcCallOptions options) override {
+    Task<Result<std::unique_ptr<GrpcStream>>> open(std::string method,
+                                                   GrpcCallOptions options) override {
         HttpRequest request;
         request.method = "POST";
         request.target = std::move(method);
@@ -125,8 +132,10 @@ class GrpcChannelImpl final : public GrpcChannel {
                                   {"grpc-accept-encoding", "identity"},
                                   {"user-agent", "grpc-basalt/1"}};
         if (options.deadline) {
-            if (*options.deadline <= loop_.now()) co_return deadline_exceeded("gRPC: no time left for the call");
-            request.headers.add("grpc-timeout", format_grpc_timeout(*options.deadline - loop_.now()));
+            if (*options.deadline <= loop_.now())
+                co_return deadline_exceeded("gRPC: no time left for the call");
+            request.headers.add("grpc-timeout",
+                                format_grpc_timeout(*options.deadline - loop_.now()));
         }
         Result<Headers> metadata = encode_metadata(options.metadata);
         if (!metadata.ok()) co_return std::move(metadata).error();
@@ -135,14 +144,17 @@ class GrpcChannelImpl final : public GrpcChannel {
         Result<std::unique_ptr<HttpExchange>> exchange =
             co_await open_exchange(loop_, client_, std::move(request), limit);
         if (!exchange.ok()) co_return std::move(exchange).error();
-        co_return std::unique_ptr<GrpcStream>(std::make_unique<GrpcStreamImpl>(loop_, std::move(*exchange), options));
+        co_return std::unique_ptr<GrpcStream>(
+            std::make_unique<GrpcStreamImpl>(loop_, std::move(*exchange), options));
     }
 
  private:
-    static Task<Result<std::unique_ptr<HttpExchange>>> open_exchange(async::Loop& loop, std::shared_ptr<HttpClient> client,
-                                                                     HttpRequest request, TimePoint deadline) {
+    static Task<Result<std::unique_ptr<HttpExchange>>> open_exchange(
+        async::Loop& loop, std::shared_ptr<HttpClient> client, HttpRequest request,
+        TimePoint deadline) {
         if (deadline == TimePoint::max()) {
-            Result<std::unique_ptr<HttpExchange>> exchange = co_await client->open(std::move(request));
+            Result<std::unique_ptr<HttpExchange>> exchange =
+                co_await client->open(std::move(request));
             co_return std::move(exchange);
         }
         Result<std::unique_ptr<HttpExchange>> exchange =
@@ -155,8 +167,8 @@ class GrpcChannelImpl final : public GrpcChannel {
 };
 
 /// Opens a call and sends its only message.
-Task<Result<std::unique_ptr<GrpcStream>>> start_call(GrpcChannel& channel, std::string method, std::string request,
-                                                     GrpcCallOptions options) {
+Task<Result<std::unique_ptr<GrpcStream>>> start_call(GrpcChannel& channel, std::string method,
+                                                     std::string request, GrpcCallOptions options) {
     for (int replays_count = 0;; ++replays_count) {
         Result<std::unique_ptr<GrpcStream>> stream = co_await channel.open(method, options);
         if (!stream.ok()) co_return std::move(stream);
@@ -171,16 +183,18 @@ Task<Result<std::unique_ptr<GrpcStream>>> start_call(GrpcChannel& channel, std::
             written = std::move(header);
         }
         if (written.ok()) co_return std::move(stream);
-        if (written.error().reason() != "NotSent" || replays_count >= kMaxReplays) co_return std::move(written).error();
+        if (written.error().reason() != "NotSent" || replays_count >= kMaxReplays)
+            co_return std::move(written).error();
     }
 }
 
 }  // namespace
 }  // namespace internal
 
-Task<Result<std::string>> GrpcChannel::unary(std::string method, std::string request, GrpcCallOptions options) {
-    Result<std::unique_ptr<GrpcStream>> stream =
-        co_await internal::start_call(*this, std::move(method), std::move(request), std::move(options));
+Task<Result<std::string>> GrpcChannel::unary(std::string method, std::string request,
+                                             GrpcCallOptions options) {
+    Result<std::unique_ptr<GrpcStream>> stream = co_await internal::start_call(
+        *this, std::move(method), std::move(request), std::move(options));
     if (!stream.ok()) co_return std::move(stream).error();
     Result<std::optional<std::string>> response = co_await (*stream)->read();
     if (!response.ok()) co_return std::move(response).error();
@@ -191,16 +205,19 @@ Task<Result<std::string>> GrpcChannel::unary(std::string method, std::string req
     co_return std::move(**response);
 }
 
-Task<Result<std::unique_ptr<GrpcStream>>> GrpcChannel::server_stream(std::string method, std::string request,
+Task<Result<std::unique_ptr<GrpcStream>>> GrpcChannel::server_stream(std::string method,
+                                                                     std::string request,
                                                                      GrpcCallOptions options) {
     return internal::start_call(*this, std::move(method), std::move(request), std::move(options));
 }
 
-std::shared_ptr<GrpcChannel> make_grpc_channel(async::Loop& loop, std::shared_ptr<HttpClient> client) {
+std::shared_ptr<GrpcChannel> make_grpc_channel(async::Loop& loop,
+                                               std::shared_ptr<HttpClient> client) {
     return std::make_shared<internal::GrpcChannelImpl>(loop, std::move(client));
 }
 
-std::shared_ptr<GrpcChannel> make_grpc_channel(async::Loop& loop, Url target, HttpClientOptions options) {
+std::shared_ptr<GrpcChannel> make_grpc_channel(async::Loop& loop, Url target,
+                                               HttpClientOptions options) {
     options.version = HttpVersion::kHttp2;
     options.ping_idle = false;
     return make_grpc_channel(loop, make_http_client(loop, std::move(target), std::move(options)));

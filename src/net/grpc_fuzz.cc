@@ -29,7 +29,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         frames_ok = true;
     }
     auto timeout = parse_grpc_timeout(bytes);
-    if (timeout && *timeout > basalt::Duration::zero() && !parse_grpc_timeout(format_grpc_timeout(*timeout))) std::abort();
+    if (timeout && *timeout > basalt::Duration::zero() &&
+        !parse_grpc_timeout(format_grpc_timeout(*timeout)))
+        std::abort();
     if (decode_grpc_message(encode_grpc_message(bytes)) != bytes) std::abort();
     std::string value(bytes);
     Headers wire{{"x-bin", value}, {"grpc-status", value}, {"grpc-message", value}};

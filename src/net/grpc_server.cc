@@ -26,11 +26,15 @@ namespace {
 
 class ServerCall final : public GrpcServerCall {
  public:
-    ServerCall(async::Loop& loop, std::shared_ptr<Http2Connection> connection, Http2StreamPtr stream,
-               size_t max_message_size)
-        : connection_(std::move(connection)), stream_(std::move(stream)), decoder_(max_message_size),
-          method_(stream_->head.path), metadata_(decode_metadata(stream_->head.headers)) {
-        std::optional<Duration> timeout = parse_grpc_timeout(stream_->head.headers.get("grpc-timeout"));
+    ServerCall(async::Loop& loop, std::shared_ptr<Http2Connection> connection,
+               Http2StreamPtr stream, size_t max_message_size)
+        : connection_(std::move(connection)),
+          stream_(std::move(stream)),
+          decoder_(max_message_size),
+          method_(stream_->head.path),
+          metadata_(decode_metadata(stream_->head.headers)) {
+        std::optional<Duration> timeout =
+            parse_grpc_timeout(stream_->head.headers.get("grpc-timeout"));
         if (timeout && *timeout < TimePoint::max() - loop.now()) deadline_ = loop.now() + *timeout;
     }
 
@@ -39,7 +43,9 @@ class ServerCall final : public GrpcServerCall {
     const StreamInfo& connection() const override { return connection_->info(); }
     std::optional<TimePoint> deadline() const override { return deadline_; }
     Task<Result<std::optional<std::string>>> read() override { return read_message(*this); }
-    Task<Result<void>> write(std::string message) override { return write_message(*this, std::move(message)); }
+    Task<Result<void>> write(std::string message) override {
+        return write_message(*this, std::move(message));
+    }
     void add_initial_metadata(std::string name, std::string value) override {
         initial_.add(std::move(name), std::move(value));
     }
@@ -81,20 +87,25 @@ class ServerCall final : public GrpcServerCall {
         for (;;) {
             Result<std::optional<std::string>> message = self.decoder_.next();
             if (!message.ok() || message->has_value()) co_return std::move(message);
-            Result<std::optional<std::string>> piece = co_await Http2Connection::read(self.connection_, self.stream_);
-            if (!piece.ok()) co_return cancelled("gRPC: the client went away: " + piece.error().message());
+            Result<std::optional<std::string>> piece =
+                co_await Http2Connection::read(self.connection_, self.stream_);
+            if (!piece.ok())
+                co_return cancelled("gRPC: the client went away: " + piece.error().message());
             if (!piece->has_value()) break;
             self.decoder_.feed(**piece);
         }
-        if (!self.decoder_.empty()) co_return internal_error("gRPC: the requests ended within a message");
+        if (!self.decoder_.empty())
+            co_return internal_error("gRPC: the requests ended within a message");
         co_return std::optional<std::string>();
     }
 
     static Task<Result<void>> write_message(ServerCall& self, std::string message) {
         Result<void> header = self.send_header();
         if (!header.ok()) co_return std::move(header);
-        Result<void> written = co_await Http2Connection::write(self.connection_, self.stream_, grpc_frame(message));
-        if (!written.ok()) co_return cancelled("gRPC: the client went away: " + written.error().message());
+        Result<void> written =
+            co_await Http2Connection::write(self.connection_, self.stream_, grpc_frame(message));
+        if (!written.ok())
+            co_return cancelled("gRPC: the client went away: " + written.error().message());
         co_return Result<void>();
     }
 
@@ -113,9 +124,11 @@ class ServerCall final : public GrpcServerCall {
 struct RunningCall {
     std::optional<Result<void>> status;
 
-    static Task<void> run(async::Loop& loop, GrpcService& service, ServerCall& call, RunningCall& self) {
+    static Task<void> run(async::Loop& loop, GrpcService& service, ServerCall& call,
+                          RunningCall& self) {
         if (call.deadline()) {
-            Result<void> status = co_await async::with_deadline(loop, *call.deadline(), service.serve(call));
+            Result<void> status =
+                co_await async::with_deadline(loop, *call.deadline(), service.serve(call));
             self.status = std::move(status);
         } else {
             Result<void> status = co_await service.serve(call);
@@ -127,13 +140,17 @@ struct RunningCall {
 
 class GrpcServerCore final : public ServerCore {
  public:
-    GrpcServerCore(async::Loop& loop, std::unique_ptr<Listener> listener, std::shared_ptr<GrpcService> service,
-                   GrpcServerOptions options)
-        : ServerCore(loop, std::move(listener), options.tls, options.max_connections, options.handshake_timeout),
-          service_(std::move(service)), options_(std::move(options)) {}
+    GrpcServerCore(async::Loop& loop, std::unique_ptr<Listener> listener,
+                   std::shared_ptr<GrpcService> service, GrpcServerOptions options)
+        : ServerCore(loop, std::move(listener), options.tls, options.max_connections,
+                     options.handshake_timeout),
+          service_(std::move(service)),
+          options_(std::move(options)) {}
 
  protected:
-    Task<void> serve(std::unique_ptr<Stream> stream) override { return serve_connection(*this, std::move(stream)); }
+    Task<void> serve(std::unique_ptr<Stream> stream) override {
+        return serve_connection(*this, std::move(stream));
+    }
     void begin_stop() override {
         for (const auto& connection : connections_) connection->drain();
     }
@@ -144,7 +161,8 @@ class GrpcServerCore final : public ServerCore {
         options.session.server = true;
         options.session.stream_window = kStreamWindow;
         options.session.connection_window = kConnectionWindow;
-        options.session.max_streams = static_cast<uint32_t>(self.options_.max_streams_per_connection);
+        options.session.max_streams =
+            static_cast<uint32_t>(self.options_.max_streams_per_connection);
         options.session.max_header_size = kMaxHeaderSize;
         options.ping_after = self.options_.ping_after;
         options.ping_timeout = self.options_.ping_timeout;
@@ -163,8 +181,10 @@ class GrpcServerCore final : public ServerCore {
     static Task<void> serve_call(GrpcServerCore& self, std::shared_ptr<Http2Connection> connection,
                                  Http2StreamPtr stream) {
         const Http2Head& head = stream->head;
-        if (head.method != "POST" || !head.headers.get("content-type").starts_with("application/grpc")) {
-            Result<void> refused = connection->respond(stream, head.method == "POST" ? 415 : 405, Headers(), true);
+        if (head.method != "POST" ||
+            !head.headers.get("content-type").starts_with("application/grpc")) {
+            Result<void> refused =
+                connection->respond(stream, head.method == "POST" ? 415 : 405, Headers(), true);
             static_cast<void>(refused);
             co_return;
         }
@@ -178,7 +198,8 @@ class GrpcServerCore final : public ServerCore {
         }
         if (!running.status) group.cancel();
         co_await group.join();
-        Result<void> status = running.status ? std::move(*running.status) : Result<void>(cancelled());
+        Result<void> status =
+            running.status ? std::move(*running.status) : Result<void>(cancelled());
         if (!status.ok() && status.error().code() == Code::kInternal) {
             log_warn("gRPC call failed", {{"method", call.method()}, {"error", status.error()}});
         }
@@ -205,13 +226,15 @@ class GrpcServerHandle final : public GrpcServer {
 }  // namespace
 }  // namespace internal
 
-Result<std::unique_ptr<GrpcServer>> start_grpc_server(async::Loop& loop, std::unique_ptr<Listener> listener,
+Result<std::unique_ptr<GrpcServer>> start_grpc_server(async::Loop& loop,
+                                                      std::unique_ptr<Listener> listener,
                                                       std::shared_ptr<GrpcService> service,
                                                       GrpcServerOptions options) {
-    auto core = internal::make_reaped<internal::GrpcServerCore>(loop, std::move(listener), std::move(service),
-                                                                std::move(options));
+    auto core = internal::make_reaped<internal::GrpcServerCore>(
+        loop, std::move(listener), std::move(service), std::move(options));
     core->start();
-    return std::unique_ptr<GrpcServer>(std::make_unique<internal::GrpcServerHandle>(std::move(core)));
+    return std::unique_ptr<GrpcServer>(
+        std::make_unique<internal::GrpcServerHandle>(std::move(core)));
 }
 
 }  // namespace basalt::net

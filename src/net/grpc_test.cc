@@ -37,7 +37,8 @@ class TestService final : public GrpcService {
             call.add_trailing_metadata("why", "asked");
             co_return failed_precondition("100% näh\n");
         }
-        call.add_initial_metadata("x-who", call.connection().identity ? call.connection().identity->common_name : "-");
+        call.add_initial_metadata(
+            "x-who", call.connection().identity ? call.connection().identity->common_name : "-");
         call.add_initial_metadata("x-meta", std::string(call.metadata().get("x-meta")));
         call.add_trailing_metadata("x-raw-bin", std::string(call.metadata().get("raw-bin")));
         Result<void> written = co_await call.write("<" + *request + ">");
@@ -93,7 +94,8 @@ class TestService final : public GrpcService {
 std::vector<std::string> alpn_h2() { return {"h2"}; }
 
 struct Fixture {
-    Fixture(async::RealLoop& loop, std::shared_ptr<const TlsContext> tls, Endpoint endpoint, GrpcServerOptions options = {})
+    Fixture(async::RealLoop& loop, std::shared_ptr<const TlsContext> tls, Endpoint endpoint,
+            GrpcServerOptions options = {})
         : service(std::make_shared<TestService>(loop)) {
         options.tls = std::move(tls);
         server = start_grpc_server(loop, listen(loop, endpoint).value(), service, options).value();
@@ -132,7 +134,8 @@ Task<void> all_kinds(async::RealLoop& loop, std::shared_ptr<GrpcChannel> channel
     GrpcCallOptions options;
     options.metadata.add("x-meta", "m");
     options.metadata.add("raw-bin", std::string("\x00\xff\x01\x02", 4));
-    Result<std::unique_ptr<GrpcStream>> one = co_await channel->server_stream("/t.T/Unary", "hello", options);
+    Result<std::unique_ptr<GrpcStream>> one =
+        co_await channel->server_stream("/t.T/Unary", "hello", options);
     CO_REQUIRE_OK(one);
     Result<std::optional<std::string>> answer = co_await (*one)->read();
     CO_REQUIRE_OK(answer);
@@ -154,7 +157,8 @@ Task<void> all_kinds(async::RealLoop& loop, std::shared_ptr<GrpcChannel> channel
     CO_REQUIRE(!unknown.ok());
     EXPECT_EQ(unknown.error().code(), Code::kUnimplemented);
 
-    Result<std::unique_ptr<GrpcStream>> counted = co_await channel->server_stream("/t.T/Count", std::string(300, 'x'));
+    Result<std::unique_ptr<GrpcStream>> counted =
+        co_await channel->server_stream("/t.T/Count", std::string(300, 'x'));
     CO_REQUIRE_OK(counted);
     size_t messages = 0, bytes = 0;
     Result<void> drained = co_await drain(**counted, &messages, &bytes);
@@ -189,10 +193,12 @@ Task<void> all_kinds(async::RealLoop& loop, std::shared_ptr<GrpcChannel> channel
 }
 
 Task<void> over_tls(async::RealLoop& loop, TestCa& ca) {
-    Fixture fixture(loop, ca.server_context(alpn_h2(), ClientCertificates::kRequired), Endpoint::tcp("127.0.0.1", 0));
+    Fixture fixture(loop, ca.server_context(alpn_h2(), ClientCertificates::kRequired),
+                    Endpoint::tcp("127.0.0.1", 0));
     Url url = parse_url("https://" + fixture.server->endpoint().to_string()).value();
     HttpClientOptions options;
-    options.tls = ca.client_context(test::CertSpec{.common_name = "tenant-a", .organization = {}, .names = {}});
+    options.tls = ca.client_context(
+        test::CertSpec{.common_name = "tenant-a", .organization = {}, .names = {}});
     co_await all_kinds(loop, make_grpc_channel(loop, url, options), "tenant-a");
     co_await fixture.server->stop(1s);
 }
@@ -313,7 +319,8 @@ TEST(Grpc, StopBreaksCallsOffAfterItsGrace) {
 }
 
 TEST(GrpcWire, CutsFramesWhereverTheyAreSplit) {
-    std::string bytes = internal::grpc_frame("one") + internal::grpc_frame("") + internal::grpc_frame(std::string(300, 'x'));
+    std::string bytes = internal::grpc_frame("one") + internal::grpc_frame("") +
+                        internal::grpc_frame(std::string(300, 'x'));
     for (size_t step = 1; step < bytes.size(); ++step) {
         internal::GrpcDecoder decoder(1000);
         std::vector<std::string> messages;
@@ -348,14 +355,18 @@ TEST(GrpcWire, Timeouts) {
     EXPECT_EQ(internal::parse_grpc_timeout("100m"), Duration(100ms));
     EXPECT_EQ(internal::parse_grpc_timeout("2H"), Duration(2h));
     EXPECT_EQ(internal::parse_grpc_timeout("99999999H"), Duration::max());
-    for (const char* text : {"", "5", "m", "-1m", "123456789m", "5x"}) EXPECT_FALSE(internal::parse_grpc_timeout(text));
+    for (const char* text : {"", "5", "m", "-1m", "123456789m", "5x"})
+        EXPECT_FALSE(internal::parse_grpc_timeout(text));
 }
 
 TEST(GrpcWire, MetadataKeepsBytesAndRefusesReservedNames) {
-    Headers wire = internal::encode_metadata(Headers{{"a-bin", std::string("\0\xff", 2)}, {"b", "text"}}).value();
+    Headers wire =
+        internal::encode_metadata(Headers{{"a-bin", std::string("\0\xff", 2)}, {"b", "text"}})
+            .value();
     EXPECT_EQ(wire.get("a-bin"), "AP8");
     EXPECT_EQ(internal::decode_metadata(wire).get("a-bin"), std::string("\0\xff", 2));
-    EXPECT_EQ(internal::decode_metadata(Headers{{"a-bin", "AP8="}}).get("a-bin"), std::string("\0\xff", 2));
+    EXPECT_EQ(internal::decode_metadata(Headers{{"a-bin", "AP8="}}).get("a-bin"),
+              std::string("\0\xff", 2));
     EXPECT_FALSE(internal::encode_metadata(Headers{{"grpc-status", "0"}}).ok());
     EXPECT_FALSE(internal::encode_metadata(Headers{{"x", "a\nb"}}).ok());
     EXPECT_EQ(internal::decode_grpc_message("100%"), "100%");

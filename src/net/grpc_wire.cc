@@ -15,8 +15,9 @@ constexpr size_t kPrefixSize = 5;
 constexpr size_t kMaxStatusText = 4096;
 
 bool is_reserved(std::string_view name) {
-    return name.starts_with("grpc-") || name == "content-type" || name == "te" || name == "user-agent" ||
-           name == "content-length" || name == "host" || name == "connection" || name == "date" || name == "trailer";
+    return name.starts_with("grpc-") || name == "content-type" || name == "te" ||
+           name == "user-agent" || name == "content-length" || name == "host" ||
+           name == "connection" || name == "date" || name == "trailer";
 }
 
 uint32_t big_endian_32(std::string_view bytes) {
@@ -43,7 +44,8 @@ std::string grpc_frame(std::string_view message) {
     std::string frame;
     frame.reserve(kPrefixSize + message.size());
     frame += '\0';
-    for (int shift = 24; shift >= 0; shift -= 8) frame += static_cast<char>(message.size() >> shift & 0xff);
+    for (int shift = 24; shift >= 0; shift -= 8)
+        frame += static_cast<char>(message.size() >> shift & 0xff);
     frame += message;
     return frame;
 }
@@ -65,8 +67,8 @@ Result<std::optional<std::string>> GrpcDecoder::next() {
     if (rest[0] != 0) return internal_error("gRPC: a compressed message was not agreed upon");
     size_t size = big_endian_32(rest.substr(1, 4));
     if (size > max_message_size_) {
-        return resource_exhausted("gRPC: a message of " + std::to_string(size) + " bytes, the limit is " +
-                                  std::to_string(max_message_size_));
+        return resource_exhausted("gRPC: a message of " + std::to_string(size) +
+                                  " bytes, the limit is " + std::to_string(max_message_size_));
     }
     if (rest.size() < kPrefixSize + size) return std::optional<std::string>();
     offset_ += kPrefixSize + size;
@@ -156,7 +158,8 @@ Result<void> status_from(const Headers& trailers) {
     if (number == 0) return {};
     std::string message = decode_grpc_message(trailers.get("grpc-message"));
     if (!number) {
-        return Error(Code::kUnknown, text.empty() ? "gRPC: the response has no status" : "gRPC: malformed status");
+        return Error(Code::kUnknown,
+                     text.empty() ? "gRPC: the response has no status" : "gRPC: malformed status");
     }
     Code code = *number >= 1 && *number <= 16 ? static_cast<Code>(*number) : Code::kUnknown;
     return Error(code, std::move(message)).with_cause(*number);
@@ -170,7 +173,8 @@ Headers status_trailers(const Result<void>& status) {
     }
     const Error& error = status.error();
     trailers.add("grpc-status", std::to_string(static_cast<int>(error.code())));
-    trailers.add("grpc-message", encode_grpc_message(std::string_view(error.message()).substr(0, kMaxStatusText)));
+    trailers.add("grpc-message",
+                 encode_grpc_message(std::string_view(error.message()).substr(0, kMaxStatusText)));
     return trailers;
 }
 

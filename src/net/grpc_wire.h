@@ -17,8 +17,8 @@ class GrpcDecoder {
  public:
     explicit GrpcDecoder(size_t max_message_size) : max_message_size_(max_message_size) {}
     void feed(std::string_view bytes);
-    /// The next whole message, or nothing yet. ResourceExhausted for one above the limit, Internal for a
-    /// compressed one: the stream cannot be read on.
+    /// The next whole message, or nothing yet. ResourceExhausted for one above the limit, Internal
+    /// for a compressed one: the stream cannot be read on.
     Result<std::optional<std::string>> next();
     /// Bytes of an unfinished message.
     bool empty() const { return offset_ == buffer_.size(); }
@@ -37,7 +37,8 @@ std::optional<Duration> parse_grpc_timeout(std::string_view text);
 std::string encode_grpc_message(std::string_view text);
 std::string decode_grpc_message(std::string_view text);
 
-/// Ours to the wire: "-bin" values as base64 without padding. InvalidArgument for reserved or illegal names.
+/// Ours to the wire: "-bin" values as base64 without padding. InvalidArgument for reserved or
+/// illegal names.
 Result<Headers> encode_metadata(const GrpcMetadata& metadata);
 /// From the wire: without what belongs to HTTP and gRPC itself; "-bin" values as bytes.
 GrpcMetadata decode_metadata(const Headers& headers);

@@ -9,7 +9,8 @@ void Headers::add(std::string name, std::string value) {
 }
 
 void Headers::set(std::string_view name, std::string value) {
-    std::erase_if(fields_, [name](const auto& field) { return equal_ignore_case(field.first, name); });
+    std::erase_if(fields_,
+                  [name](const auto& field) { return equal_ignore_case(field.first, name); });
     fields_.emplace_back(to_lower(name), std::move(value));
 }
 
@@ -34,7 +35,8 @@ async::Task<Result<std::string>> read_all(BodyReader& body, size_t limit_size) {
         if (!piece.ok()) co_return std::move(piece).error();
         if (!piece->has_value()) co_return std::move(text);
         if (text.size() + (*piece)->size() > limit_size) {
-            co_return resource_exhausted("the body is larger than " + std::to_string(limit_size) + " bytes");
+            co_return resource_exhausted("the body is larger than " + std::to_string(limit_size) +
+                                         " bytes");
         }
         if (text.empty()) {
             text = std::move(**piece);
@@ -47,8 +49,8 @@ async::Task<Result<std::string>> read_all(BodyReader& body, size_t limit_size) {
 namespace {
 
 bool is_unreserved(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-           c == '_' || c == '~';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
 }
 
 int hex_value(char c) {

@@ -1,7 +1,7 @@
 // HTTP as values, and the seam between those who speak it and the wire.
 //
-// Clients (kube/, etcd/ through gRPC) are written against HttpTransport. Real ones: Http2Client and Http1Client
-// (http_client.h); the simulator's answers from a model in the same process.
+// Clients (kube/, etcd/ through gRPC) are written against HttpTransport. Real ones: Http2Client and
+// Http1Client (http_client.h); the simulator's answers from a model in the same process.
 #pragma once
 
 #include <map>
@@ -40,7 +40,8 @@ struct HttpRequest {
     std::string body;
 };
 
-/// A body that arrives in pieces. Dropping it abandons the exchange (RST_STREAM or closing the connection).
+/// A body that arrives in pieces. Dropping it abandons the exchange (RST_STREAM or closing the
+/// connection).
 class BodyReader {
  public:
     virtual ~BodyReader() = default;
@@ -59,9 +60,10 @@ struct HttpResponse {
 class HttpTransport {
  public:
     virtual ~HttpTransport() = default;
-    /// Sends and waits for the response's header. Errors are of the connection only: a status of 500 is a
-    /// success here. Unavailable: no connection, or it broke before a response (see `reason`:
-    /// "NotSent" means that the peer cannot have acted on the request, so that a retry is always safe).
+    /// Sends and waits for the response's header. Errors are of the connection only: a status of
+    /// 500 is a success here. Unavailable: no connection, or it broke before a response (see
+    /// `reason`: "NotSent" means that the peer cannot have acted on the request, so that a retry is
+    /// always safe).
     virtual async::Task<Result<HttpResponse>> send(HttpRequest request) = 0;
 };
 

@@ -13,17 +13,20 @@ constexpr size_t kReadSize = 64 * 1024;
 constexpr int kMaxInterimResponses = 16;
 
 std::unique_ptr<Http1Parser> make_parser(bool head_request) {
-    auto parser = std::make_unique<Http1Parser>(Http1Parser::Kind::kResponse,
-                                                Http1Parser::Limits{.max_header_size = kMaxHeaderSize, .max_body_size = 0});
+    auto parser = std::make_unique<Http1Parser>(
+        Http1Parser::Kind::kResponse,
+        Http1Parser::Limits{.max_header_size = kMaxHeaderSize, .max_body_size = 0});
     if (head_request) parser->expect_no_body();
     return parser;
 }
 
 class Http1Body final : public BodyReader {
  public:
-    Http1Body(std::unique_ptr<Http1Connection> connection, std::unique_ptr<Http1Parser> parser, bool reusable,
-              Http1Return give_back)
-        : connection_(std::move(connection)), parser_(std::move(parser)), reusable_(reusable),
+    Http1Body(std::unique_ptr<Http1Connection> connection, std::unique_ptr<Http1Parser> parser,
+              bool reusable, Http1Return give_back)
+        : connection_(std::move(connection)),
+          parser_(std::move(parser)),
+          reusable_(reusable),
           give_back_(std::move(give_back)) {
         if (parser_->done()) finish();
     }
@@ -42,7 +45,8 @@ class Http1Body final : public BodyReader {
             }
             if (self.failure_) co_return *self.failure_;
             Result<std::string> data = co_await self.connection_->stream->read(kReadSize);
-            if (!data.ok() && data.error().code() == Code::kCancelled) co_return std::move(data).error();
+            if (!data.ok() && data.error().code() == Code::kCancelled)
+                co_return std::move(data).error();
             Result<void> fed;
             if (!data.ok()) {
                 fed = std::move(data).error();
@@ -74,14 +78,15 @@ class Http1Body final : public BodyReader {
 
 }  // namespace
 
-Task<Result<void>> read_response_head(Stream& stream, std::unique_ptr<Http1Parser>& parser, std::string unread,
-                                      bool head_request) {
+Task<Result<void>> read_response_head(Stream& stream, std::unique_ptr<Http1Parser>& parser,
+                                      std::string unread, bool head_request) {
     parser = make_parser(head_request);
     Result<void> fed = parser->feed(unread);
     for (int interim_count = 0; fed.ok();) {
         if (parser->has_header()) {
             if (parser->status() >= 200 || parser->status() == 101) co_return Result<void>();
-            if (++interim_count > kMaxInterimResponses) co_return invalid_argument("too many interim responses");
+            if (++interim_count > kMaxInterimResponses)
+                co_return invalid_argument("too many interim responses");
             std::string rest = parser->take_rest();
             parser = make_parser(head_request);
             fed = parser->feed(rest);
@@ -104,20 +109,22 @@ Task<Http1Outcome> http1_exchange(std::unique_ptr<Http1Connection> connection,
         outcome.error = std::move(written).error();
         co_return std::move(outcome);
     }
-    // A server may answer and close before it has read the whole body: look for its answer in any case.
+    // A server may answer and close before it has read the whole body: look for its answer in any
+    // case.
     std::unique_ptr<Http1Parser> parser;
-    Result<void> head = co_await read_response_head(*connection->stream, parser, std::move(connection->unread),
-                                                    request->method == "HEAD");
+    Result<void> head = co_await read_response_head(
+        *connection->stream, parser, std::move(connection->unread), request->method == "HEAD");
     if (!head.ok() || parser->status() == 101) {
-        outcome.error = head.ok() ? unavailable("the server switched protocols unasked") : std::move(head).error();
+        outcome.error = head.ok() ? unavailable("the server switched protocols unasked")
+                                  : std::move(head).error();
         // The parser takes no bytes before a whole header: none left behind means that none came.
         outcome.untouched = parser->take_rest().empty();
         co_return std::move(outcome);
     }
     outcome.response.status = parser->status();
     outcome.response.headers = parser->headers();
-    outcome.response.body =
-        std::make_unique<Http1Body>(std::move(connection), std::move(parser), written.ok(), std::move(give_back));
+    outcome.response.body = std::make_unique<Http1Body>(std::move(connection), std::move(parser),
+                                                        written.ok(), std::move(give_back));
     co_return std::move(outcome);
 }
 

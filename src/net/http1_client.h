@@ -26,7 +26,8 @@ struct Http1Connection {
     }
 };
 
-/// What became of a request. Without a response `untouched` says that the server sent nothing at all.
+/// What became of a request. Without a response `untouched` says that the server sent nothing at
+/// all.
 struct Http1Outcome {
     std::optional<Error> error;
     bool untouched = false;
@@ -34,14 +35,14 @@ struct Http1Outcome {
 };
 using Http1Return = std::function<void(std::unique_ptr<Http1Connection>)>;
 
-/// Sends and reads up to the end of the response's header. The response's body owns the connection and gives
-/// it to `give_back` after its end, if it can be used again.
+/// Sends and reads up to the end of the response's header. The response's body owns the connection
+/// and gives it to `give_back` after its end, if it can be used again.
 async::Task<Http1Outcome> http1_exchange(std::unique_ptr<Http1Connection> connection,
-                                         std::shared_ptr<const HttpRequest> request, std::string authority,
-                                         Http1Return give_back);
+                                         std::shared_ptr<const HttpRequest> request,
+                                         std::string authority, Http1Return give_back);
 
 /// Reads one response's header into `parser`; interim responses are skipped, but not 101.
-async::Task<Result<void>> read_response_head(Stream& stream, std::unique_ptr<Http1Parser>& parser, std::string unread,
-                                             bool head_request);
+async::Task<Result<void>> read_response_head(Stream& stream, std::unique_ptr<Http1Parser>& parser,
+                                             std::string unread, bool head_request);
 
 }  // namespace basalt::net::internal

@@ -13,7 +13,8 @@ namespace {
 namespace http = boost::beast::http;
 using boost::beast::error_code;
 
-/// A body that is taken away in pieces. Unlike Beast's string_body it reserves nothing on the peer's word.
+/// A body that is taken away in pieces. Unlike Beast's string_body it reserves nothing on the
+/// peer's word.
 struct PieceBody {
     using value_type = std::string;
     class reader {
@@ -25,7 +26,8 @@ struct PieceBody {
         size_t put(const Buffers& buffers, error_code& error) {
             error = {};
             size_t size = 0;
-            for (auto it = boost::asio::buffer_sequence_begin(buffers); it != boost::asio::buffer_sequence_end(buffers); ++it) {
+            for (auto it = boost::asio::buffer_sequence_begin(buffers);
+                 it != boost::asio::buffer_sequence_end(buffers); ++it) {
                 boost::asio::const_buffer piece(*it);
                 body_.append(static_cast<const char*>(piece.data()), piece.size());
                 size += piece.size();
@@ -97,7 +99,8 @@ Result<void> Http1Parser::feed(std::string_view bytes) {
         std::string& buffer = state_->buffer;
         error_code error;
         while (!parser.is_done() && used < buffer.size()) {
-            size_t count = parser.put(boost::asio::const_buffer(buffer.data() + used, buffer.size() - used), error);
+            size_t count = parser.put(
+                boost::asio::const_buffer(buffer.data() + used, buffer.size() - used), error);
             used += count;
             if (error == http::error::need_more) error = {};
             if (error || count == 0) break;
@@ -108,7 +111,8 @@ Result<void> Http1Parser::feed(std::string_view bytes) {
         if (error == http::error::header_limit || error == http::error::buffer_overflow) {
             return resource_exhausted("the message's header is too large").with_cause(431);
         }
-        if (error == http::error::body_limit) return resource_exhausted("the message's body is too large").with_cause(413);
+        if (error == http::error::body_limit)
+            return resource_exhausted("the message's body is too large").with_cause(413);
         return invalid_argument("malformed HTTP message: " + error.message());
     });
 }
@@ -116,7 +120,8 @@ Result<void> Http1Parser::feed(std::string_view bytes) {
 Result<void> Http1Parser::feed_end() {
     return state_->visit_mutable([](auto& parser) -> Result<void> {
         if (parser.is_done()) return {};
-        if (!parser.is_header_done()) return unavailable("the connection ended before the message's header");
+        if (!parser.is_header_done())
+            return unavailable("the connection ended before the message's header");
         error_code error;
         parser.put_eof(error);
         if (error) return unavailable("the connection ended within a message");
@@ -150,7 +155,8 @@ int Http1Parser::status() const {
 Headers Http1Parser::headers() const {
     Headers headers;
     state_->visit([&headers](const auto& parser) {
-        for (const auto& field : parser.get()) headers.add(to_lower(text(field.name_string())), text(field.value()));
+        for (const auto& field : parser.get())
+            headers.add(to_lower(text(field.name_string())), text(field.value()));
     });
     return headers;
 }
@@ -159,10 +165,13 @@ bool Http1Parser::keep_alive() const {
     return state_->visit([](const auto& parser) { return parser.keep_alive(); });
 }
 
-bool Http1Parser::expects_continue() const { return equal_ignore_case(headers().get("expect"), "100-continue"); }
+bool Http1Parser::expects_continue() const {
+    return equal_ignore_case(headers().get("expect"), "100-continue");
+}
 
 std::string Http1Parser::take_body() {
-    return state_->visit_mutable([](auto& parser) { return std::exchange(parser.get().body(), {}); });
+    return state_->visit_mutable(
+        [](auto& parser) { return std::exchange(parser.get().body(), {}); });
 }
 
 std::string Http1Parser::take_rest() { return std::exchange(state_->buffer, {}); }

@@ -23,8 +23,8 @@ class Http1Parser {
 
     /// The response belongs to a HEAD request: no body follows whatever its header says.
     void expect_no_body();
-    /// The next bytes from the peer. InvalidArgument: not HTTP. ResourceExhausted: a limit; cause_code is the
-    /// status to answer with (431, 413).
+    /// The next bytes from the peer. InvalidArgument: not HTTP. ResourceExhausted: a limit;
+    /// cause_code is the status to answer with (431, 413).
     Result<void> feed(std::string_view bytes);
     /// The peer's direction ended. Unavailable when that tore the message.
     Result<void> feed_end();

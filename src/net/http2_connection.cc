@@ -18,9 +18,12 @@ Error error_of_closed(const Http2StreamState& stream) {
 
 }  // namespace
 
-std::shared_ptr<Http2Connection> Http2Connection::start(async::Loop& loop, std::unique_ptr<Stream> stream,
-                                                        Options options, RequestHandler on_request) {
-    auto connection = make_reaped<Http2Connection>(loop, std::move(stream), options, std::move(on_request));
+std::shared_ptr<Http2Connection> Http2Connection::start(async::Loop& loop,
+                                                        std::unique_ptr<Stream> stream,
+                                                        Options options,
+                                                        RequestHandler on_request) {
+    auto connection =
+        make_reaped<Http2Connection>(loop, std::move(stream), options, std::move(on_request));
     connection->group_.spawn(read_loop(*connection));
     connection->group_.spawn(write_loop(*connection));
     connection->group_.spawn(keep_alive(*connection));
@@ -29,8 +32,14 @@ std::shared_ptr<Http2Connection> Http2Connection::start(async::Loop& loop, std::
 
 Http2Connection::Http2Connection(async::Loop& loop, std::unique_ptr<Stream> stream, Options options,
                                  RequestHandler on_request)
-    : loop_(loop), options_(options), on_request_(std::move(on_request)), stream_(std::move(stream)),
-      session_(options.session, *this), last_received_(loop.now()), last_used_(loop.now()), group_(loop) {}
+    : loop_(loop),
+      options_(options),
+      on_request_(std::move(on_request)),
+      stream_(std::move(stream)),
+      session_(options.session, *this),
+      last_received_(loop.now()),
+      last_used_(loop.now()),
+      group_(loop) {}
 
 void Http2Connection::shut_down() noexcept {
     on_change_ = nullptr;
@@ -61,7 +70,8 @@ Task<Result<void>> Http2Connection::wait_closed() {
 }
 
 Result<Http2StreamPtr> Http2Connection::submit(const Http2Head& head, bool end) {
-    if (!usable()) return unavailable("the connection takes no more requests").with_cause(0, "NotSent");
+    if (!usable())
+        return unavailable("the connection takes no more requests").with_cause(0, "NotSent");
     BASALT_ASSIGN(int32_t id, session_.submit_request(head, end));
     auto stream = std::make_shared<Http2StreamState>();
     stream->id = id;
@@ -71,15 +81,16 @@ Result<Http2StreamPtr> Http2Connection::submit(const Http2Head& head, bool end) 
     return stream;
 }
 
-Result<void> Http2Connection::respond(const Http2StreamPtr& stream, int status, const Headers& headers, bool end) {
+Result<void> Http2Connection::respond(const Http2StreamPtr& stream, int status,
+                                      const Headers& headers, bool end) {
     if (stream->closed) return error_of_closed(*stream);
     BASALT_TRY(session_.submit_response(stream->id, status, headers, end));
     output_ready();
     return {};
 }
 
-Task<Result<void>> Http2Connection::write(std::shared_ptr<Http2Connection> self, Http2StreamPtr stream,
-                                          std::string data) {
+Task<Result<void>> Http2Connection::write(std::shared_ptr<Http2Connection> self,
+                                          Http2StreamPtr stream, std::string data) {
     while (!stream->closed && self->session_.queued_size(stream->id) > kMaxQueuedSize) {
         Result<void> waited = co_await stream->changed.wait();
         if (!waited.ok()) co_return std::move(waited);
@@ -102,8 +113,8 @@ void Http2Connection::end_with_trailers(const Http2StreamPtr& stream, Headers tr
     output_ready();
 }
 
-Task<Result<std::optional<std::string>>> Http2Connection::read(std::shared_ptr<Http2Connection> self,
-                                                               Http2StreamPtr stream) {
+Task<Result<std::optional<std::string>>> Http2Connection::read(
+    std::shared_ptr<Http2Connection> self, Http2StreamPtr stream) {
     while (stream->pieces.empty() && !stream->ended && !stream->error) {
         Result<void> waited = co_await stream->changed.wait();
         if (!waited.ok()) co_return std::move(waited).error();
@@ -147,7 +158,8 @@ void Http2Connection::abort(const Http2StreamPtr& stream, Error error) {
 void Http2Connection::drain() {
     if (std::exchange(draining_, true) || error_) return;
     if (options_.session.server) {
-        // Streams that the client opens before it learns are served; the answer to the ping ends that time.
+        // Streams that the client opens before it learns are served; the answer to the ping ends
+        // that time.
         session_.announce_shutdown();
         session_.ping();
     } else if (streams_.empty()) {
@@ -163,7 +175,8 @@ void Http2Connection::fail(Error error) {
     error_ = std::move(error);
     for (auto& [id, stream] : std::exchange(streams_, {})) {
         Error reason = *error_;
-        if (!options_.session.server && !stream->head_sent) reason.with_cause(reason.cause_code(), "NotSent");
+        if (!options_.session.server && !stream->head_sent)
+            reason.with_cause(reason.cause_code(), "NotSent");
         close_stream(*stream, std::move(reason));
     }
     stream_->close();
@@ -241,11 +254,13 @@ void Http2Connection::on_head_sent(int32_t id) {
 Error Http2Connection::stream_error(const Http2StreamState& stream, uint32_t code) const {
     int cause = static_cast<int>(code);
     if (code == kH2RefusedStream) {
-        std::string text = goaway_text_.empty() ? "the peer refused the stream" : "GOAWAY (" + goaway_text_ + ")";
+        std::string text =
+            goaway_text_.empty() ? "the peer refused the stream" : "GOAWAY (" + goaway_text_ + ")";
         return unavailable(std::move(text)).with_cause(cause, "NotSent");
     }
     if (stream.ended) return unavailable("the stream has ended").with_cause(cause, "StreamReset");
-    return unavailable("the stream was reset: " + std::string(http2_error_name(code))).with_cause(cause, "StreamReset");
+    return unavailable("the stream was reset: " + std::string(http2_error_name(code)))
+        .with_cause(cause, "StreamReset");
 }
 
 void Http2Connection::on_closed(int32_t id, uint32_t code) {
@@ -325,11 +340,13 @@ Task<void> Http2Connection::write_loop(Http2Connection& self) {
 Task<void> Http2Connection::keep_alive(Http2Connection& self) {
     while (!self.error_) {
         TimePoint now = self.loop_.now();
-        const bool may_idle = self.options_.idle_timeout > Duration::zero() && self.streams_.empty();
+        const bool may_idle =
+            self.options_.idle_timeout > Duration::zero() && self.streams_.empty();
         TimePoint idle_end = self.last_used_ + self.options_.idle_timeout;
         if (may_idle && now >= idle_end) self.drain();
         TimePoint ping_due = self.last_received_ + self.options_.ping_after;
-        if (!self.options_.ping_idle && self.streams_.empty()) ping_due = std::max(ping_due, now + self.options_.ping_after);
+        if (!self.options_.ping_idle && self.streams_.empty())
+            ping_due = std::max(ping_due, now + self.options_.ping_after);
         if (now < ping_due) {
             TimePoint wake = may_idle && now < idle_end ? std::min(ping_due, idle_end) : ping_due;
             Result<void> slept = co_await async::sleep_until(self.loop_, wake);

@@ -1,7 +1,9 @@
-// One HTTP/2 connection at work: a session (http2_session.h) on a Stream, with keepalive, for either side.
+// One HTTP/2 connection at work: a session (http2_session.h) on a Stream, with keepalive, for
+// either side.
 //
-// Made with start(); ends by itself when the peer or the network ends it, or when its last owner lets go
-// (background.h). Streams are handed out as shared Http2StreamState plus the connection that feeds them.
+// Made with start(); ends by itself when the peer or the network ends it, or when its last owner
+// lets go (background.h). Streams are handed out as shared Http2StreamState plus the connection
+// that feeds them.
 #pragma once
 
 #include <deque>
@@ -33,22 +35,27 @@ struct Http2StreamState {
 };
 using Http2StreamPtr = std::shared_ptr<Http2StreamState>;
 
-class Http2Connection final : public Http2Events, public std::enable_shared_from_this<Http2Connection> {
+class Http2Connection final : public Http2Events,
+                              public std::enable_shared_from_this<Http2Connection> {
  public:
     struct Options {
         Http2Session::Options session;
         Duration ping_after;
         Duration ping_timeout;
         bool ping_idle = true;  ///< Also without streams.
-        Duration idle_timeout = Duration::zero();  ///< Clients: closes after so long without streams. Zero: never.
+        Duration idle_timeout =
+            Duration::zero();  ///< Clients: closes after so long without streams. Zero: never.
     };
     using RequestHandler = std::function<void(std::shared_ptr<Http2Connection>, Http2StreamPtr)>;
 
-    static std::shared_ptr<Http2Connection> start(async::Loop& loop, std::unique_ptr<Stream> stream, Options options,
+    static std::shared_ptr<Http2Connection> start(async::Loop& loop, std::unique_ptr<Stream> stream,
+                                                  Options options,
                                                   RequestHandler on_request = nullptr);
-    Http2Connection(async::Loop& loop, std::unique_ptr<Stream> stream, Options options, RequestHandler on_request);
+    Http2Connection(async::Loop& loop, std::unique_ptr<Stream> stream, Options options,
+                    RequestHandler on_request);
 
-    /// Called when a stream ends, or the connection drains, fails or gets ready. Cleared by the pool.
+    /// Called when a stream ends, or the connection drains, fails or gets ready. Cleared by the
+    /// pool.
     void set_on_change(std::function<void()> on_change) { on_change_ = std::move(on_change); }
 
     /// Client: after the server's SETTINGS; the Error that ended the connection otherwise.
@@ -61,14 +68,15 @@ class Http2Connection final : public Http2Events, public std::enable_shared_from
     const StreamInfo& info() const { return stream_->info(); }
 
     Result<Http2StreamPtr> submit(const Http2Head& head, bool end);
-    Result<void> respond(const Http2StreamPtr& stream, int status, const Headers& headers, bool end);
+    Result<void> respond(const Http2StreamPtr& stream, int status, const Headers& headers,
+                         bool end);
     /// Waits while too much is queued. After that the data are the connection's.
-    static async::Task<Result<void>> write(std::shared_ptr<Http2Connection> self, Http2StreamPtr stream,
-                                           std::string data);
+    static async::Task<Result<void>> write(std::shared_ptr<Http2Connection> self,
+                                           Http2StreamPtr stream, std::string data);
     void end(const Http2StreamPtr& stream);
     void end_with_trailers(const Http2StreamPtr& stream, Headers trailers);
-    static async::Task<Result<std::optional<std::string>>> read(std::shared_ptr<Http2Connection> self,
-                                                                Http2StreamPtr stream);
+    static async::Task<Result<std::optional<std::string>>> read(
+        std::shared_ptr<Http2Connection> self, Http2StreamPtr stream);
     static async::Task<Result<void>> wait_head(Http2StreamPtr stream);
     /// Forgets the stream, telling the peer unless it is over anyway.
     void abandon(const Http2StreamPtr& stream, uint32_t code);

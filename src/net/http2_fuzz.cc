@@ -1,4 +1,5 @@
-// Any bytes from a peer into an HTTP/2 session of either side, with the calls that a driver makes in between.
+// Any bytes from a peer into an HTTP/2 session of either side, with the calls that a driver makes
+// in between.
 #include "net/http2_session.h"
 
 namespace {
@@ -8,7 +9,8 @@ using namespace basalt::net::internal;
 
 class Peer final : public Http2Events {
  public:
-    explicit Peer(bool server) : server_(server), session_({.server = server, .max_streams = 10}, *this) {}
+    explicit Peer(bool server)
+        : server_(server), session_({.server = server, .max_streams = 10}, *this) {}
 
     void drive(std::string_view bytes, size_t step) {
         if (!server_) {
@@ -33,7 +35,8 @@ class Peer final : public Http2Events {
         if (!server_) return;
         if (head.path.size() % 3 == 0) {
             session_.reset(id, kH2Cancel);
-        } else if (session_.submit_response(id, 200, head.headers, head.path.size() % 3 == 1).ok()) {
+        } else if (session_.submit_response(id, 200, head.headers, head.path.size() % 3 == 1)
+                       .ok()) {
             session_.write(id, head.path);
             session_.end_with_trailers(id, Headers{{"grpc-status", "0"}});
         }

@@ -45,21 +45,25 @@ struct StreamRecord {
 nghttp2_nv field(std::string_view name, std::string_view value) {
     // nghttp2 copies both: the flags do not say otherwise.
     return {reinterpret_cast<uint8_t*>(const_cast<char*>(name.data())),
-            reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE};
+            reinterpret_cast<uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(),
+            NGHTTP2_NV_FLAG_NONE};
 }
 
 /// Meaningless in HTTP/2 (RFC 9113 section 8.2.2).
 bool is_connection_field(std::string_view name) {
     return equal_ignore_case(name, "connection") || equal_ignore_case(name, "keep-alive") ||
-           equal_ignore_case(name, "proxy-connection") || equal_ignore_case(name, "transfer-encoding") ||
-           equal_ignore_case(name, "upgrade") || equal_ignore_case(name, "host");
+           equal_ignore_case(name, "proxy-connection") ||
+           equal_ignore_case(name, "transfer-encoding") || equal_ignore_case(name, "upgrade") ||
+           equal_ignore_case(name, "host");
 }
 
 struct Fields {
     std::vector<std::pair<std::string, std::string_view>> text;
     std::vector<nghttp2_nv> list;
 
-    void add(std::string name, std::string_view value) { text.emplace_back(std::move(name), value); }
+    void add(std::string name, std::string_view value) {
+        text.emplace_back(std::move(name), value);
+    }
     void add(const Headers& headers) {
         for (const auto& [name, value] : headers.fields()) {
             if (!is_connection_field(name)) add(to_lower(name), value);
@@ -93,15 +97,16 @@ struct Http2Session::State {
 
     static State& of(void* user_data) { return *static_cast<State*>(user_data); }
     static int on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* user_data);
-    static int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
-                         const uint8_t* value, size_t value_size, uint8_t flags, void* user_data);
+    static int on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name,
+                         size_t name_size, const uint8_t* value, size_t value_size, uint8_t flags,
+                         void* user_data);
     static int on_frame(nghttp2_session*, const nghttp2_frame* frame, void* user_data);
     static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* user_data);
-    static int on_data(nghttp2_session* session, uint8_t flags, int32_t id, const uint8_t* data, size_t size,
-                       void* user_data);
+    static int on_data(nghttp2_session* session, uint8_t flags, int32_t id, const uint8_t* data,
+                       size_t size, void* user_data);
     static int on_stream_close(nghttp2_session*, int32_t id, uint32_t code, void* user_data);
-    static ssize_t read_data(nghttp2_session* session, int32_t id, uint8_t* buffer, size_t size, uint32_t* flags,
-                             nghttp2_data_source*, void* user_data);
+    static ssize_t read_data(nghttp2_session* session, int32_t id, uint8_t* buffer, size_t size,
+                             uint32_t* flags, nghttp2_data_source*, void* user_data);
 
     void create();
     void finish_headers(int32_t id, bool end);
@@ -109,21 +114,26 @@ struct Http2Session::State {
     void resume(int32_t id, StreamRecord& stream);
 };
 
-int Http2Session::State::on_begin_headers(nghttp2_session*, const nghttp2_frame* frame, void* user_data) {
+int Http2Session::State::on_begin_headers(nghttp2_session*, const nghttp2_frame* frame,
+                                          void* user_data) {
     if (frame->hd.type != NGHTTP2_HEADERS) return 0;
     State& state = of(user_data);
-    if (state.options.server && frame->headers.cat == NGHTTP2_HCAT_REQUEST) state.streams[frame->hd.stream_id];
+    if (state.options.server && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+        state.streams[frame->hd.stream_id];
     return 0;
 }
 
-int Http2Session::State::on_header(nghttp2_session*, const nghttp2_frame* frame, const uint8_t* name, size_t name_size,
-                                   const uint8_t* value, size_t value_size, uint8_t, void* user_data) {
+int Http2Session::State::on_header(nghttp2_session*, const nghttp2_frame* frame,
+                                   const uint8_t* name, size_t name_size, const uint8_t* value,
+                                   size_t value_size, uint8_t, void* user_data) {
     State& state = of(user_data);
     StreamRecord* stream = state.find(frame->hd.stream_id);
     if (stream == nullptr || frame->hd.type != NGHTTP2_HEADERS) return 0;
     IncomingStream& in = stream->in;
-    in.header_size += name_size + value_size + 32;  // As RFC 9113 counts SETTINGS_MAX_HEADER_LIST_SIZE.
-    if (in.header_size > state.options.max_header_size) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    in.header_size +=
+        name_size + value_size + 32;  // As RFC 9113 counts SETTINGS_MAX_HEADER_LIST_SIZE.
+    if (in.header_size > state.options.max_header_size)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     std::string_view key(reinterpret_cast<const char*>(name), name_size);
     std::string text(reinterpret_cast<const char*>(value), value_size);
     if (in.has_head) {
@@ -172,9 +182,7 @@ int Http2Session::State::on_frame(nghttp2_session*, const nghttp2_frame* frame, 
     State& state = of(user_data);
     const bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     switch (frame->hd.type) {
-        case NGHTTP2_HEADERS:
-            state.finish_headers(frame->hd.stream_id, end);
-            break;
+        case NGHTTP2_HEADERS: state.finish_headers(frame->hd.stream_id, end); break;
         case NGHTTP2_DATA:
             if (end) state.finish_incoming(frame->hd.stream_id);
             break;
@@ -185,22 +193,24 @@ int Http2Session::State::on_frame(nghttp2_session*, const nghttp2_frame* frame, 
             if ((frame->hd.flags & NGHTTP2_FLAG_ACK) != 0) state.events.on_ping_ack();
             break;
         case NGHTTP2_GOAWAY:
-            state.events.on_goaway(frame->goaway.error_code,
-                                   std::string(reinterpret_cast<const char*>(frame->goaway.opaque_data),
-                                               frame->goaway.opaque_data_len));
+            state.events.on_goaway(
+                frame->goaway.error_code,
+                std::string(reinterpret_cast<const char*>(frame->goaway.opaque_data),
+                            frame->goaway.opaque_data_len));
             break;
-        default:
-            break;
+        default: break;
     }
     return 0;
 }
 
-int Http2Session::State::on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame, void* user_data) {
+int Http2Session::State::on_frame_sent(nghttp2_session* session, const nghttp2_frame* frame,
+                                       void* user_data) {
     State& state = of(user_data);
     const int32_t id = frame->hd.stream_id;
     const bool has_end = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
     if (frame->hd.type == NGHTTP2_HEADERS) state.events.on_head_sent(id);
-    if (!has_end || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 || !state.options.server) return 0;
+    if (!has_end || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 || !state.options.server)
+        return 0;
     // The response is complete; what the client still sends is not wanted (RFC 9113 section 8.1).
     StreamRecord* stream = state.find(id);
     if (stream != nullptr && !stream->in.ended) {
@@ -209,8 +219,8 @@ int Http2Session::State::on_frame_sent(nghttp2_session* session, const nghttp2_f
     return 0;
 }
 
-int Http2Session::State::on_data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data, size_t size,
-                                 void* user_data) {
+int Http2Session::State::on_data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data,
+                                 size_t size, void* user_data) {
     State& state = of(user_data);
     nghttp2_session_consume_connection(session, size);
     if (state.find(id) != nullptr) {
@@ -219,14 +229,16 @@ int Http2Session::State::on_data(nghttp2_session* session, uint8_t, int32_t id, 
     return 0;
 }
 
-int Http2Session::State::on_stream_close(nghttp2_session*, int32_t id, uint32_t code, void* user_data) {
+int Http2Session::State::on_stream_close(nghttp2_session*, int32_t id, uint32_t code,
+                                         void* user_data) {
     State& state = of(user_data);
     if (state.streams.erase(id) > 0) state.events.on_closed(id, code);
     return 0;
 }
 
-ssize_t Http2Session::State::read_data(nghttp2_session* session, int32_t id, uint8_t* buffer, size_t size,
-                                       uint32_t* flags, nghttp2_data_source*, void* user_data) {
+ssize_t Http2Session::State::read_data(nghttp2_session* session, int32_t id, uint8_t* buffer,
+                                       size_t size, uint32_t* flags, nghttp2_data_source*,
+                                       void* user_data) {
     State& state = of(user_data);
     StreamRecord* stream = state.find(id);
     if (stream == nullptr) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -302,7 +314,8 @@ void Http2Session::State::resume(int32_t id, StreamRecord& stream) {
     nghttp2_session_resume_data(session.get(), id);
 }
 
-Http2Session::Http2Session(Options options, Http2Events& events) : state_(std::make_unique<State>(options, events)) {
+Http2Session::Http2Session(Options options, Http2Events& events)
+    : state_(std::make_unique<State>(options, events)) {
     state_->create();
 }
 
@@ -310,8 +323,8 @@ Http2Session::~Http2Session() = default;
 
 Result<void> Http2Session::receive(std::string_view bytes) {
     if (state_->failed) return unavailable("HTTP/2: the session has failed");
-    ssize_t used = nghttp2_session_mem_recv(state_->session.get(), reinterpret_cast<const uint8_t*>(bytes.data()),
-                                            bytes.size());
+    ssize_t used = nghttp2_session_mem_recv(
+        state_->session.get(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
     if (used >= 0) return {};
     state_->failed = true;
     return unavailable(std::string("HTTP/2: ") + nghttp2_strerror(static_cast<int>(used)));
@@ -331,7 +344,8 @@ std::string Http2Session::output(size_t max_size) {
 
 bool Http2Session::finished() const {
     nghttp2_session* session = state_->session.get();
-    return state_->failed || (nghttp2_session_want_read(session) == 0 && nghttp2_session_want_write(session) == 0);
+    return state_->failed ||
+           (nghttp2_session_want_read(session) == 0 && nghttp2_session_want_write(session) == 0);
 }
 
 Result<int32_t> Http2Session::submit_request(const Http2Head& head, bool end) {
@@ -346,14 +360,16 @@ Result<int32_t> Http2Session::submit_request(const Http2Head& head, bool end) {
     provider.read_callback = &State::read_data;
     int32_t id = nghttp2_submit_request(state_->session.get(), nullptr, list.data(), list.size(),
                                         end ? nullptr : &provider, nullptr);
-    if (id < 0) return unavailable(std::string("HTTP/2: ") + nghttp2_strerror(id)).with_cause(0, "NotSent");
+    if (id < 0)
+        return unavailable(std::string("HTTP/2: ") + nghttp2_strerror(id)).with_cause(0, "NotSent");
     StreamRecord& stream = state_->streams[id];
     stream.out.ended = end;
     stream.out.has_provider = !end;
     return id;
 }
 
-Result<void> Http2Session::submit_response(int32_t id, int status, const Headers& headers, bool end) {
+Result<void> Http2Session::submit_response(int32_t id, int status, const Headers& headers,
+                                           bool end) {
     StreamRecord* stream = state_->find(id);
     if (stream == nullptr) return unavailable("the stream is closed");
     Fields fields;
@@ -363,7 +379,8 @@ Result<void> Http2Session::submit_response(int32_t id, int status, const Headers
     const auto& list = fields.build();
     nghttp2_data_provider provider{};
     provider.read_callback = &State::read_data;
-    int result = nghttp2_submit_response(state_->session.get(), id, list.data(), list.size(), end ? nullptr : &provider);
+    int result = nghttp2_submit_response(state_->session.get(), id, list.data(), list.size(),
+                                         end ? nullptr : &provider);
     if (result != 0) return unavailable(std::string("HTTP/2: ") + nghttp2_strerror(result));
     stream->out.ended = end;
     stream->out.has_provider = !end;
@@ -405,17 +422,21 @@ void Http2Session::reset(int32_t id, uint32_t code) {
     nghttp2_submit_rst_stream(state_->session.get(), NGHTTP2_FLAG_NONE, id, code);
 }
 
-void Http2Session::ping() { nghttp2_submit_ping(state_->session.get(), NGHTTP2_FLAG_NONE, nullptr); }
+void Http2Session::ping() {
+    nghttp2_submit_ping(state_->session.get(), NGHTTP2_FLAG_NONE, nullptr);
+}
 
 void Http2Session::announce_shutdown() { nghttp2_submit_shutdown_notice(state_->session.get()); }
 
 void Http2Session::goaway(uint32_t code) {
     nghttp2_session* session = state_->session.get();
-    nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session), code, nullptr, 0);
+    nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE,
+                          nghttp2_session_get_last_proc_stream_id(session), code, nullptr, 0);
 }
 
 uint32_t Http2Session::remote_max_streams() const {
-    return nghttp2_session_get_remote_settings(state_->session.get(), NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    return nghttp2_session_get_remote_settings(state_->session.get(),
+                                               NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 }
 
 bool Http2Session::can_open_streams() const {

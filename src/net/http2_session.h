@@ -1,8 +1,9 @@
-// The HTTP/2 protocol of one connection, client or server, without I/O: bytes in, events and bytes out (nghttp2).
+// The HTTP/2 protocol of one connection, client or server, without I/O: bytes in, events and bytes
+// out (nghttp2).
 //
-// Calls and events happen on the connection's loop. No event is delivered inside submit(), write() or reset();
-// events come out of receive() and output(). From within an event every method but receive() and output()
-// may be called.
+// Calls and events happen on the connection's loop. No event is delivered inside submit(), write()
+// or reset(); events come out of receive() and output(). From within an event every method but
+// receive() and output() may be called.
 #pragma once
 
 #include <cstdint>
@@ -77,8 +78,8 @@ class Http2Session {
     void end(int32_t id);
     void end_with_trailers(int32_t id, Headers trailers);
     size_t queued_size(int32_t id) const;
-    /// Opens the stream's window again for what the reader took. (The connection's window never waits for
-    /// readers, so that a slow one does not stop the others.)
+    /// Opens the stream's window again for what the reader took. (The connection's window never
+    /// waits for readers, so that a slow one does not stop the others.)
     void consume(int32_t id, size_t size);
     void reset(int32_t id, uint32_t code);
     void ping();

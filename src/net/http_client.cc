@@ -10,7 +10,8 @@ namespace {
 
 using async::Task;
 
-/// Connections that a single request opens before it gives up, when each ends before it can be used.
+/// Connections that a single request opens before it gives up, when each ends before it can be
+/// used.
 constexpr int kMaxDialsPerRequest = 3;
 constexpr size_t kMaxUpgradeErrorBody = 64 * 1024;
 
@@ -20,7 +21,9 @@ class Http2Exchange final : public HttpExchange {
         : connection_(std::move(connection)), stream_(std::move(stream)) {}
     ~Http2Exchange() override { connection_->abandon(stream_, kH2Cancel); }
 
-    Task<Result<std::optional<std::string>>> read() override { return Http2Connection::read(connection_, stream_); }
+    Task<Result<std::optional<std::string>>> read() override {
+        return Http2Connection::read(connection_, stream_);
+    }
     const Headers& trailers() const override { return stream_->trailers; }
     Task<Result<void>> write(std::string data) override {
         return Http2Connection::write(connection_, stream_, std::move(data));
@@ -45,7 +48,9 @@ Error not_sent(Error error) {
     return error;
 }
 
-bool is_not_sent(const Error& error) { return error.code() == Code::kUnavailable && error.reason() == "NotSent"; }
+bool is_not_sent(const Error& error) {
+    return error.code() == Code::kUnavailable && error.reason() == "NotSent";
+}
 
 bool is_idempotent(const HttpRequest& request) {
     return request.method == "GET" || request.method == "HEAD" || request.method == "OPTIONS" ||
@@ -108,8 +113,10 @@ void HttpClientImpl::prune() {
 
 Result<void> HttpClientImpl::prepare(HttpRequest& request) const {
     BASALT_TRY(check_request(request));
-    if (base_.scheme == "https" && !options_.tls) return invalid_argument("https needs a TLS identity");
-    if (base_.path != "/") request.target = base_.path + request.target.substr(base_.path.ends_with('/') ? 1 : 0);
+    if (base_.scheme == "https" && !options_.tls)
+        return invalid_argument("https needs a TLS identity");
+    if (base_.path != "/")
+        request.target = base_.path + request.target.substr(base_.path.ends_with('/') ? 1 : 0);
     return {};
 }
 
@@ -177,17 +184,19 @@ Task<Result<HttpClientImpl::Lease>> HttpClientImpl::acquire() {
         }
         if (dial->error) co_return not_sent(*dial->error);
         if (!speaks_http1_ && ++dials_count > kMaxDialsPerRequest) {
-            co_return unavailable("the server's connections end before they can be used").with_cause(0, "NotSent");
+            co_return unavailable("the server's connections end before they can be used")
+                .with_cause(0, "NotSent");
         }
     }
 }
 
 Task<void> HttpClientImpl::run_dial(HttpClientImpl& self, std::shared_ptr<Dial> dial) {
-    Result<void> added =
-        co_await async::with_timeout(self.loop_, self.options_.connect_timeout, self.add_connection());
+    Result<void> added = co_await async::with_timeout(self.loop_, self.options_.connect_timeout,
+                                                      self.add_connection());
     if (!added.ok()) {
         dial->error = std::move(added).error().context("connect to " + self.base_.authority());
-        if (dial->error->code() == Code::kCancelled) dial->error = unavailable("the client was closed");
+        if (dial->error->code() == Code::kCancelled)
+            dial->error = unavailable("the client was closed");
     }
     dial->done = true;
     std::erase(self.dials_, dial);
@@ -199,8 +208,8 @@ Task<Result<std::unique_ptr<Stream>>> HttpClientImpl::open_stream(std::vector<st
     std::shared_ptr<const TlsContext> tls = options_.tls;
     Result<std::unique_ptr<Stream>> stream = co_await options_.dialer();
     if (!stream.ok() || base_.scheme != "https") co_return std::move(stream);
-    Result<std::unique_ptr<Stream>> secured =
-        co_await tls_connect(loop_, std::move(tls), std::move(*stream), base_.host, std::move(alpn));
+    Result<std::unique_ptr<Stream>> secured = co_await tls_connect(
+        loop_, std::move(tls), std::move(*stream), base_.host, std::move(alpn));
     co_return std::move(secured);
 }
 
@@ -240,10 +249,12 @@ Task<Result<void>> HttpClientImpl::add_connection() {
     options.ping_timeout = options_.ping_timeout;
     options.ping_idle = options_.ping_idle;
     options.idle_timeout = options_.idle_timeout;
-    std::shared_ptr<Http2Connection> connection = Http2Connection::start(loop_, std::move(*stream), options);
+    std::shared_ptr<Http2Connection> connection =
+        Http2Connection::start(loop_, std::move(*stream), options);
     Result<void> ready = co_await connection->wait_ready();
     if (!ready.ok()) co_return std::move(ready);
-    if (generation != generation_) co_return Result<void>();  // Of an identity that was replaced meanwhile.
+    if (generation != generation_)
+        co_return Result<void>();  // Of an identity that was replaced meanwhile.
     connection->set_on_change([weak = weak_from_this()] {
         if (auto self = weak.lock()) {
             self->prune();
@@ -295,14 +306,16 @@ Task<Result<HttpResponse>> HttpClientImpl::send(HttpRequest request) {
             continue;
         }
         const bool may_be_stale = lease->h1->reused;
-        Http1Return on_done = [weak = weak_from_this(), generation = generation_](std::unique_ptr<Http1Connection> done) {
+        Http1Return on_done = [weak = weak_from_this(),
+                               generation = generation_](std::unique_ptr<Http1Connection> done) {
             auto self = weak.lock();
             if (self && self->generation_ == generation) self->give_back(std::move(done));
         };
-        Http1Outcome outcome =
-            co_await http1_exchange(std::move(lease->h1), shared, base_.authority(), std::move(on_done));
+        Http1Outcome outcome = co_await http1_exchange(std::move(lease->h1), shared,
+                                                       base_.authority(), std::move(on_done));
         if (!outcome.error) co_return std::move(outcome.response);
-        const bool repeat = may_be_stale && outcome.untouched && is_idempotent(*shared) && outcome.error->retriable();
+        const bool repeat = may_be_stale && outcome.untouched && is_idempotent(*shared) &&
+                            outcome.error->retriable();
         if (!repeat || replays_count >= kMaxReplays) co_return std::move(*outcome.error);
     }
 }
@@ -336,7 +349,8 @@ Task<Result<HttpClient::Upgraded>> HttpClientImpl::upgrade(HttpRequest request) 
     Result<std::unique_ptr<Stream>> stream =
         co_await async::with_timeout(loop_, options_.connect_timeout, open_stream(std::move(alpn)));
     if (!stream.ok()) co_return not_sent(std::move(stream).error());
-    Result<void> written = co_await (*stream)->write(http1_request_head(request, base_.authority()) + request.body);
+    Result<void> written =
+        co_await (*stream)->write(http1_request_head(request, base_.authority()) + request.body);
     if (!written.ok()) co_return std::move(written).error();
     std::unique_ptr<Http1Parser> parser;
     Result<void> head = co_await read_response_head(**stream, parser, std::string(), false);
@@ -361,8 +375,10 @@ Task<Result<HttpClient::Upgraded>> HttpClientImpl::upgrade(HttpRequest request) 
 
 }  // namespace internal
 
-std::shared_ptr<HttpClient> make_http_client(async::Loop& loop, Url base, HttpClientOptions options) {
-    return internal::make_reaped<internal::HttpClientImpl>(loop, std::move(base), std::move(options));
+std::shared_ptr<HttpClient> make_http_client(async::Loop& loop, Url base,
+                                             HttpClientOptions options) {
+    return internal::make_reaped<internal::HttpClientImpl>(loop, std::move(base),
+                                                           std::move(options));
 }
 
 }  // namespace basalt::net

@@ -1,12 +1,15 @@
-// HTTP client of one server: HTTP/2 (nghttp2) where ALPN or the options say so, else HTTP/1.1 (Beast's codec).
+// HTTP client of one server: HTTP/2 (nghttp2) where ALPN or the options say so, else HTTP/1.1
+// (Beast's codec).
 //
-// Connections are shared the way client-go does it: one carries up to 100 streams, another is opened when all
-// are full, a PING goes out after 30 s of silence and 15 s without an answer end the connection with all its
-// streams, GOAWAY drains it and new requests open a new one. Requests that cannot have reached the server
-// (stale connection, REFUSED_STREAM, GOAWAY) are repeated inside, at most kMaxReplays times.
+// Connections are shared the way client-go does it: one carries up to 100 streams, another is
+// opened when all are full, a PING goes out after 30 s of silence and 15 s without an answer end
+// the connection with all its streams, GOAWAY drains it and new requests open a new one. Requests
+// that cannot have reached the server (stale connection, REFUSED_STREAM, GOAWAY) are repeated
+// inside, at most kMaxReplays times.
 //
-// Time limits are the caller's (async::with_deadline around send()); cancelling a send or dropping a body
-// resets the stream. A body's bytes wait in the stream's window until they are read, never beyond it.
+// Time limits are the caller's (async::with_deadline around send()); cancelling a send or dropping
+// a body resets the stream. A body's bytes wait in the stream's window until they are read, never
+// beyond it.
 #pragma once
 
 #include <functional>
@@ -27,7 +30,8 @@ inline constexpr size_t kMaxConnections = 64;
 inline constexpr size_t kStreamWindow = 1024 * 1024;
 inline constexpr size_t kConnectionWindow = 16 * 1024 * 1024;
 inline constexpr size_t kMaxHeaderSize = 64 * 1024;  ///< Names and values of one message.
-inline constexpr Duration kPingAfter = std::chrono::seconds(30);    // client-go HTTP2_READ_IDLE_TIMEOUT
+inline constexpr Duration kPingAfter =
+    std::chrono::seconds(30);  // client-go HTTP2_READ_IDLE_TIMEOUT
 inline constexpr Duration kPingTimeout = std::chrono::seconds(15);  // client-go HTTP2_PING_TIMEOUT
 inline constexpr Duration kIdleTimeout = std::chrono::seconds(90);  // Go's IdleConnTimeout
 inline constexpr int kMaxReplays = 3;
@@ -35,7 +39,7 @@ inline constexpr int kMaxReplays = 3;
 enum class HttpVersion {
     kNegotiated,  ///< By ALPN; HTTP/1.1 without TLS.
     kHttp1,
-    kHttp2,       ///< Without TLS: by prior knowledge.
+    kHttp2,  ///< Without TLS: by prior knowledge.
 };
 
 struct HttpClientOptions {
@@ -69,8 +73,9 @@ class HttpExchange : public BodyReader {
 
 class HttpClient : public HttpTransport {
  public:
-    /// Sends the header of `request` (and its body, if any) and leaves the request open for writing. Does not
-    /// wait for the response. Unimplemented on a server that speaks only HTTP/1.1.
+    /// Sends the header of `request` (and its body, if any) and leaves the request open for
+    /// writing. Does not wait for the response. Unimplemented on a server that speaks only
+    /// HTTP/1.1.
     virtual async::Task<Result<std::unique_ptr<HttpExchange>>> open(HttpRequest request) = 0;
 
     struct Upgraded {
@@ -89,9 +94,11 @@ class HttpClient : public HttpTransport {
     virtual size_t connections_count() const = 0;
 };
 
-/// `base` gives scheme ("https", "http"; "unix" is http over that socket), host and port; its path is put in
-/// front of each request's target unless it is "/". Destroying the client ends its connections, except that
-/// bodies still held by readers can be read to their end. Let the loop run on until it is idle before it goes.
-std::shared_ptr<HttpClient> make_http_client(async::Loop& loop, Url base, HttpClientOptions options);
+/// `base` gives scheme ("https", "http"; "unix" is http over that socket), host and port; its path
+/// is put in front of each request's target unless it is "/". Destroying the client ends its
+/// connections, except that bodies still held by readers can be read to their end. Let the loop run
+/// on until it is idle before it goes.
+std::shared_ptr<HttpClient> make_http_client(async::Loop& loop, Url base,
+                                             HttpClientOptions options);
 
 }  // namespace basalt::net

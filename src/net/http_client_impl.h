@@ -13,7 +13,8 @@
 
 namespace basalt::net::internal {
 
-class HttpClientImpl final : public HttpClient, public std::enable_shared_from_this<HttpClientImpl> {
+class HttpClientImpl final : public HttpClient,
+                             public std::enable_shared_from_this<HttpClientImpl> {
  public:
     HttpClientImpl(async::Loop& loop, Url base, HttpClientOptions options);
 

@@ -20,14 +20,22 @@ std::vector<std::string> alpn_h2() { return {"h2"}; }
 /// An HTTP/2 server for tests: `serve` handles each stream.
 class TestServer {
  public:
-    using Serve = std::function<Task<void>(TestServer&, std::shared_ptr<Http2Connection>, Http2StreamPtr)>;
+    using Serve =
+        std::function<Task<void>(TestServer&, std::shared_ptr<Http2Connection>, Http2StreamPtr)>;
 
-    TestServer(async::RealLoop& loop, std::shared_ptr<const TlsContext> tls, Serve serve, uint32_t max_streams = 100)
-        : loop_(loop), tls_(std::move(tls)), serve_(std::move(serve)), max_streams_(max_streams), group_(loop),
+    TestServer(async::RealLoop& loop, std::shared_ptr<const TlsContext> tls, Serve serve,
+               uint32_t max_streams = 100)
+        : loop_(loop),
+          tls_(std::move(tls)),
+          serve_(std::move(serve)),
+          max_streams_(max_streams),
+          group_(loop),
           listener_(listen(loop, Endpoint::tcp("127.0.0.1", 0)).value()) {
         group_.spawn(accept_loop(*this));
     }
-    Url url() const { return parse_url("https://127.0.0.1:" + std::to_string(listener_->endpoint().port)).value(); }
+    Url url() const {
+        return parse_url("https://127.0.0.1:" + std::to_string(listener_->endpoint().port)).value();
+    }
     Task<void> stop() {
         listener_->close();
         connections.clear();
@@ -46,7 +54,8 @@ class TestServer {
         for (;;) {
             Result<std::unique_ptr<Stream>> stream = co_await self.listener_->accept();
             if (!stream.ok()) co_return;
-            Result<std::unique_ptr<Stream>> secured = co_await tls_accept(self.loop_, self.tls_, std::move(*stream));
+            Result<std::unique_ptr<Stream>> secured =
+                co_await tls_accept(self.loop_, self.tls_, std::move(*stream));
             if (!secured.ok()) continue;
             Http2Connection::Options options{};
             options.session.server = true;
@@ -54,7 +63,8 @@ class TestServer {
             options.ping_after = 1h;
             options.ping_timeout = 1h;
             self.connections.push_back(Http2Connection::start(
-                self.loop_, std::move(*secured), options, [&self](std::shared_ptr<Http2Connection> c, Http2StreamPtr s) {
+                self.loop_, std::move(*secured), options,
+                [&self](std::shared_ptr<Http2Connection> c, Http2StreamPtr s) {
                     ++self.requests_count;
                     self.group_.spawn(self.serve_(self, std::move(c), std::move(s)));
                 }));
@@ -70,14 +80,17 @@ class TestServer {
 };
 
 /// Sends the request's body back, as it comes.
-Task<void> echo(TestServer& server, std::shared_ptr<Http2Connection> connection, Http2StreamPtr stream) {
+Task<void> echo(TestServer& server, std::shared_ptr<Http2Connection> connection,
+                Http2StreamPtr stream) {
     server.most_active = std::max(server.most_active, ++server.active_count);
     Headers headers{{"x-path", stream->head.path}, {"x-method", stream->head.method}};
     Result<void> sent = connection->respond(stream, 200, headers, false);
     while (sent.ok()) {
-        Result<std::optional<std::string>> piece = co_await Http2Connection::read(connection, stream);
+        Result<std::optional<std::string>> piece =
+            co_await Http2Connection::read(connection, stream);
         if (!piece.ok() || !piece->has_value()) break;
-        Result<void> written = co_await Http2Connection::write(connection, stream, std::move(**piece));
+        Result<void> written =
+            co_await Http2Connection::write(connection, stream, std::move(**piece));
         sent = std::move(written);
     }
     connection->end_with_trailers(stream, Headers{{"x-sum", "done"}});
@@ -100,7 +113,8 @@ Task<Result<void>> post_and_check(HttpClient& client, std::string body) {
     Result<std::string> text = co_await read_all(*response->body, body.size() + 1);
     if (!text.ok()) co_return std::move(text).error();
     if (*text != body) co_return internal_error("the body came back changed");
-    if (response->headers.get("x-path") != "/a?b=c") co_return internal_error("the path came back changed");
+    if (response->headers.get("x-path") != "/a?b=c")
+        co_return internal_error("the path came back changed");
     if (response->body->trailers().get("x-sum") != "done") co_return internal_error("no trailers");
     co_return Result<void>();
 }
@@ -111,7 +125,8 @@ Task<void> big_bodies(async::RealLoop& loop, TestCa& ca) {
     Result<void> big = co_await post_and_check(*client, std::string(10'000'000, 'x'));
     CO_REQUIRE_OK(big);
     std::vector<Task<Result<void>>> many;
-    for (size_t i = 0; i < 250; ++i) many.push_back(post_and_check(*client, std::string(i * 400 + 1, static_cast<char>(i))));
+    for (size_t i = 0; i < 250; ++i)
+        many.push_back(post_and_check(*client, std::string(i * 400 + 1, static_cast<char>(i))));
     Result<void> all = co_await async::join_all(loop, std::move(many));
     CO_REQUIRE_OK(all);
     EXPECT_EQ(server.requests_count, 251U);
@@ -131,7 +146,8 @@ Task<void> limited_streams(async::RealLoop& loop, TestCa& ca) {
     options.max_connections = 2;
     auto client = make_http_client(loop, server.url(), options);
     std::vector<Task<Result<void>>> many;
-    for (size_t i = 0; i < 60; ++i) many.push_back(post_and_check(*client, std::string(50'000, 'y')));
+    for (size_t i = 0; i < 60; ++i)
+        many.push_back(post_and_check(*client, std::string(50'000, 'y')));
     Result<void> all = co_await async::join_all(loop, std::move(many));
     CO_REQUIRE_OK(all);
     EXPECT_EQ(server.requests_count, 60U);
@@ -150,7 +166,8 @@ TEST(Http2Client, RespectsTheServersStreamLimit) {
 Task<void> flood(TestServer&, std::shared_ptr<Http2Connection> connection, Http2StreamPtr stream) {
     Result<void> sent = connection->respond(stream, 200, Headers(), false);
     while (sent.ok()) {
-        Result<void> written = co_await Http2Connection::write(connection, stream, std::string(100'000, 'f'));
+        Result<void> written =
+            co_await Http2Connection::write(connection, stream, std::string(100'000, 'f'));
         sent = std::move(written);
     }
 }
@@ -158,7 +175,8 @@ Task<void> flood(TestServer&, std::shared_ptr<Http2Connection> connection, Http2
 Task<void> slow_reader(async::RealLoop& loop, TestCa& ca) {
     TestServer server(loop, ca.server_context(alpn_h2()), flood);
     auto client = make_http_client(loop, server.url(), options_for(ca));
-    // 20 streams that nobody reads hold more than the connection's window, and do not stop another one.
+    // 20 streams that nobody reads hold more than the connection's window, and do not stop another
+    // one.
     std::vector<HttpResponse> unread;
     for (int i = 0; i < 20; ++i) {
         Result<HttpResponse> response = co_await client->send(HttpRequest());
@@ -178,7 +196,8 @@ Task<void> slow_reader(async::RealLoop& loop, TestCa& ca) {
     // What waits for a reader is bounded by the stream's window.
     size_t waiting = 0;
     for (;;) {
-        Result<std::optional<std::string>> piece = co_await async::with_timeout(loop, 50ms, unread[0].body->read());
+        Result<std::optional<std::string>> piece =
+            co_await async::with_timeout(loop, 50ms, unread[0].body->read());
         if (!piece.ok() || waiting > 3 * kStreamWindow) break;
         waiting += (*piece)->size();
         break;
@@ -208,7 +227,8 @@ Task<void> never_answer(TestServer& server, std::shared_ptr<Http2Connection>, Ht
 Task<void> cancelled_send(async::RealLoop& loop, TestCa& ca) {
     TestServer server(loop, ca.server_context(alpn_h2()), never_answer);
     auto client = make_http_client(loop, server.url(), options_for(ca));
-    Result<HttpResponse> response = co_await async::with_timeout(loop, 50ms, client->send(HttpRequest()));
+    Result<HttpResponse> response =
+        co_await async::with_timeout(loop, 50ms, client->send(HttpRequest()));
     CO_REQUIRE(!response.ok());
     EXPECT_EQ(response.error().code(), Code::kDeadlineExceeded);
     while (server.connections.empty() || server.connections[0]->streams_count() > 0) {
@@ -266,7 +286,8 @@ Task<void> steady_load_over_goaways(async::RealLoop& loop, TestCa& ca) {
     auto client = make_http_client(loop, server.url(), options_for(ca));
     for (size_t round = 0; round < 30; ++round) {
         std::vector<Task<Result<void>>> many;
-        for (size_t i = 0; i < 10; ++i) many.push_back(post_and_check(*client, std::string(1000, 'z')));
+        for (size_t i = 0; i < 10; ++i)
+            many.push_back(post_and_check(*client, std::string(1000, 'z')));
         if (!server.connections.empty()) server.connections.back()->drain();
         Result<void> all = co_await async::join_all(loop, std::move(many));
         CO_REQUIRE_OK(all);
@@ -302,7 +323,8 @@ Task<void> broken(async::RealLoop& loop, TestCa& ca) {
     EXPECT_EQ(refused.error().code(), Code::kUnauthenticated);
     uint16_t port = server.url().port;
     co_await server.stop();
-    auto nobody = make_http_client(loop, parse_url("https://127.0.0.1:" + std::to_string(port)).value(), options_for(ca));
+    auto nobody = make_http_client(
+        loop, parse_url("https://127.0.0.1:" + std::to_string(port)).value(), options_for(ca));
     Result<HttpResponse> none = co_await nobody->send(HttpRequest());
     CO_REQUIRE(!none.ok());
     EXPECT_EQ(none.error().code(), Code::kUnavailable);
@@ -318,11 +340,13 @@ TEST(Http2Client, ReportsBrokenAndRefusedConnections) {
 Task<void> rotate(async::RealLoop& loop, TestCa& ca) {
     TestServer server(loop, ca.server_context(alpn_h2(), ClientCertificates::kRequired), echo);
     HttpClientOptions options;
-    options.tls = ca.client_context(test::CertSpec{.common_name = "old", .organization = {}, .names = {}});
+    options.tls =
+        ca.client_context(test::CertSpec{.common_name = "old", .organization = {}, .names = {}});
     auto client = make_http_client(loop, server.url(), options);
     Result<void> first = co_await post_and_check(*client, "1");
     CO_REQUIRE_OK(first);
-    client->set_tls(ca.client_context(test::CertSpec{.common_name = "new", .organization = {}, .names = {}}));
+    client->set_tls(
+        ca.client_context(test::CertSpec{.common_name = "new", .organization = {}, .names = {}}));
     Result<void> second = co_await post_and_check(*client, "2");
     CO_REQUIRE_OK(second);
     CO_REQUIRE(server.connections.size() == 2U);
@@ -351,7 +375,8 @@ struct SimServer {
 /// Passes bytes on until told to swallow them: a peer that died without a word.
 class StallingStream final : public Stream {
  public:
-    StallingStream(std::unique_ptr<Stream> under, const bool* stalled) : under_(std::move(under)), stalled_(stalled) {}
+    StallingStream(std::unique_ptr<Stream> under, const bool* stalled)
+        : under_(std::move(under)), stalled_(stalled) {}
     Task<Result<std::string>> read(size_t max_size) override { return under_->read(max_size); }
     Task<Result<void>> write(std::string data) override {
         if (*stalled_) return swallow();
@@ -367,19 +392,22 @@ class StallingStream final : public Stream {
     const bool* stalled_;
 };
 
-Task<Result<std::unique_ptr<Stream>>> sim_dial(async::Loop& loop, SimServer& server, const bool* stalled) {
+Task<Result<std::unique_ptr<Stream>>> sim_dial(async::Loop& loop, SimServer& server,
+                                               const bool* stalled) {
     ++server.connects_count;
     auto pair = make_stream_pair(loop);
     Http2Connection::Options options{};
     options.session.server = true;
     options.ping_after = 1h;
     options.ping_timeout = 1h;
-    server.connection = Http2Connection::start(loop, std::move(pair.second), options,
-                                               [](std::shared_ptr<Http2Connection> c, Http2StreamPtr s) {
-                                                   Result<void> sent = c->respond(s, 200, Headers(), s->head.path == "/end");
-                                                   static_cast<void>(sent);
-                                               });
-    co_return std::unique_ptr<Stream>(std::make_unique<StallingStream>(std::move(pair.first), stalled));
+    server.connection = Http2Connection::start(
+        loop, std::move(pair.second), options,
+        [](std::shared_ptr<Http2Connection> c, Http2StreamPtr s) {
+            Result<void> sent = c->respond(s, 200, Headers(), s->head.path == "/end");
+            static_cast<void>(sent);
+        });
+    co_return std::unique_ptr<Stream>(
+        std::make_unique<StallingStream>(std::move(pair.first), stalled));
 }
 
 HttpClientOptions sim_options(async::SimLoop& loop, SimServer& server, const bool* stalled) {
@@ -403,7 +431,8 @@ TEST(Http2Client, PingFindsDeadPeers) {
     async::SimLoop loop(3);
     SimServer server;
     bool stalled = false;
-    auto client = make_http_client(loop, parse_url("http://sim").value(), sim_options(loop, server, &stalled));
+    auto client = make_http_client(loop, parse_url("http://sim").value(),
+                                   sim_options(loop, server, &stalled));
     async::TaskGroup group(loop);
     Duration took{};
     Error error = internal_error("none");
@@ -437,7 +466,8 @@ TEST(Http2Client, IdleConnectionsClose) {
     async::SimLoop loop(4);
     SimServer server;
     bool stalled = false;
-    auto client = make_http_client(loop, parse_url("http://sim").value(), sim_options(loop, server, &stalled));
+    auto client = make_http_client(loop, parse_url("http://sim").value(),
+                                   sim_options(loop, server, &stalled));
     async::TaskGroup group(loop);
     group.spawn(get_and_end(*client));
     loop.run_for(30s);

@@ -17,7 +17,8 @@ std::string_view ServerRequest::path() const {
 
 std::string_view ServerRequest::query() const {
     size_t mark = target.find('?');
-    return mark == std::string::npos ? std::string_view() : std::string_view(target).substr(mark + 1);
+    return mark == std::string::npos ? std::string_view()
+                                     : std::string_view(target).substr(mark + 1);
 }
 
 int http_status_of(Code code) {
@@ -50,8 +51,8 @@ using async::Task;
 
 constexpr size_t kReadSize = 64 * 1024;
 constexpr size_t kWriteSize = 64 * 1024;
-/// Bytes of a refused request that are read and dropped before closing: a close with unread bytes would reset
-/// the connection and could destroy the answer on its way.
+/// Bytes of a refused request that are read and dropped before closing: a close with unread bytes
+/// would reset the connection and could destroy the answer on its way.
 constexpr size_t kMaxDiscardedSize = 256 * 1024;
 constexpr Duration kDiscardTime = std::chrono::seconds(1);
 
@@ -65,13 +66,17 @@ HttpServerResponse plain_text(int status) {
 
 class HttpServerCore final : public ServerCore {
  public:
-    HttpServerCore(async::Loop& loop, std::unique_ptr<Listener> listener, std::shared_ptr<HttpHandler> handler,
-                   HttpServerOptions options)
-        : ServerCore(loop, std::move(listener), options.tls, options.max_connections, options.header_timeout),
-          handler_(std::move(handler)), options_(std::move(options)) {}
+    HttpServerCore(async::Loop& loop, std::unique_ptr<Listener> listener,
+                   std::shared_ptr<HttpHandler> handler, HttpServerOptions options)
+        : ServerCore(loop, std::move(listener), options.tls, options.max_connections,
+                     options.header_timeout),
+          handler_(std::move(handler)),
+          options_(std::move(options)) {}
 
  protected:
-    Task<void> serve(std::unique_ptr<Stream> stream) override { return serve_connection(*this, std::move(stream)); }
+    Task<void> serve(std::unique_ptr<Stream> stream) override {
+        return serve_connection(*this, std::move(stream));
+    }
     void begin_stop() override {
         for (Connection* connection : connections_) {
             if (connection->idle) connection->stream->close();
@@ -99,15 +104,16 @@ class HttpServerCore final : public ServerCore {
 
     /// False when the connection is to be closed.
     static Task<bool> serve_request(HttpServerCore& self, Connection& connection) {
-        Http1Parser parser(Http1Parser::Kind::kRequest, {self.options_.max_header_size, self.options_.max_body_size});
+        Http1Parser parser(Http1Parser::Kind::kRequest,
+                           {self.options_.max_header_size, self.options_.max_body_size});
         Result<bool> started = co_await self.read_first(connection, parser);
         if (!started.ok() || !*started) co_return false;
         Result<void> head = co_await async::with_timeout(self.loop_, self.options_.header_timeout,
                                                          read_until(connection, parser, false));
         Result<void> body = std::move(head);
         if (body.ok()) {
-            Result<void> whole = co_await async::with_timeout(self.loop_, self.options_.body_timeout,
-                                                              read_until(connection, parser, true));
+            Result<void> whole = co_await async::with_timeout(
+                self.loop_, self.options_.body_timeout, read_until(connection, parser, true));
             body = std::move(whole);
         }
         if (!body.ok()) {
@@ -126,7 +132,7 @@ class HttpServerCore final : public ServerCore {
         if (!response) co_return false;
         const bool keep_alive = parser.keep_alive() && !self.stopping();
         bool written = co_await self.respond(connection, *response, is_head, keep_alive);
-        co_return written && keep_alive;
+        co_return written&& keep_alive;
     }
 
     /// Waits for the first byte of a request; false at the end of the connection.
@@ -145,15 +151,16 @@ class HttpServerCore final : public ServerCore {
 
     Task<Result<std::string>> read_idle(Connection& connection) {
         connection.idle = true;
-        Result<std::string> data =
-            co_await async::with_timeout(loop_, options_.idle_timeout, connection.stream->read(kReadSize));
+        Result<std::string> data = co_await async::with_timeout(loop_, options_.idle_timeout,
+                                                                connection.stream->read(kReadSize));
         connection.idle = false;
         co_return std::move(data);
     }
 
     static Task<Result<void>> read_until(Connection& connection, Http1Parser& parser, bool whole) {
         if (whole && !parser.done() && parser.expects_continue()) {
-            Result<void> written = co_await connection.stream->write("HTTP/1.1 100 Continue\r\n\r\n");
+            Result<void> written =
+                co_await connection.stream->write("HTTP/1.1 100 Continue\r\n\r\n");
             if (!written.ok()) co_return std::move(written);
         }
         while (whole ? !parser.done() : !parser.has_header()) {
@@ -170,12 +177,14 @@ class HttpServerCore final : public ServerCore {
     Task<std::optional<HttpServerResponse>> call_handler(ServerRequest request) {
         std::string method = request.method;
         std::string path(request.path());
-        Result<HttpServerResponse> response =
-            co_await async::with_timeout(loop_, options_.handler_timeout, handler_->handle(std::move(request)));
+        Result<HttpServerResponse> response = co_await async::with_timeout(
+            loop_, options_.handler_timeout, handler_->handle(std::move(request)));
         if (!response.ok()) {
             if (stopping() && response.error().code() == Code::kCancelled) co_return std::nullopt;
             int status = http_status_of(response.error().code());
-            if (status >= 500) log_warn("HTTP request failed", {{"method", method}, {"path", path}, {"error", response.error()}});
+            if (status >= 500)
+                log_warn("HTTP request failed",
+                         {{"method", method}, {"path", path}, {"error", response.error()}});
             co_return plain_text(status);
         }
         Result<void> valid = check_fields(response->headers);
@@ -198,7 +207,8 @@ class HttpServerCore final : public ServerCore {
         if (!written) co_return;
         Result<void> ended = co_await connection.stream->close_write();
         if (!ended.ok()) co_return;
-        Result<void> discarded = co_await async::with_timeout(loop_, kDiscardTime, discard(connection));
+        Result<void> discarded =
+            co_await async::with_timeout(loop_, kDiscardTime, discard(connection));
         static_cast<void>(discarded);
     }
 
@@ -215,26 +225,30 @@ class HttpServerCore final : public ServerCore {
     Task<bool> write_all(Connection& connection, std::string data) {
         for (size_t offset = 0; offset < data.size(); offset += kWriteSize) {
             Result<void> written = co_await async::with_timeout(
-                loop_, options_.write_timeout, connection.stream->write(data.substr(offset, kWriteSize)));
+                loop_, options_.write_timeout,
+                connection.stream->write(data.substr(offset, kWriteSize)));
             if (!written.ok()) co_return false;
         }
         co_return true;
     }
 
-    Task<bool> respond(Connection& connection, HttpServerResponse& response, bool is_head, bool keep_alive) {
+    Task<bool> respond(Connection& connection, HttpServerResponse& response, bool is_head,
+                       bool keep_alive) {
         const bool streams = response.stream != nullptr && !is_head;
         std::optional<size_t> size;
         if (!response.stream) size = response.body.size();
         std::string text = http1_response_head(response.status, response.headers, size,
                                                !keep_alive && response.status != 101);
-        const bool bodiless = is_head || response.status < 200 || response.status == 204 || response.status == 304;
+        const bool bodiless =
+            is_head || response.status < 200 || response.status == 204 || response.status == 304;
         if (!bodiless && !response.stream) text += response.body;
         if (streams && !response.body.empty()) text += http1_chunk(response.body);
         bool written = co_await write_all(connection, std::move(text));
         if (!written) co_return false;
         if (response.status == 101 && response.takeover) {
             std::unique_ptr<Stream> stream = std::move(connection.stream);
-            co_await response.takeover(with_prefix(std::move(connection.unread), std::move(stream)));
+            co_await response.takeover(
+                with_prefix(std::move(connection.unread), std::move(stream)));
             co_return false;
         }
         while (streams) {
@@ -269,13 +283,15 @@ class HttpServerHandle final : public HttpServer {
 }  // namespace
 }  // namespace internal
 
-Result<std::unique_ptr<HttpServer>> start_http_server(async::Loop& loop, std::unique_ptr<Listener> listener,
+Result<std::unique_ptr<HttpServer>> start_http_server(async::Loop& loop,
+                                                      std::unique_ptr<Listener> listener,
                                                       std::shared_ptr<HttpHandler> handler,
                                                       HttpServerOptions options) {
-    auto core = internal::make_reaped<internal::HttpServerCore>(loop, std::move(listener), std::move(handler),
-                                                                std::move(options));
+    auto core = internal::make_reaped<internal::HttpServerCore>(
+        loop, std::move(listener), std::move(handler), std::move(options));
     core->start();
-    return std::unique_ptr<HttpServer>(std::make_unique<internal::HttpServerHandle>(std::move(core)));
+    return std::unique_ptr<HttpServer>(
+        std::make_unique<internal::HttpServerHandle>(std::move(core)));
 }
 
 }  // namespace basalt::net

@@ -1,7 +1,7 @@
 // HTTP/1.1 server for webhooks, metrics and health.
 //
-// kube-apiserver speaks HTTP/1.1 to webhooks, scrapers and probes do, too. Every connection, header, body and
-// wait is bounded; see HttpServerOptions.
+// kube-apiserver speaks HTTP/1.1 to webhooks, scrapers and probes do, too. Every connection,
+// header, body and wait is bounded; see HttpServerOptions.
 #pragma once
 
 #include <functional>
@@ -30,7 +30,8 @@ struct HttpServerResponse {
     int status = 200;
     Headers headers;
     std::string body;
-    /// When set it is sent in chunks after `body`, as it comes. An error in it breaks the connection.
+    /// When set it is sent in chunks after `body`, as it comes. An error in it breaks the
+    /// connection.
     std::unique_ptr<BodyReader> stream;
     /// With status 101: gets the connection after the header was sent. Runs in the server's group.
     std::function<async::Task<void>(std::unique_ptr<Stream>)> takeover;
@@ -39,7 +40,8 @@ struct HttpServerResponse {
 class HttpHandler {
  public:
     virtual ~HttpHandler() = default;
-    /// An Error becomes a plain-text response with http_status_of() its code; details go to the log only.
+    /// An Error becomes a plain-text response with http_status_of() its code; details go to the log
+    /// only.
     virtual async::Task<Result<HttpServerResponse>> handle(ServerRequest request) = 0;
 };
 
@@ -50,8 +52,10 @@ struct HttpServerOptions {
     std::shared_ptr<const TlsContext> tls;  ///< Plain text without.
     size_t max_connections = 512;           ///< More wait in the kernel's backlog.
     size_t max_header_size = 64 * 1024;
-    size_t max_body_size = 7 * 1024 * 1024;  ///< An AdmissionReview holds two objects of at most 3 MiB.
-    Duration header_timeout = std::chrono::seconds(10);  ///< From the first byte of a request, and for TLS.
+    size_t max_body_size =
+        7 * 1024 * 1024;  ///< An AdmissionReview holds two objects of at most 3 MiB.
+    Duration header_timeout =
+        std::chrono::seconds(10);  ///< From the first byte of a request, and for TLS.
     Duration body_timeout = std::chrono::seconds(30);
     Duration idle_timeout = std::chrono::seconds(120);
     Duration handler_timeout = std::chrono::seconds(60);
@@ -70,7 +74,8 @@ class HttpServer {
 };
 
 /// Serves until stopped.
-Result<std::unique_ptr<HttpServer>> start_http_server(async::Loop& loop, std::unique_ptr<Listener> listener,
+Result<std::unique_ptr<HttpServer>> start_http_server(async::Loop& loop,
+                                                      std::unique_ptr<Listener> listener,
                                                       std::shared_ptr<HttpHandler> handler,
                                                       HttpServerOptions options = {});
 

@@ -35,7 +35,9 @@ Task<void> shout_back(std::unique_ptr<Stream> stream) {
 class TestHandler final : public HttpHandler {
  public:
     explicit TestHandler(async::Loop& loop) : loop_(loop) {}
-    Task<Result<HttpServerResponse>> handle(ServerRequest request) override { return serve(*this, std::move(request)); }
+    Task<Result<HttpServerResponse>> handle(ServerRequest request) override {
+        return serve(*this, std::move(request));
+    }
     int requests_count = 0;
     async::OneShot<bool> slow_started;
 
@@ -58,7 +60,8 @@ class TestHandler final : public HttpHandler {
             co_return std::move(response);
         }
         response.headers.add("x-query", std::string(request.query()));
-        if (request.connection.identity) response.headers.add("x-client", request.connection.identity->common_name);
+        if (request.connection.identity)
+            response.headers.add("x-client", request.connection.identity->common_name);
         response.body = std::move(request.body);
         co_return std::move(response);
     }
@@ -66,13 +69,17 @@ class TestHandler final : public HttpHandler {
 };
 
 struct Fixture {
-    Fixture(async::RealLoop& loop, std::shared_ptr<const TlsContext> tls, HttpServerOptions options = {})
+    Fixture(async::RealLoop& loop, std::shared_ptr<const TlsContext> tls,
+            HttpServerOptions options = {})
         : handler(std::make_shared<TestHandler>(loop)) {
         options.tls = std::move(tls);
-        server = start_http_server(loop, listen(loop, Endpoint::tcp("127.0.0.1", 0)).value(), handler, options).value();
+        server = start_http_server(loop, listen(loop, Endpoint::tcp("127.0.0.1", 0)).value(),
+                                   handler, options)
+                     .value();
     }
     Url url(const std::string& scheme) const {
-        return parse_url(scheme + "://127.0.0.1:" + std::to_string(server->endpoint().port)).value();
+        return parse_url(scheme + "://127.0.0.1:" + std::to_string(server->endpoint().port))
+            .value();
     }
     std::shared_ptr<TestHandler> handler;
     std::unique_ptr<HttpServer> server;
@@ -107,7 +114,8 @@ Task<Result<void>> post_big(HttpClient& client, size_t size) {
 Task<void> basics(async::RealLoop& loop, TestCa& ca) {
     Fixture fixture(loop, ca.server_context(alpn_h1(), ClientCertificates::kOptional));
     HttpClientOptions options;
-    options.tls = ca.client_context(test::CertSpec{.common_name = "kube-apiserver", .organization = {}, .names = {}});
+    options.tls = ca.client_context(
+        test::CertSpec{.common_name = "kube-apiserver", .organization = {}, .names = {}});
     auto client = make_http_client(loop, fixture.url("https"), options);
     HttpRequest request;
     request.method = "POST";
@@ -200,7 +208,8 @@ Task<void> raw(async::RealLoop& loop) {
     answer = co_await talk(loop, endpoint, "GET / HTTP/1.1\r\nX: " + std::string(2000, 'x'));
     CO_REQUIRE_OK(answer);
     EXPECT_TRUE(answer->starts_with("HTTP/1.1 431 ")) << *answer;
-    answer = co_await talk(loop, endpoint, "POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n" + std::string(1001, 'x'));
+    answer = co_await talk(
+        loop, endpoint, "POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n" + std::string(1001, 'x'));
     CO_REQUIRE_OK(answer);
     EXPECT_TRUE(answer->starts_with("HTTP/1.1 413 ")) << *answer;
     answer = co_await talk(loop, endpoint, "GET / HTTP/1.1\r\nHost:");
@@ -210,7 +219,9 @@ Task<void> raw(async::RealLoop& loop) {
     CO_REQUIRE_OK(answer);
     EXPECT_TRUE(answer->starts_with("HTTP/1.1 408 ")) << *answer;
     EXPECT_EQ(fixture.handler->requests_count, 0);
-    answer = co_await talk(loop, endpoint, "POST /1 HTTP/1.1\r\nContent-Length: 3\r\n\r\noneGET /2 HTTP/1.1\r\nConnection: close\r\n\r\n");
+    answer = co_await talk(loop, endpoint,
+                           "POST /1 HTTP/1.1\r\nContent-Length: 3\r\n\r\noneGET /2 "
+                           "HTTP/1.1\r\nConnection: close\r\n\r\n");
     CO_REQUIRE_OK(answer);
     EXPECT_EQ(fixture.handler->requests_count, 2) << "pipelined";
     EXPECT_NE(answer->find("\r\n\r\none"), std::string::npos) << *answer;
@@ -219,7 +230,8 @@ Task<void> raw(async::RealLoop& loop) {
     CO_REQUIRE_OK(answer);
     EXPECT_TRUE(answer->ends_with("\r\n\r\n")) << *answer;
     answer = co_await talk(loop, endpoint,
-                           "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n");
+                           "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: "
+                           "4\r\nConnection: close\r\n\r\n");
     CO_REQUIRE_OK(answer);
     EXPECT_TRUE(answer->starts_with("HTTP/1.1 100 Continue\r\n\r\n")) << *answer;
     answer = co_await talk(loop, endpoint, "");

@@ -27,7 +27,8 @@ TEST(PercentCoding, RoundTripsAndRefusesMalformed) {
     EXPECT_EQ(percent_encode("a b/c~"), "a%20b%2Fc~");
     EXPECT_EQ(percent_decode("a+b%2b", true).value(), "a b+");
     EXPECT_EQ(percent_decode("%41", false).value(), "A");
-    for (const char* text : {"%", "%4", "%zz", "a%"}) EXPECT_FALSE(percent_decode(text, false).ok()) << text;
+    for (const char* text : {"%", "%4", "%zz", "a%"})
+        EXPECT_FALSE(percent_decode(text, false).ok()) << text;
 }
 
 TEST(HttpText, RefusesInjection) {
@@ -43,7 +44,8 @@ TEST(HttpText, RefusesInjection) {
 }
 
 TEST(Http1Parser, TakesRequestsByteByByte) {
-    std::string text = "POST /x?y=1 HTTP/1.1\r\nHost: h\r\nX-Thing: a\r\nContent-Length: 5\r\n\r\nhelloGET ";
+    std::string text =
+        "POST /x?y=1 HTTP/1.1\r\nHost: h\r\nX-Thing: a\r\nContent-Length: 5\r\n\r\nhelloGET ";
     Http1Parser parser(Http1Parser::Kind::kRequest, {1024, 1024});
     for (size_t i = 0; i < text.size(); ++i) {
         ASSERT_TRUE(parser.feed(text.substr(i, 1)).ok()) << i;
@@ -60,7 +62,8 @@ TEST(Http1Parser, TakesRequestsByteByByte) {
 
 TEST(Http1Parser, ReadsChunkedAndUnboundedBodies) {
     Http1Parser chunked(Http1Parser::Kind::kResponse, {1024, 0});
-    ASSERT_TRUE(chunked.feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").ok());
+    ASSERT_TRUE(
+        chunked.feed("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").ok());
     EXPECT_TRUE(chunked.has_header());
     EXPECT_EQ(chunked.take_body(), "abc");
     EXPECT_FALSE(chunked.done());

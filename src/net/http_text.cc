@@ -17,13 +17,15 @@ bool is_token(std::string_view text) {
 }
 
 bool is_header_value(std::string_view text) {
-    return std::none_of(text.begin(), text.end(), [](char c) { return c == '\r' || c == '\n' || c == '\0'; });
+    return std::none_of(text.begin(), text.end(),
+                        [](char c) { return c == '\r' || c == '\n' || c == '\0'; });
 }
 
 Result<void> check_fields(const Headers& headers) {
     for (const auto& [name, value] : headers.fields()) {
         if (!is_token(name)) return invalid_argument("not a header name");
-        if (!is_header_value(value)) return invalid_argument("the value of header " + name + " has a control character");
+        if (!is_header_value(value))
+            return invalid_argument("the value of header " + name + " has a control character");
     }
     return {};
 }
@@ -42,19 +44,26 @@ std::string http1_request_head(const HttpRequest& request, std::string_view auth
     std::string text = request.method + " " + request.target + " HTTP/1.1\r\n";
     if (!request.headers.contains("host")) text += fmt::format("Host: {}\r\n", authority);
     for (const auto& [name, value] : request.headers.fields()) {
-        if (equal_ignore_case(name, "content-length") || equal_ignore_case(name, "transfer-encoding")) continue;
+        if (equal_ignore_case(name, "content-length") ||
+            equal_ignore_case(name, "transfer-encoding"))
+            continue;
         text += fmt::format("{}: {}\r\n", name, value);
     }
-    bool has_body_by_nature = request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
-    if (!request.body.empty() || has_body_by_nature) text += fmt::format("Content-Length: {}\r\n", request.body.size());
+    bool has_body_by_nature =
+        request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
+    if (!request.body.empty() || has_body_by_nature)
+        text += fmt::format("Content-Length: {}\r\n", request.body.size());
     text += "\r\n";
     return text;
 }
 
-std::string http1_response_head(int status, const Headers& headers, std::optional<size_t> body_size, bool close) {
+std::string http1_response_head(int status, const Headers& headers, std::optional<size_t> body_size,
+                                bool close) {
     std::string text = fmt::format("HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
     for (const auto& [name, value] : headers.fields()) {
-        if (equal_ignore_case(name, "content-length") || equal_ignore_case(name, "transfer-encoding")) continue;
+        if (equal_ignore_case(name, "content-length") ||
+            equal_ignore_case(name, "transfer-encoding"))
+            continue;
         if (status != 101 && equal_ignore_case(name, "connection")) continue;
         text += fmt::format("{}: {}\r\n", name, value);
     }

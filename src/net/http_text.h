@@ -15,10 +15,12 @@ bool is_header_value(std::string_view text);  ///< No CR, LF, NUL.
 Result<void> check_fields(const Headers& headers);
 Result<void> check_request(const HttpRequest& request);
 
-/// Header text up to and with the empty line. Adds Host and Content-Length (or chunked for a stream).
+/// Header text up to and with the empty line. Adds Host and Content-Length (or chunked for a
+/// stream).
 std::string http1_request_head(const HttpRequest& request, std::string_view authority);
 /// `body_size` nullopt: chunked. Adds Connection: close when asked.
-std::string http1_response_head(int status, const Headers& headers, std::optional<size_t> body_size, bool close);
+std::string http1_response_head(int status, const Headers& headers, std::optional<size_t> body_size,
+                                bool close);
 std::string_view reason_phrase(int status);
 /// One chunk with its size line; "" gives the last one.
 std::string http1_chunk(std::string_view data);

@@ -1,4 +1,5 @@
-// Helpers of this folder's tests: running coroutines on a real loop, and certificates made on the spot.
+// Helpers of this folder's tests: running coroutines on a real loop, and certificates made on the
+// spot.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,10 +13,10 @@
 #include "net/openssl.h"
 
 // ASSERT_* cannot leave a coroutine.
-#define CO_REQUIRE(condition)     \
-    EXPECT_TRUE(condition);       \
+#define CO_REQUIRE(condition) \
+    EXPECT_TRUE(condition);   \
     if (!(condition)) co_return
-#define CO_REQUIRE_OK(result)                                                     \
+#define CO_REQUIRE_OK(result)                                                          \
     EXPECT_TRUE((result).ok()) << ((result).ok() ? "" : (result).error().to_string()); \
     if (!(result).ok()) co_return
 
@@ -29,7 +30,8 @@ inline Task<void> run_body(async::RealLoop& loop, Task<void> body, bool* finishe
     loop.stop();
 }
 
-/// Runs `body` and then the loop until nothing is left on it: whatever the body made must have ended by then.
+/// Runs `body` and then the loop until nothing is left on it: whatever the body made must have
+/// ended by then.
 inline void run(async::RealLoop& loop, Task<void> body, Duration limit = std::chrono::seconds(60)) {
     bool finished = false;
     async::TaskGroup group(loop);
@@ -81,7 +83,9 @@ inline std::string pem_of(const std::function<void(BIO*)>& write) {
 /// Certificates signed by an own CA.
 class TestCa {
  public:
-    explicit TestCa(std::string name = "test-ca") { self_ = issue({.common_name = name, .organization = {}, .names = {}, .is_ca = true}); }
+    explicit TestCa(std::string name = "test-ca") {
+        self_ = issue({.common_name = name, .organization = {}, .names = {}, .is_ca = true});
+    }
     const std::string& ca_pem() const { return self_.cert_pem; }
 
     Identity issue(const CertSpec& spec) {
@@ -97,8 +101,10 @@ class TestCa {
         if (!spec.organization.empty()) add(subject, "O", spec.organization);
         X509* issuer = spec.is_ca ? cert.get() : ca_cert_.get();
         X509_set_issuer_name(cert.get(), X509_get_subject_name(issuer));
-        extend(cert.get(), issuer, NID_basic_constraints, spec.is_ca ? "critical,CA:TRUE" : "CA:FALSE");
-        if (!spec.names.empty()) extend(cert.get(), issuer, NID_subject_alt_name, spec.names.c_str());
+        extend(cert.get(), issuer, NID_basic_constraints,
+               spec.is_ca ? "critical,CA:TRUE" : "CA:FALSE");
+        if (!spec.names.empty())
+            extend(cert.get(), issuer, NID_subject_alt_name, spec.names.c_str());
         X509_sign(cert.get(), spec.is_ca ? key.get() : ca_key_.get(), EVP_sha256());
         Identity identity;
         identity.cert_pem = pem_of([&](BIO* bio) { PEM_write_bio_X509(bio, cert.get()); });
@@ -115,8 +121,8 @@ class TestCa {
     Identity server(std::string names = "DNS:localhost,IP:127.0.0.1") {
         return issue({.common_name = "server", .organization = {}, .names = std::move(names)});
     }
-    std::shared_ptr<const TlsContext> server_context(std::vector<std::string> alpn,
-                                                     ClientCertificates mode = ClientCertificates::kIgnored) {
+    std::shared_ptr<const TlsContext> server_context(
+        std::vector<std::string> alpn, ClientCertificates mode = ClientCertificates::kIgnored) {
         Identity identity = server();
         TlsConfig config;
         config.cert_pem = identity.cert_pem;
@@ -139,8 +145,9 @@ class TestCa {
 
  private:
     static void add(X509_NAME* name, const char* field, const std::string& value) {
-        X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(value.c_str()), -1,
-                                   -1, 0);
+        X509_NAME_add_entry_by_txt(name, field, MBSTRING_UTF8,
+                                   reinterpret_cast<const unsigned char*>(value.c_str()), -1, -1,
+                                   0);
     }
     static void extend(X509* cert, X509* issuer, int kind, const char* value) {
         X509V3_CTX context;

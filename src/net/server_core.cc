@@ -6,10 +6,15 @@ namespace basalt::net::internal {
 
 using async::Task;
 
-ServerCore::ServerCore(async::Loop& loop, std::unique_ptr<Listener> listener, std::shared_ptr<const TlsContext> tls,
-                       size_t max_connections, Duration handshake_timeout)
-    : loop_(loop), listener_(std::move(listener)), tls_(std::move(tls)), max_connections_(max_connections),
-      handshake_timeout_(handshake_timeout), group_(loop) {}
+ServerCore::ServerCore(async::Loop& loop, std::unique_ptr<Listener> listener,
+                       std::shared_ptr<const TlsContext> tls, size_t max_connections,
+                       Duration handshake_timeout)
+    : loop_(loop),
+      listener_(std::move(listener)),
+      tls_(std::move(tls)),
+      max_connections_(max_connections),
+      handshake_timeout_(handshake_timeout),
+      group_(loop) {}
 
 Task<void> ServerCore::accept_loop(ServerCore& self) {
     while (!self.stopping_) {
@@ -28,8 +33,9 @@ Task<void> ServerCore::accept_loop(ServerCore& self) {
 Task<void> ServerCore::serve_one(ServerCore& self, std::unique_ptr<Stream> stream) {
     if (self.tls_) {
         std::string peer = stream->info().peer;
-        Result<std::unique_ptr<Stream>> secured = co_await async::with_timeout(
-            self.loop_, self.handshake_timeout_, tls_accept(self.loop_, self.tls_, std::move(stream)));
+        Result<std::unique_ptr<Stream>> secured =
+            co_await async::with_timeout(self.loop_, self.handshake_timeout_,
+                                         tls_accept(self.loop_, self.tls_, std::move(stream)));
         if (secured.ok()) {
             stream = std::move(*secured);
         } else {

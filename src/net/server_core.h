@@ -13,8 +13,9 @@ namespace basalt::net::internal {
 /// Shared ownership with background.h. A subclass serves one connection in serve().
 class ServerCore {
  public:
-    ServerCore(async::Loop& loop, std::unique_ptr<Listener> listener, std::shared_ptr<const TlsContext> tls,
-               size_t max_connections, Duration handshake_timeout);
+    ServerCore(async::Loop& loop, std::unique_ptr<Listener> listener,
+               std::shared_ptr<const TlsContext> tls, size_t max_connections,
+               Duration handshake_timeout);
     virtual ~ServerCore() = default;
 
     void start() { group_.spawn(accept_loop(*this)); }

@@ -1,5 +1,5 @@
-// TCP and unix sockets with Asio: readiness from the reactor, then non-blocking system calls, so that an idle
-// connection holds no buffer.
+// TCP and unix sockets with Asio: readiness from the reactor, then non-blocking system calls, so
+// that an idle connection holds no buffer.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
@@ -33,6 +33,7 @@ using async::Task;
 constexpr size_t kMaxReadSize = 64 * 1024;
 /// A busy connection lets others run after this many reads or writes that did not have to wait.
 constexpr unsigned kOperationsPerTurn = 16;
+constexpr Duration kMinAddressTime = std::chrono::seconds(2);
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 
 Error socket_error(const error_code& error, std::string_view what) {
@@ -73,7 +74,8 @@ std::string address_text(const asio::generic::stream_protocol::endpoint& endpoin
 
 /// Shared by the stream and the operations in flight on it.
 struct SocketState {
-    SocketState(async::Loop& loop_in, Socket socket_in) : loop(loop_in), socket(std::move(socket_in)) {}
+    SocketState(async::Loop& loop_in, Socket socket_in)
+        : loop(loop_in), socket(std::move(socket_in)) {}
     async::Loop& loop;
     Socket socket;
     StreamInfo info;
@@ -81,11 +83,13 @@ struct SocketState {
 };
 
 /// Awaits an Asio operation that takes a handler of (error_code).
-Task<Result<error_code>> await_asio(std::function<void(std::function<void(error_code)>, asio::cancellation_slot)> start) {
+Task<Result<error_code>> await_asio(
+    std::function<void(std::function<void(error_code)>, asio::cancellation_slot)> start) {
     asio::cancellation_signal signal;
     std::function<void(async::Operation<error_code>::Completion)> begin =
         [&start, &signal](async::Operation<error_code>::Completion done) {
-            start([done = std::move(done)](error_code error) { done(Result<error_code>(error)); }, signal.slot());
+            start([done = std::move(done)](error_code error) { done(Result<error_code>(error)); },
+                  signal.slot());
         };
     std::function<void()> cancel = [&signal] { signal.emit(asio::cancellation_type::terminal); };
     async::Operation<error_code> operation(std::move(begin), std::move(cancel));
@@ -95,9 +99,10 @@ Task<Result<error_code>> await_asio(std::function<void(std::function<void(error_
 
 template <class AnySocket>
 Task<Result<error_code>> wait_ready(AnySocket& socket, asio::socket_base::wait_type type) {
-    return await_asio([&socket, type](std::function<void(error_code)> done, asio::cancellation_slot slot) {
-        socket.async_wait(type, asio::bind_cancellation_slot(slot, std::move(done)));
-    });
+    return await_asio(
+        [&socket, type](std::function<void(error_code)> done, asio::cancellation_slot slot) {
+            socket.async_wait(type, asio::bind_cancellation_slot(slot, std::move(done)));
+        });
 }
 
 /// An operation that its scope's cancellation aborted returns the reason, not "aborted".
@@ -146,7 +151,8 @@ Task<Result<void>> socket_write(std::shared_ptr<SocketState> state, std::string 
     size_t offset = 0;
     while (offset < data.size()) {
         error_code error;
-        size_t count = state->socket.write_some(asio::buffer(data.data() + offset, data.size() - offset), error);
+        size_t count = state->socket.write_some(
+            asio::buffer(data.data() + offset, data.size() - offset), error);
         offset += count;
         if (!error || error == asio::error::interrupted) continue;
         if (error != asio::error::would_block) co_return socket_error(error, "write");
@@ -171,8 +177,12 @@ class SocketStream final : public Stream {
     }
     ~SocketStream() override { SocketStream::close(); }
 
-    Task<Result<std::string>> read(size_t max_size) override { return socket_read(state_, max_size); }
-    Task<Result<void>> write(std::string data) override { return socket_write(state_, std::move(data)); }
+    Task<Result<std::string>> read(size_t max_size) override {
+        return socket_read(state_, max_size);
+    }
+    Task<Result<void>> write(std::string data) override {
+        return socket_write(state_, std::move(data));
+    }
     Task<Result<void>> close_write() override {
         error_code error;
         state_->socket.shutdown(asio::socket_base::shutdown_send, error);
@@ -214,16 +224,17 @@ Task<Result<Endpoints>> resolve(asio::io_context& context, std::string host, uin
     asio::ip::address address = asio::ip::make_address(host, not_an_address);
     if (!not_an_address) co_return Endpoints{asio::ip::tcp::endpoint(address, port)};
     auto state = std::make_shared<Resolution>(context);
-    std::function<void(async::Operation<bool>::Completion)> start = [state, host,
-                                                                     port](async::Operation<bool>::Completion done) {
-        state->done = std::move(done);
-        state->resolver.async_resolve(host, std::to_string(port), asio::ip::resolver_base::numeric_service,
-                                      [state](error_code error, const asio::ip::tcp::resolver::results_type& found) {
-                                          state->error = error;
-                                          for (const auto& entry : found) state->endpoints.emplace_back(entry.endpoint());
-                                          state->finish(true);
-                                      });
-    };
+    std::function<void(async::Operation<bool>::Completion)> start =
+        [state, host, port](async::Operation<bool>::Completion done) {
+            state->done = std::move(done);
+            state->resolver.async_resolve(
+                host, std::to_string(port), asio::ip::resolver_base::numeric_service,
+                [state](error_code error, const asio::ip::tcp::resolver::results_type& found) {
+                    state->error = error;
+                    for (const auto& entry : found) state->endpoints.emplace_back(entry.endpoint());
+                    state->finish(true);
+                });
+        };
     std::function<void()> cancel = [state] { state->finish(cancelled()); };
     async::Operation<bool> operation(std::move(start), std::move(cancel));
     Result<bool> waited = co_await operation;
@@ -232,14 +243,16 @@ Task<Result<Endpoints>> resolve(asio::io_context& context, std::string host, uin
     co_return std::move(state->endpoints);
 }
 
-Task<Result<std::unique_ptr<Stream>>> connect_one(async::Loop& loop, asio::io_context& context,
-                                                  asio::generic::stream_protocol::endpoint endpoint) {
+Task<Result<std::unique_ptr<Stream>>> connect_one(
+    async::Loop& loop, asio::io_context& context,
+    asio::generic::stream_protocol::endpoint endpoint) {
     auto state = std::make_shared<SocketState>(loop, Socket(context));
     error_code opened;
     state->socket.open(endpoint.protocol(), opened);
     if (opened) co_return socket_error(opened, "socket");
     Result<error_code> connected = co_await await_asio(
-        [socket = &state->socket, endpoint](std::function<void(error_code)> done, asio::cancellation_slot slot) {
+        [socket = &state->socket, endpoint](std::function<void(error_code)> done,
+                                            asio::cancellation_slot slot) {
             socket->async_connect(endpoint, asio::bind_cancellation_slot(slot, std::move(done)));
         });
     if (!connected.ok()) co_return std::move(connected).error();
@@ -251,7 +264,14 @@ Task<Result<std::unique_ptr<Stream>>> connect_one(async::Loop& loop, asio::io_co
     co_return std::unique_ptr<Stream>(std::make_unique<SocketStream>(std::move(state)));
 }
 
-Task<Result<std::unique_ptr<Stream>>> connect_any(async::Loop& loop, asio::io_context& context, Endpoint endpoint) {
+/// An address that swallows packets must leave time for those after it (Go's partialDeadline).
+TimePoint share_of_time(TimePoint now, TimePoint deadline, size_t addresses_count) {
+    Duration share = (deadline - now) / static_cast<int64_t>(addresses_count);
+    return std::min(deadline, now + std::max(share, kMinAddressTime));
+}
+
+Task<Result<std::unique_ptr<Stream>>> connect_any(async::Loop& loop, asio::io_context& context,
+                                                  Endpoint endpoint, TimePoint deadline) {
     Endpoints endpoints;
     if (endpoint.is_unix()) {
         if (endpoint.unix_path.size() >= sizeof(sockaddr_un::sun_path)) {
@@ -264,16 +284,22 @@ Task<Result<std::unique_ptr<Stream>>> connect_any(async::Loop& loop, asio::io_co
         endpoints = std::move(*found);
     }
     Error last = unavailable("look up " + endpoint.host + ": no address");
-    for (auto& candidate : endpoints) {
-        Result<std::unique_ptr<Stream>> stream = co_await connect_one(loop, context, candidate);
-        if (stream.ok() || stream.error().code() != Code::kUnavailable) co_return std::move(stream);
+    for (size_t i = 0; i < endpoints.size(); ++i) {
+        TimePoint until = share_of_time(loop.now(), deadline, endpoints.size() - i);
+        Result<std::unique_ptr<Stream>> stream =
+            co_await async::with_deadline(loop, until, connect_one(loop, context, endpoints[i]));
+        if (stream.ok() || stream.error().code() == Code::kCancelled) co_return std::move(stream);
         last = std::move(stream).error();
+        if (last.code() == Code::kDeadlineExceeded) {
+            last = deadline_exceeded("connect to " + address_text(endpoints[i]) + ": timed out");
+        }
     }
     co_return std::move(last);
 }
 
 struct AcceptorState {
-    AcceptorState(async::Loop& loop_in, asio::io_context& context_in) : loop(loop_in), context(context_in), acceptor(context_in) {}
+    AcceptorState(async::Loop& loop_in, asio::io_context& context_in)
+        : loop(loop_in), context(context_in), acceptor(context_in) {}
     async::Loop& loop;
     asio::io_context& context;
     Acceptor acceptor;
@@ -281,7 +307,8 @@ struct AcceptorState {
 };
 
 bool is_lack_of_resources(const error_code& error) {
-    return error.value() == EMFILE || error.value() == ENFILE || error.value() == ENOBUFS || error.value() == ENOMEM;
+    return error.value() == EMFILE || error.value() == ENFILE || error.value() == ENOBUFS ||
+           error.value() == ENOMEM;
 }
 
 Task<Result<std::unique_ptr<Stream>>> accept_one(std::shared_ptr<AcceptorState> state) {
@@ -290,7 +317,9 @@ Task<Result<std::unique_ptr<Stream>>> accept_one(std::shared_ptr<AcceptorState> 
         auto socket_state = std::make_shared<SocketState>(state->loop, Socket(state->context));
         error_code error;
         state->acceptor.accept(socket_state->socket, error);
-        if (!error) co_return std::unique_ptr<Stream>(std::make_unique<SocketStream>(std::move(socket_state)));
+        if (!error)
+            co_return std::unique_ptr<Stream>(
+                std::make_unique<SocketStream>(std::move(socket_state)));
         if (is_lack_of_resources(error)) {
             Result<void> slept = co_await async::sleep_for(state->loop, kAcceptPause);
             if (!slept.ok()) co_return std::move(slept).error();
@@ -302,7 +331,8 @@ Task<Result<std::unique_ptr<Stream>>> accept_one(std::shared_ptr<AcceptorState> 
             if (!yielded.ok()) co_return std::move(yielded).error();
             continue;
         }
-        Result<error_code> waited = co_await wait_ready(state->acceptor, asio::socket_base::wait_read);
+        Result<error_code> waited =
+            co_await wait_ready(state->acceptor, asio::socket_base::wait_read);
         if (!waited.ok()) co_return std::move(waited).error();
         if (*waited == asio::error::operation_aborted) {
             Result<void> alive = co_await check_cancelled(state->loop);
@@ -330,7 +360,7 @@ class SocketListener final : public Listener {
 
 /// Removes the file of a socket that nobody listens on.
 Result<void> clear_stale_socket(const std::string& path, asio::io_context& context) {
-    struct stat status {};
+    struct stat status{};
     if (::lstat(path.c_str(), &status) != 0) return {};
     if (!S_ISSOCK(status.st_mode)) return already_exists(path + " exists and is not a socket");
     asio::local::stream_protocol::socket probe(context);
@@ -341,21 +371,27 @@ Result<void> clear_stale_socket(const std::string& path, asio::io_context& conte
     return {};
 }
 
-Result<void> bind_and_listen(AcceptorState& state, const asio::generic::stream_protocol::endpoint& address,
+Result<void> bind_and_listen(AcceptorState& state,
+                             const asio::generic::stream_protocol::endpoint& address,
                              const ListenOptions& options) {
     error_code error;
     Acceptor& acceptor = state.acceptor;
     acceptor.open(address.protocol(), error);
     if (error) return errno_error(error.value(), "socket");
-    if (!state.endpoint.is_unix()) acceptor.set_option(asio::socket_base::reuse_address(true), error);
+    if (!state.endpoint.is_unix())
+        acceptor.set_option(asio::socket_base::reuse_address(true), error);
     if (address.protocol().family() == AF_INET6) {
-        acceptor.set_option(asio::ip::v6_only(state.endpoint.host != "::" && !state.endpoint.host.empty()), error);
+        acceptor.set_option(
+            asio::ip::v6_only(state.endpoint.host != "::" && !state.endpoint.host.empty()), error);
     }
-    // fchmod before bind makes the file no wider than asked from its first moment; chmod below undoes the umask.
-    if (state.endpoint.is_unix()) ::fchmod(acceptor.native_handle(), static_cast<mode_t>(options.unix_mode));
+    // fchmod before bind makes the file no wider than asked from its first moment; chmod below
+    // undoes the umask.
+    if (state.endpoint.is_unix())
+        ::fchmod(acceptor.native_handle(), static_cast<mode_t>(options.unix_mode));
     acceptor.bind(address, error);
     if (error) return errno_error(error.value(), "bind " + state.endpoint.to_string());
-    if (state.endpoint.is_unix() && ::chmod(state.endpoint.unix_path.c_str(), static_cast<mode_t>(options.unix_mode)) != 0) {
+    if (state.endpoint.is_unix() &&
+        ::chmod(state.endpoint.unix_path.c_str(), static_cast<mode_t>(options.unix_mode)) != 0) {
         return errno_error(errno, "chmod " + state.endpoint.unix_path);
     }
     acceptor.listen(options.backlog, error);
@@ -366,19 +402,22 @@ Result<void> bind_and_listen(AcceptorState& state, const asio::generic::stream_p
 
 }  // namespace
 
-Task<Result<std::unique_ptr<Stream>>> connect(async::Loop& loop, Endpoint endpoint, Duration timeout) {
+Task<Result<std::unique_ptr<Stream>>> connect(async::Loop& loop, Endpoint endpoint,
+                                              Duration timeout) {
     asio::io_context* context = context_of(loop);
     if (context == nullptr) co_return failed_precondition("this loop has no network");
     std::string name = endpoint.to_string();
-    Result<std::unique_ptr<Stream>> stream =
-        co_await async::with_timeout(loop, timeout, connect_any(loop, *context, std::move(endpoint)));
+    TimePoint deadline = loop.now() + timeout;
+    Result<std::unique_ptr<Stream>> stream = co_await async::with_deadline(
+        loop, deadline, connect_any(loop, *context, std::move(endpoint), deadline));
     if (!stream.ok() && stream.error().code() == Code::kDeadlineExceeded) {
         co_return deadline_exceeded("connect to " + name + ": timed out");
     }
     co_return std::move(stream);
 }
 
-Result<std::unique_ptr<Listener>> listen(async::Loop& loop, Endpoint endpoint, ListenOptions options) {
+Result<std::unique_ptr<Listener>> listen(async::Loop& loop, Endpoint endpoint,
+                                         ListenOptions options) {
     asio::io_context* context = context_of(loop);
     if (context == nullptr) return failed_precondition("this loop has no network");
     auto state = std::make_shared<AcceptorState>(loop, *context);

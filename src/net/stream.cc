@@ -14,7 +14,8 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
     if (text.starts_with("unix:")) {
         text.remove_prefix(5);
         if (text.starts_with("///")) text.remove_prefix(2);
-        if (text.size() < 2 || text[0] != '/') return invalid_argument("a unix endpoint needs an absolute path");
+        if (text.size() < 2 || text[0] != '/')
+            return invalid_argument("a unix endpoint needs an absolute path");
         return Endpoint::local_socket(std::string(text));
     }
     size_t colon = text.rfind(':');
@@ -32,7 +33,8 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
 
 namespace {
 
-async::Task<Result<std::unique_ptr<Stream>>> dial(async::Loop* loop, Endpoint endpoint, Duration timeout) {
+async::Task<Result<std::unique_ptr<Stream>>> dial(async::Loop* loop, Endpoint endpoint,
+                                                  Duration timeout) {
     return connect(*loop, std::move(endpoint), timeout);
 }
 
@@ -45,7 +47,9 @@ class PrefixStream final : public Stream {
         if (head_.empty()) return stream_->read(max_size);
         return take_head(max_size);
     }
-    async::Task<Result<void>> write(std::string data) override { return stream_->write(std::move(data)); }
+    async::Task<Result<void>> write(std::string data) override {
+        return stream_->write(std::move(data));
+    }
     async::Task<Result<void>> close_write() override { return stream_->close_write(); }
     void close() override { stream_->close(); }
     const StreamInfo& info() const override { return stream_->info(); }
@@ -63,7 +67,9 @@ class PrefixStream final : public Stream {
 }  // namespace
 
 Dialer make_dialer(async::Loop& loop, Endpoint endpoint, Duration timeout) {
-    return [loop = &loop, endpoint = std::move(endpoint), timeout] { return dial(loop, endpoint, timeout); };
+    return [loop = &loop, endpoint = std::move(endpoint), timeout] {
+        return dial(loop, endpoint, timeout);
+    };
 }
 
 std::unique_ptr<Stream> with_prefix(std::string head, std::unique_ptr<Stream> stream) {

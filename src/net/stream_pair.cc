@@ -47,11 +47,16 @@ async::Task<Result<void>> pipe_write(std::shared_ptr<Pipe> pipe, std::string dat
 
 class PairStream final : public Stream {
  public:
-    PairStream(std::shared_ptr<Pipe> in, std::shared_ptr<Pipe> out) : in_(std::move(in)), out_(std::move(out)) {}
+    PairStream(std::shared_ptr<Pipe> in, std::shared_ptr<Pipe> out)
+        : in_(std::move(in)), out_(std::move(out)) {}
     ~PairStream() override { PairStream::close(); }
 
-    async::Task<Result<std::string>> read(size_t max_size) override { return pipe_read(in_, max_size); }
-    async::Task<Result<void>> write(std::string data) override { return pipe_write(out_, std::move(data)); }
+    async::Task<Result<std::string>> read(size_t max_size) override {
+        return pipe_read(in_, max_size);
+    }
+    async::Task<Result<void>> write(std::string data) override {
+        return pipe_write(out_, std::move(data));
+    }
     async::Task<Result<void>> close_write() override {
         out_->ended = true;
         out_->changed.notify_all();
@@ -69,12 +74,14 @@ class PairStream final : public Stream {
  private:
     std::shared_ptr<Pipe> in_;
     std::shared_ptr<Pipe> out_;
-    StreamInfo info_{.local = "pair", .peer = "pair", .alpn = {}, .tls_version = {}, .identity = {}};
+    StreamInfo info_{
+        .local = "pair", .peer = "pair", .alpn = {}, .tls_version = {}, .identity = {}};
 };
 
 }  // namespace
 
-std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>> make_stream_pair(async::Loop&, size_t buffer_size) {
+std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>> make_stream_pair(async::Loop&,
+                                                                             size_t buffer_size) {
     auto one = std::make_shared<Pipe>(buffer_size);
     auto two = std::make_shared<Pipe>(buffer_size);
     return {std::make_unique<PairStream>(one, two), std::make_unique<PairStream>(two, one)};

@@ -32,7 +32,8 @@ Task<Result<void>> write_and_end(Stream& stream, std::string data) {
 Task<Result<void>> expect_text(Stream& stream, std::string expected) {
     Result<std::string> text = co_await read_to_end(stream);
     if (!text.ok()) co_return std::move(text).error();
-    if (*text != expected) co_return internal_error("other text of " + std::to_string(text->size()) + " bytes");
+    if (*text != expected)
+        co_return internal_error("other text of " + std::to_string(text->size()) + " bytes");
     co_return Result<void>();
 }
 
@@ -80,12 +81,14 @@ Task<void> resolve_name(async::RealLoop& loop) {
     Result<std::unique_ptr<Stream>> client =
         co_await connect(loop, Endpoint::tcp("localhost", (*listener)->endpoint().port));
     CO_REQUIRE_OK(client);
-    Result<std::unique_ptr<Stream>> unknown = co_await connect(loop, Endpoint::tcp("no-such-host.invalid", 1));
+    Result<std::unique_ptr<Stream>> unknown =
+        co_await connect(loop, Endpoint::tcp("no-such-host.invalid", 1));
     CO_REQUIRE(!unknown.ok());
     EXPECT_EQ(unknown.error().code(), Code::kUnavailable);
     uint16_t port = (*listener)->endpoint().port;
     (*listener)->close();
-    Result<std::unique_ptr<Stream>> refused = co_await connect(loop, Endpoint::tcp("127.0.0.1", port));
+    Result<std::unique_ptr<Stream>> refused =
+        co_await connect(loop, Endpoint::tcp("127.0.0.1", port));
     CO_REQUIRE(!refused.ok());
     EXPECT_EQ(refused.error().code(), Code::kUnavailable);
     EXPECT_EQ(refused.error().cause_code(), ECONNREFUSED);
@@ -103,7 +106,8 @@ Task<void> cancel_and_close(async::RealLoop& loop) {
     CO_REQUIRE_OK(client);
     Result<std::unique_ptr<Stream>> server = co_await (*listener)->accept();
     CO_REQUIRE_OK(server);
-    Result<std::string> late = co_await async::with_timeout(loop, std::chrono::milliseconds(20), (*client)->read(10));
+    Result<std::string> late =
+        co_await async::with_timeout(loop, std::chrono::milliseconds(20), (*client)->read(10));
     CO_REQUIRE(!late.ok());
     EXPECT_EQ(late.error().code(), Code::kDeadlineExceeded);
     Result<void> written = co_await (*server)->write("still here");
@@ -111,7 +115,8 @@ Task<void> cancel_and_close(async::RealLoop& loop) {
     Result<std::string> text = co_await (*client)->read(100);
     CO_REQUIRE_OK(text);
     EXPECT_EQ(*text, "still here");
-    loop.call_at(loop.now() + std::chrono::milliseconds(10), [stream = client->get()] { stream->close(); });
+    loop.call_at(loop.now() + std::chrono::milliseconds(10),
+                 [stream = client->get()] { stream->close(); });
     Result<std::string> closed = co_await (*client)->read(10);
     CO_REQUIRE(!closed.ok());
     EXPECT_EQ(closed.error().code(), Code::kUnavailable);
@@ -132,7 +137,7 @@ TEST(Listener, ReplacesStaleSocketFilesOnly) {
     unlink(path.c_str());
     {
         auto first = listen(loop, Endpoint::local_socket(path), {.unix_mode = 0660}).value();
-        struct stat status {};
+        struct stat status{};
         ASSERT_EQ(stat(path.c_str(), &status), 0);
         EXPECT_EQ(status.st_mode & 0777, 0660U);
         EXPECT_EQ(listen(loop, Endpoint::local_socket(path)).error().code(), Code::kAlreadyExists);
@@ -166,7 +171,8 @@ TEST(Endpoint, ParsesAndPrints) {
     EXPECT_EQ(parse_endpoint("[::1]:80").value().to_string(), "[::1]:80");
     EXPECT_EQ(parse_endpoint("unix:///run/x").value().unix_path, "/run/x");
     EXPECT_EQ(parse_endpoint("unix:/run/x").value().unix_path, "/run/x");
-    for (const char* text : {"", "host", "::1:80", "h:x", "h:70000", "unix:rel"}) EXPECT_FALSE(parse_endpoint(text).ok());
+    for (const char* text : {"", "host", "::1:80", "h:x", "h:70000", "unix:rel"})
+        EXPECT_FALSE(parse_endpoint(text).ok());
 }
 
 }  // namespace

@@ -35,17 +35,20 @@ std::string ip_text(const ASN1_OCTET_STRING* address) {
     int size = ASN1_STRING_length(address);
     if (size != 4 && size != 16) return {};
     std::array<char, INET6_ADDRSTRLEN> text{};
-    inet_ntop(size == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(address), text.data(), text.size());
+    inet_ntop(size == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(address), text.data(),
+              text.size());
     return text.data();
 }
 
 void add_alternative_names(X509* certificate, PeerIdentity& identity) {
-    NamesPtr names(static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
+    NamesPtr names(static_cast<GENERAL_NAMES*>(
+        X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr)));
     if (!names) return;
     for (int i = 0; i < sk_GENERAL_NAME_num(names.get()); ++i) {
         const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
         if (name->type == GEN_DNS) identity.dns_names.push_back(raw_text_of(name->d.dNSName));
-        if (name->type == GEN_URI) identity.uris.push_back(raw_text_of(name->d.uniformResourceIdentifier));
+        if (name->type == GEN_URI)
+            identity.uris.push_back(raw_text_of(name->d.uniformResourceIdentifier));
         if (name->type == GEN_IPADD) identity.ip_addresses.push_back(ip_text(name->d.iPAddress));
     }
 }
@@ -74,11 +77,12 @@ Result<std::vector<X509Ptr>> parse_certificates(std::string_view pem) {
     return certificates;
 }
 
-int select_alpn(SSL*, const unsigned char** out, unsigned char* out_size, const unsigned char* in, unsigned in_size,
-                void* argument) {
+int select_alpn(SSL*, const unsigned char** out, unsigned char* out_size, const unsigned char* in,
+                unsigned in_size, void* argument) {
     const auto* ours = static_cast<const std::string*>(argument);
     unsigned char* chosen = nullptr;
-    int result = SSL_select_next_proto(&chosen, out_size, reinterpret_cast<const unsigned char*>(ours->data()),
+    int result = SSL_select_next_proto(&chosen, out_size,
+                                       reinterpret_cast<const unsigned char*>(ours->data()),
                                        static_cast<unsigned>(ours->size()), in, in_size);
     if (result != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
@@ -105,7 +109,8 @@ PeerIdentity identity_of(X509* certificate) {
         X509_NAME_ENTRY* entry = X509_NAME_get_entry(subject, i);
         int kind = OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry));
         if (kind == NID_commonName) identity.common_name = text_of(X509_NAME_ENTRY_get_data(entry));
-        if (kind == NID_organizationName) identity.organizations.push_back(text_of(X509_NAME_ENTRY_get_data(entry)));
+        if (kind == NID_organizationName)
+            identity.organizations.push_back(text_of(X509_NAME_ENTRY_get_data(entry)));
     }
     add_alternative_names(certificate, identity);
     std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
@@ -123,7 +128,8 @@ PeerIdentity identity_of(X509* certificate) {
 Result<std::string> alpn_wire(const std::vector<std::string>& names) {
     std::string wire;
     for (const std::string& name : names) {
-        if (name.empty() || name.size() > 255) return invalid_argument("an ALPN name has 1 to 255 bytes");
+        if (name.empty() || name.size() > 255)
+            return invalid_argument("an ALPN name has 1 to 255 bytes");
         wire += static_cast<char>(name.size());
         wire += name;
     }
@@ -136,7 +142,9 @@ struct TlsContextImpl::Sessions {
 };
 
 TlsContextImpl::TlsContextImpl(TlsConfig config, bool server)
-    : config_(std::move(config)), key_(std::move(config_.key_pem)), server_(server),
+    : config_(std::move(config)),
+      key_(std::move(config_.key_pem)),
+      server_(server),
       sessions_(std::make_unique<Sessions>()) {
     config_.key_pem = Secret();
 }
@@ -154,7 +162,8 @@ SessionPtr TlsContextImpl::take_session(const std::string& server_name) const {
 
 void TlsContextImpl::keep_session(const std::string& server_name, SessionPtr session) const {
     std::lock_guard lock(sessions_->mutex);
-    if (sessions_->by_name.size() >= kMaxKeptSessions && !sessions_->by_name.contains(server_name)) {
+    if (sessions_->by_name.size() >= kMaxKeptSessions &&
+        !sessions_->by_name.contains(server_name)) {
         sessions_->by_name.erase(sessions_->by_name.begin());
     }
     sessions_->by_name[server_name] = std::move(session);
@@ -171,7 +180,8 @@ Result<void> TlsContextImpl::load_identity(std::string_view key_pem) {
         return invalid_argument("the certificate is refused: " + take_openssl_error());
     }
     for (size_t i = 1; i < chain->size(); ++i) {
-        if (SSL_CTX_add1_chain_cert(context_.get(), (*chain)[i].get()) != 1) return internal_error(take_openssl_error());
+        if (SSL_CTX_add1_chain_cert(context_.get(), (*chain)[i].get()) != 1)
+            return internal_error(take_openssl_error());
     }
     BioPtr bio(BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())));
     // An encrypted key must not ask for a passphrase on the terminal.
@@ -182,7 +192,8 @@ Result<void> TlsContextImpl::load_identity(std::string_view key_pem) {
         return invalid_argument("the private key is refused: " + take_openssl_error());
     }
     if (SSL_CTX_check_private_key(context_.get()) != 1) {
-        return invalid_argument("the private key does not fit the certificate: " + take_openssl_error());
+        return invalid_argument("the private key does not fit the certificate: " +
+                                take_openssl_error());
     }
     return {};
 }
@@ -195,11 +206,14 @@ Result<void> TlsContextImpl::load_roots() {
     Result<std::vector<X509Ptr>> roots = parse_certificates(config_.ca_pem);
     if (!roots.ok()) return std::move(roots).error();
     X509_STORE* store = SSL_CTX_get_cert_store(context_.get());
-    // Any certificate of the bundle ends a chain, as in Go: bundles may hold intermediates or leafs only.
+    // Any certificate of the bundle ends a chain, as in Go: bundles may hold intermediates or leafs
+    // only.
     X509_VERIFY_PARAM_set_flags(X509_STORE_get0_param(store), X509_V_FLAG_PARTIAL_CHAIN);
     for (const X509Ptr& root : *roots) {
-        if (X509_STORE_add_cert(store, root.get()) != 1) return internal_error(take_openssl_error());
-        if (server_ && SSL_CTX_add_client_CA(context_.get(), root.get()) != 1) return internal_error(take_openssl_error());
+        if (X509_STORE_add_cert(store, root.get()) != 1)
+            return internal_error(take_openssl_error());
+        if (server_ && SSL_CTX_add_client_CA(context_.get(), root.get()) != 1)
+            return internal_error(take_openssl_error());
     }
     return {};
 }
@@ -233,7 +247,8 @@ Result<void> TlsContextImpl::load() {
     SSL_CTX* context = context_.get();
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     static constexpr unsigned char kSessionContext[] = "basalt";
     SSL_CTX_set_session_id_context(context, kSessionContext, sizeof(kSessionContext) - 1);
     if (server_) {
@@ -266,7 +281,9 @@ namespace {
 Result<std::shared_ptr<const TlsContext>> make_context(TlsConfig config, bool server) {
     auto context = std::make_shared<internal::TlsContextImpl>(std::move(config), server);
     Result<void> loaded = context->load();
-    if (!loaded.ok()) return std::move(loaded).error().context(server ? "TLS server identity" : "TLS client identity");
+    if (!loaded.ok())
+        return std::move(loaded).error().context(server ? "TLS server identity"
+                                                        : "TLS client identity");
     return std::shared_ptr<const TlsContext>(std::move(context));
 }
 

@@ -1,8 +1,8 @@
 // TLS 1.2 and 1.3 over any Stream, with OpenSSL.
 //
-// A TlsContext is built once per identity and shared by all its connections: it holds the parsed certificates
-// and the session tickets that make reconnecting cheap. It never changes; to rotate a certificate make a new
-// one and hand it to the server or client (set_tls there). Any thread.
+// A TlsContext is built once per identity and shared by all its connections: it holds the parsed
+// certificates and the session tickets that make reconnecting cheap. It never changes; to rotate a
+// certificate make a new one and hand it to the server or client (set_tls there). Any thread.
 #pragma once
 
 #include <memory>
@@ -41,17 +41,19 @@ class TlsContext {
     virtual const TlsConfig& config() const = 0;  ///< Without the key.
 };
 
-/// InvalidArgument for PEM that does not parse, a key that does not fit, or no way to verify the peer.
+/// InvalidArgument for PEM that does not parse, a key that does not fit, or no way to verify the
+/// peer.
 Result<std::shared_ptr<const TlsContext>> make_tls_client(TlsConfig config);
 Result<std::shared_ptr<const TlsContext>> make_tls_server(TlsConfig config);
 
 /// Where a handshake's time ends, both sides (Go's TLSHandshakeTimeout).
 inline constexpr Duration kTlsHandshakeTimeout = std::chrono::seconds(10);
 
-/// Handshakes over `stream`. `server_name` is verified and sent as SNI unless the configuration names
-/// another. `alpn`, when not empty, replaces the configuration's. Unauthenticated (reason "TlsVerify") when the
-/// peer's certificate does not convince, Unavailable when the connection broke, DeadlineExceeded.
-/// With TLS 1.3 a server's refusal of our certificate shows at the first read: Unauthenticated (reason "TlsAlert").
+/// Handshakes over `stream`. `server_name` is verified and sent as SNI unless the configuration
+/// names another. `alpn`, when not empty, replaces the configuration's. Unauthenticated (reason
+/// "TlsVerify") when the peer's certificate does not convince, Unavailable when the connection
+/// broke, DeadlineExceeded. With TLS 1.3 a server's refusal of our certificate shows at the first
+/// read: Unauthenticated (reason "TlsAlert").
 async::Task<Result<std::unique_ptr<Stream>>> tls_connect(async::Loop& loop,
                                                          std::shared_ptr<const TlsContext> context,
                                                          std::unique_ptr<Stream> stream,

@@ -17,12 +17,14 @@ constexpr size_t kWriteSize = 64 * 1024;
 
 bool is_ip_address(const std::string& name) {
     in6_addr address{};
-    return inet_pton(AF_INET, name.c_str(), &address) == 1 || inet_pton(AF_INET6, name.c_str(), &address) == 1;
+    return inet_pton(AF_INET, name.c_str(), &address) == 1 ||
+           inet_pton(AF_INET6, name.c_str(), &address) == 1;
 }
 
 /// Shared by the stream and the operations in flight on it.
 struct TlsState {
-    TlsState(async::Loop& loop_in, std::shared_ptr<const TlsContextImpl> context_in, std::unique_ptr<Stream> under_in)
+    TlsState(async::Loop& loop_in, std::shared_ptr<const TlsContextImpl> context_in,
+             std::unique_ptr<Stream> under_in)
         : loop(loop_in), context(std::move(context_in)), under(std::move(under_in)) {}
     ~TlsState() {
         // OpenSSL voids the ticket of a connection that ends without close_notify: ours often do.
@@ -58,13 +60,16 @@ Error tls_error(SSL* ssl, std::string_view what) {
         return Error(Code::kUnauthenticated, std::move(text)).with_cause(0, "TlsVerify");
     }
     if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
-        return Error(Code::kUnauthenticated, text + take_openssl_error()).with_cause(0, "TlsVerify");
+        return Error(Code::kUnauthenticated, text + take_openssl_error())
+            .with_cause(0, "TlsVerify");
     }
-    // Alerts from the peer are SSL_AD_REASON_OFFSET plus the alert's number; 41 to 49 and 116 are about certificates.
+    // Alerts from the peer are SSL_AD_REASON_OFFSET plus the alert's number; 41 to 49 and 116 are
+    // about certificates.
     int alert = ERR_GET_LIB(error) == ERR_LIB_SSL ? reason - SSL_AD_REASON_OFFSET : 0;
     bool about_certificate = (alert >= 41 && alert <= 49) || alert == 116;
     text += take_openssl_error();
-    if (about_certificate) return Error(Code::kUnauthenticated, std::move(text)).with_cause(alert, "TlsAlert");
+    if (about_certificate)
+        return Error(Code::kUnauthenticated, std::move(text)).with_cause(alert, "TlsAlert");
     return unavailable(std::move(text)).with_cause(alert > 0 ? alert : 0, "Tls");
 }
 
@@ -101,12 +106,14 @@ Task<Result<bool>> fill(std::shared_ptr<TlsState> state) {
     co_return true;
 }
 
-/// As much plain text as there is, up to `max_size`; "" when there is none. `status` is SSL_get_error()'s value
-/// after the last step.
+/// As much plain text as there is, up to `max_size`; "" when there is none. `status` is
+/// SSL_get_error()'s value after the last step.
 std::string decrypt(TlsState& state, size_t max_size, int* status) {
     std::string text;
-    size_t available = BIO_ctrl_pending(state.in) + static_cast<size_t>(SSL_pending(state.ssl.get()));
-    text.resize(std::min(max_size, available + 1));  // One at least: the end shows only when asked for more.
+    size_t available =
+        BIO_ctrl_pending(state.in) + static_cast<size_t>(SSL_pending(state.ssl.get()));
+    text.resize(std::min(max_size,
+                         available + 1));  // One at least: the end shows only when asked for more.
     size_t size = 0;
     *status = SSL_ERROR_NONE;
     ERR_clear_error();
@@ -139,7 +146,9 @@ Task<Result<std::string>> tls_read(std::shared_ptr<TlsState> state, size_t max_s
         if (state->read_error) co_return *state->read_error;
         Result<bool> more = co_await fill(state);
         if (!more.ok()) co_return std::move(more).error();
-        if (!*more) co_return unavailable("the connection ended without TLS close_notify").with_cause(0, "Truncated");
+        if (!*more)
+            co_return unavailable("the connection ended without TLS close_notify")
+                .with_cause(0, "Truncated");
     }
 }
 
@@ -178,7 +187,9 @@ class TlsStream final : public Stream {
     explicit TlsStream(std::shared_ptr<TlsState> state) : state_(std::move(state)) {}
     ~TlsStream() override { TlsStream::close(); }
     Task<Result<std::string>> read(size_t max_size) override { return tls_read(state_, max_size); }
-    Task<Result<void>> write(std::string data) override { return tls_write(state_, std::move(data)); }
+    Task<Result<void>> write(std::string data) override {
+        return tls_write(state_, std::move(data));
+    }
     Task<Result<void>> close_write() override { return tls_close_write(state_); }
     void close() override {
         state_->closed = true;
@@ -201,7 +212,8 @@ Result<void> set_up(TlsState& state) {
     BIO_set_mem_eof_return(state.out, -1);
     SSL_set_bio(ssl, state.in, state.out);
     // The loop's clock decides what has expired, so that a simulation can move it.
-    auto seconds = std::chrono::duration_cast<std::chrono::seconds>(state.loop.wall_now().time_since_epoch());
+    auto seconds =
+        std::chrono::duration_cast<std::chrono::seconds>(state.loop.wall_now().time_since_epoch());
     X509_VERIFY_PARAM_set_time(SSL_get0_param(ssl), static_cast<time_t>(seconds.count()));
     SSL_set_ex_data(ssl, state_index(), &state);
     if (state.context->is_server()) {
@@ -212,7 +224,8 @@ Result<void> set_up(TlsState& state) {
     return {};
 }
 
-Result<void> set_up_client(TlsState& state, std::string name, const std::vector<std::string>& alpn) {
+Result<void> set_up_client(TlsState& state, std::string name,
+                           const std::vector<std::string>& alpn) {
     BASALT_TRY(set_up(state));
     SSL* ssl = state.ssl.get();
     const TlsConfig& config = state.context->config();
@@ -223,18 +236,22 @@ Result<void> set_up_client(TlsState& state, std::string name, const std::vector<
         if (is_ip_address(name)) {
             X509_VERIFY_PARAM_set1_ip_asc(verification, name.c_str());
         } else {
-            SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
-            if (SSL_set1_host(ssl, name.c_str()) != 1) return invalid_argument("not a host name: " + name);
+            SSL_set_hostflags(
+                ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+            if (SSL_set1_host(ssl, name.c_str()) != 1)
+                return invalid_argument("not a host name: " + name);
         }
     }
     if (!name.empty() && !is_ip_address(name)) SSL_set_tlsext_host_name(ssl, name.c_str());
     if (!alpn.empty()) {
         BASALT_ASSIGN(std::string wire, alpn_wire(alpn));
-        SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(wire.data()), static_cast<unsigned>(wire.size()));
+        SSL_set_alpn_protos(ssl, reinterpret_cast<const unsigned char*>(wire.data()),
+                            static_cast<unsigned>(wire.size()));
         state.session_name = wire + "/";
     }
     state.session_name += name;
-    if (SessionPtr session = state.context->take_session(state.session_name)) SSL_set_session(ssl, session.get());
+    if (SessionPtr session = state.context->take_session(state.session_name))
+        SSL_set_session(ssl, session.get());
     return {};
 }
 
@@ -244,7 +261,8 @@ Task<Result<void>> handshake(std::shared_ptr<TlsState> state) {
         int result = SSL_do_handshake(state->ssl.get());
         int status = SSL_get_error(state->ssl.get(), result);
         std::optional<Error> failure;
-        if (result != 1 && status != SSL_ERROR_WANT_READ) failure = tls_error(state->ssl.get(), "TLS handshake");
+        if (result != 1 && status != SSL_ERROR_WANT_READ)
+            failure = tls_error(state->ssl.get(), "TLS handshake");
         Result<void> flushed = co_await flush(state);
         if (failure) co_return std::move(*failure);
         if (!flushed.ok()) co_return std::move(flushed).context("TLS handshake");
@@ -266,12 +284,14 @@ void fill_info(TlsState& state) {
     state.info.tls_resumed = SSL_session_reused(ssl) == 1;
     state.info.identity.reset();
     X509* certificate = SSL_get0_peer_certificate(ssl);
-    bool verified = (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0 && SSL_get_verify_result(ssl) == X509_V_OK;
+    bool verified = (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0 &&
+                    SSL_get_verify_result(ssl) == X509_V_OK;
     if (certificate != nullptr && verified) state.info.identity = identity_of(certificate);
 }
 
 Task<Result<std::unique_ptr<Stream>>> finish_handshake(std::shared_ptr<TlsState> state) {
-    Result<void> done = co_await async::with_timeout(state->loop, kTlsHandshakeTimeout, handshake(state));
+    Result<void> done =
+        co_await async::with_timeout(state->loop, kTlsHandshakeTimeout, handshake(state));
     if (!done.ok() && done.error().code() == Code::kDeadlineExceeded) {
         co_return deadline_exceeded("TLS handshake: timed out");
     }
@@ -293,8 +313,10 @@ int internal::keep_new_session(SSL* ssl, SSL_SESSION* session) {
     return 1;  // The reference is ours now.
 }
 
-Task<Result<std::unique_ptr<Stream>>> tls_connect(async::Loop& loop, std::shared_ptr<const TlsContext> context,
-                                                  std::unique_ptr<Stream> stream, std::string server_name,
+Task<Result<std::unique_ptr<Stream>>> tls_connect(async::Loop& loop,
+                                                  std::shared_ptr<const TlsContext> context,
+                                                  std::unique_ptr<Stream> stream,
+                                                  std::string server_name,
                                                   std::vector<std::string> alpn) {
     auto state = std::make_shared<TlsState>(loop, impl_of(std::move(context)), std::move(stream));
     Result<void> ready = set_up_client(*state, std::move(server_name), alpn);
@@ -303,7 +325,8 @@ Task<Result<std::unique_ptr<Stream>>> tls_connect(async::Loop& loop, std::shared
     co_return std::move(secured);
 }
 
-Task<Result<std::unique_ptr<Stream>>> tls_accept(async::Loop& loop, std::shared_ptr<const TlsContext> context,
+Task<Result<std::unique_ptr<Stream>>> tls_accept(async::Loop& loop,
+                                                 std::shared_ptr<const TlsContext> context,
                                                  std::unique_ptr<Stream> stream) {
     auto state = std::make_shared<TlsState>(loop, impl_of(std::move(context)), std::move(stream));
     Result<void> ready = set_up(*state);

@@ -15,20 +15,23 @@ struct Handshake {
     std::optional<Result<std::unique_ptr<Stream>>> client, server;
 };
 
-Task<Result<void>> client_side(async::Loop& loop, Context context, std::unique_ptr<Stream> stream, std::string name,
-                               Handshake* out) {
-    Result<std::unique_ptr<Stream>> secured = co_await tls_connect(loop, context, std::move(stream), name);
+Task<Result<void>> client_side(async::Loop& loop, Context context, std::unique_ptr<Stream> stream,
+                               std::string name, Handshake* out) {
+    Result<std::unique_ptr<Stream>> secured =
+        co_await tls_connect(loop, context, std::move(stream), name);
     out->client.emplace(std::move(secured));
     co_return Result<void>();
 }
 
-Task<Result<void>> server_side(async::Loop& loop, Context context, std::unique_ptr<Stream> stream, Handshake* out) {
+Task<Result<void>> server_side(async::Loop& loop, Context context, std::unique_ptr<Stream> stream,
+                               Handshake* out) {
     Result<std::unique_ptr<Stream>> secured = co_await tls_accept(loop, context, std::move(stream));
     out->server.emplace(std::move(secured));
     co_return Result<void>();
 }
 
-Task<void> shake_hands(async::Loop& loop, Context client, Context server, std::string name, Handshake* out) {
+Task<void> shake_hands(async::Loop& loop, Context client, Context server, std::string name,
+                       Handshake* out) {
     auto pair = make_stream_pair(loop);
     std::vector<Task<Result<void>>> tasks;
     tasks.push_back(client_side(loop, client, std::move(pair.first), name, out));
@@ -58,7 +61,10 @@ std::vector<std::string> both_protocols() { return {"h2", "http/1.1"}; }
 
 Task<void> mutual(async::Loop& loop, TestCa& ca) {
     Handshake hands;
-    Context client = ca.client_context(test::CertSpec{.common_name = "node-1", .organization = "system:nodes", .names = "DNS:n1,URI:spiffe://x,IP:10.0.0.1"});
+    Context client =
+        ca.client_context(test::CertSpec{.common_name = "node-1",
+                                         .organization = "system:nodes",
+                                         .names = "DNS:n1,URI:spiffe://x,IP:10.0.0.1"});
     Context server = ca.server_context(both_protocols(), ClientCertificates::kRequired);
     co_await shake_hands(loop, client, server, "localhost", &hands);
     CO_REQUIRE_OK(*hands.client);
@@ -98,14 +104,16 @@ Task<void> refusals(async::Loop& loop, TestCa& ca, TestCa& other) {
         const char* name;
     };
     TlsConfig expired_config;
-    Identity expired = ca.issue({.common_name = "x", .organization = {}, .names = "DNS:localhost", .valid_seconds = -1});
+    Identity expired = ca.issue(
+        {.common_name = "x", .organization = {}, .names = "DNS:localhost", .valid_seconds = -1});
     expired_config.cert_pem = expired.cert_pem;
     expired_config.key_pem = expired.key();
     std::vector<Case> cases{
         {"unknown CA", other.client_context(), ca.server_context({}), "localhost"},
         {"wrong name", ca.client_context(), ca.server_context({}), "example.org"},
         {"wrong address", ca.client_context(), ca.server_context({}), "127.0.0.2"},
-        {"expired", ca.client_context(), make_tls_server(std::move(expired_config)).value(), "localhost"},
+        {"expired", ca.client_context(), make_tls_server(std::move(expired_config)).value(),
+         "localhost"},
     };
     for (const Case& one : cases) {
         Handshake hands;
@@ -148,7 +156,8 @@ Task<void> client_refusals(async::Loop& loop, TestCa& ca, TestCa& other) {
         EXPECT_EQ(read.error().reason(), "TlsAlert");
     }
     Handshake hands;
-    co_await shake_hands(loop, ca.client_context(), ca.server_context({}, ClientCertificates::kOptional), "localhost", &hands);
+    co_await shake_hands(loop, ca.client_context(),
+                         ca.server_context({}, ClientCertificates::kOptional), "localhost", &hands);
     CO_REQUIRE_OK(*hands.server);
     EXPECT_FALSE((**hands.server)->info().identity.has_value());
 }
@@ -160,7 +169,8 @@ TEST(Tls, MutualRefusesClients) {
 }
 
 Task<void> resume(async::Loop& loop, TestCa& ca) {
-    Context client = ca.client_context(test::CertSpec{.common_name = "me", .organization = {}, .names = {}});
+    Context client =
+        ca.client_context(test::CertSpec{.common_name = "me", .organization = {}, .names = {}});
     Context server = ca.server_context({}, ClientCertificates::kRequired);
     for (int round = 0; round < 3; ++round) {
         Handshake hands;

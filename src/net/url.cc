@@ -15,7 +15,8 @@ uint16_t default_port(std::string_view scheme) {
 }
 
 bool has_control_character(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x21 || c == 0x7f; });
+    return std::any_of(text.begin(), text.end(),
+                       [](char c) { return static_cast<unsigned char>(c) < 0x21 || c == 0x7f; });
 }
 
 }  // namespace
@@ -39,26 +40,33 @@ Result<Url> parse_url(std::string_view text) {
     Url url;
     url.scheme = to_lower(std::string_view(view.scheme().data(), view.scheme().size()));
     if (url.scheme == "unix") {
-        if (!view.encoded_host().empty()) return invalid_argument("a unix URL has no host: unix:///path");
+        if (!view.encoded_host().empty())
+            return invalid_argument("a unix URL has no host: unix:///path");
         url.path = view.path();
         if (url.path.size() < 2 || url.path[0] != '/' || url.path.find('\0') != std::string::npos) {
             return invalid_argument("a unix URL needs an absolute path");
         }
         return url;
     }
-    if (!view.has_authority() || view.encoded_host().empty()) return invalid_argument("the URL has no host");
+    if (!view.has_authority() || view.encoded_host().empty())
+        return invalid_argument("the URL has no host");
     url.host = to_lower(view.host());
-    if (url.host.size() > 1 && url.host.front() == '[') url.host = url.host.substr(1, url.host.size() - 2);
-    if (url.host.empty() || has_control_character(url.host)) return invalid_argument("the URL's host is not valid");
+    if (url.host.size() > 1 && url.host.front() == '[')
+        url.host = url.host.substr(1, url.host.size() - 2);
+    if (url.host.empty() || has_control_character(url.host))
+        return invalid_argument("the URL's host is not valid");
     url.port = default_port(url.scheme);
     if (view.has_port() && !view.port().empty()) {
-        std::optional<uint16_t> port = parse_number<uint16_t>(std::string_view(view.port().data(), view.port().size()));
+        std::optional<uint16_t> port =
+            parse_number<uint16_t>(std::string_view(view.port().data(), view.port().size()));
         if (!port || *port == 0) return invalid_argument("the URL's port is not valid");
         url.port = *port;
     }
-    url.path = std::string(std::string_view(view.encoded_path().data(), view.encoded_path().size()));
+    url.path =
+        std::string(std::string_view(view.encoded_path().data(), view.encoded_path().size()));
     if (url.path.empty()) url.path = "/";
-    url.query = std::string(std::string_view(view.encoded_query().data(), view.encoded_query().size()));
+    url.query =
+        std::string(std::string_view(view.encoded_query().data(), view.encoded_query().size()));
     return url;
 }
 

@@ -14,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (again.ok() && again->to_string() != url->to_string()) std::abort();
     }
     auto endpoint = parse_endpoint(text);
-    if (endpoint.ok() && !parse_endpoint(endpoint->to_string()).ok() && !endpoint->host.empty()) std::abort();
+    if (endpoint.ok() && !parse_endpoint(endpoint->to_string()).ok() && !endpoint->host.empty())
+        std::abort();
     auto decoded = percent_decode(text, false);
     if (decoded.ok()) {
         auto again = percent_decode(percent_encode(*decoded), false);

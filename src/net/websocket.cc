@@ -20,8 +20,12 @@ constexpr uint16_t kNoCloseCode = 1005;
 
 /// Shared by the socket and the operations in flight on it.
 struct WebSocketState {
-    WebSocketState(async::Loop& loop_in, std::unique_ptr<Stream> stream_in, bool is_server_in, std::string protocol_in)
-        : loop(loop_in), stream(std::move(stream_in)), is_server(is_server_in), protocol(std::move(protocol_in)),
+    WebSocketState(async::Loop& loop_in, std::unique_ptr<Stream> stream_in, bool is_server_in,
+                   std::string protocol_in)
+        : loop(loop_in),
+          stream(std::move(stream_in)),
+          is_server(is_server_in),
+          protocol(std::move(protocol_in)),
           decoder(is_server_in, kMaxWebSocketMessageSize) {}
     async::Loop& loop;
     std::unique_ptr<Stream> stream;
@@ -67,14 +71,16 @@ WebSocketFrame close_frame(uint16_t code, std::string_view reason) {
 void take_close(WebSocketState& state, const std::string& payload) {
     state.close_code = kNoCloseCode;
     if (payload.size() < 2) return;
-    state.close_code = static_cast<uint16_t>(static_cast<unsigned char>(payload[0]) << 8 | static_cast<unsigned char>(payload[1]));
+    state.close_code = static_cast<uint16_t>(static_cast<unsigned char>(payload[0]) << 8 |
+                                             static_cast<unsigned char>(payload[1]));
     state.close_reason = payload.substr(2);
 }
 
 /// Joins fragments; gives a message when it is whole.
 Result<std::optional<WebSocketMessage>> take_data(WebSocketState& state, WebSocketFrame frame) {
     const bool starts = frame.opcode != WebSocketOpcode::kContinuation;
-    if (starts == state.partial.has_value()) return invalid_argument("WebSocket: fragments out of order");
+    if (starts == state.partial.has_value())
+        return invalid_argument("WebSocket: fragments out of order");
     if (starts) {
         state.partial.emplace();
         state.partial->is_text = frame.opcode == WebSocketOpcode::kText;
@@ -89,7 +95,8 @@ Result<std::optional<WebSocketMessage>> take_data(WebSocketState& state, WebSock
 
 Task<Result<std::optional<WebSocketMessage>>> fail(StatePtr state, Error error) {
     const bool is_large = error.code() == Code::kResourceExhausted;
-    Result<void> told = co_await send_frame(state, close_frame(is_large ? 1009 : 1002, error.message()));
+    Result<void> told =
+        co_await send_frame(state, close_frame(is_large ? 1009 : 1002, error.message()));
     static_cast<void>(told);
     state->stream->close();
     co_return std::move(error);
@@ -100,13 +107,15 @@ Task<Result<std::optional<WebSocketMessage>>> read_message(StatePtr state) {
         if (state->close_code != 0) co_return std::optional<WebSocketMessage>();
         Result<std::optional<WebSocketFrame>> frame = state->decoder.next();
         if (!frame.ok()) {
-            Result<std::optional<WebSocketMessage>> failed = co_await fail(state, std::move(frame).error());
+            Result<std::optional<WebSocketMessage>> failed =
+                co_await fail(state, std::move(frame).error());
             co_return std::move(failed);
         }
         if (!frame->has_value()) {
             Result<std::string> data = co_await state->stream->read(kReadSize);
             if (!data.ok()) co_return std::move(data).error();
-            if (data->empty()) co_return unavailable("WebSocket: the connection ended without a close frame");
+            if (data->empty())
+                co_return unavailable("WebSocket: the connection ended without a close frame");
             state->decoder.feed(*data);
             continue;
         }
@@ -125,7 +134,8 @@ Task<Result<std::optional<WebSocketMessage>>> read_message(StatePtr state) {
         }
         Result<std::optional<WebSocketMessage>> message = take_data(*state, std::move(**frame));
         if (!message.ok()) {
-            Result<std::optional<WebSocketMessage>> failed = co_await fail(state, std::move(message).error());
+            Result<std::optional<WebSocketMessage>> failed =
+                co_await fail(state, std::move(message).error());
             co_return std::move(failed);
         }
         if (message->has_value()) co_return std::move(message);
@@ -159,8 +169,8 @@ class WebSocketImpl final : public WebSocket {
     StatePtr state_;
 };
 
-std::unique_ptr<WebSocket> make_socket(async::Loop& loop, std::unique_ptr<Stream> stream, bool is_server,
-                                       std::string protocol) {
+std::unique_ptr<WebSocket> make_socket(async::Loop& loop, std::unique_ptr<Stream> stream,
+                                       bool is_server, std::string protocol) {
     return std::make_unique<WebSocketImpl>(
         std::make_shared<WebSocketState>(loop, std::move(stream), is_server, std::move(protocol)));
 }
@@ -197,15 +207,18 @@ bool has_word(std::string_view list, std::string_view word) {
 }
 
 /// Keeps the caller's coroutine function alive next to the socket it serves.
-Task<void> serve_socket(std::function<Task<void>(std::unique_ptr<WebSocket>)> serve, std::unique_ptr<WebSocket> socket) {
+Task<void> serve_socket(std::function<Task<void>(std::unique_ptr<WebSocket>)> serve,
+                        std::unique_ptr<WebSocket> socket) {
     co_await serve(std::move(socket));
 }
 
 }  // namespace
 }  // namespace internal
 
-Task<Result<std::unique_ptr<WebSocket>>> websocket_connect(async::Loop& loop, std::shared_ptr<HttpClient> client,
-                                                           HttpRequest request, std::vector<std::string> protocols) {
+Task<Result<std::unique_ptr<WebSocket>>> websocket_connect(async::Loop& loop,
+                                                           std::shared_ptr<HttpClient> client,
+                                                           HttpRequest request,
+                                                           std::vector<std::string> protocols) {
     std::string key = internal::random_key(loop);
     request.headers.set("connection", "Upgrade");
     request.headers.set("upgrade", "websocket");
@@ -215,27 +228,32 @@ Task<Result<std::unique_ptr<WebSocket>>> websocket_connect(async::Loop& loop, st
     Result<HttpClient::Upgraded> upgraded = co_await client->upgrade(std::move(request));
     if (!upgraded.ok()) co_return std::move(upgraded).error();
     if (!upgraded->stream) {
-        std::string text = "the server refused the WebSocket: HTTP " + std::to_string(upgraded->status);
+        std::string text =
+            "the server refused the WebSocket: HTTP " + std::to_string(upgraded->status);
         if (!upgraded->body.empty()) text += ": " + upgraded->body.substr(0, 512);
-        co_return Error(internal::code_of_status(upgraded->status), std::move(text)).with_cause(upgraded->status);
+        co_return Error(internal::code_of_status(upgraded->status), std::move(text))
+            .with_cause(upgraded->status);
     }
     const Headers& headers = upgraded->headers;
     if (headers.get("sec-websocket-accept") != internal::websocket_accept_key(key)) {
         co_return unavailable("the server's WebSocket handshake is wrong");
     }
     std::string protocol(headers.get("sec-websocket-protocol"));
-    const bool was_offered = std::find(protocols.begin(), protocols.end(), protocol) != protocols.end();
+    const bool was_offered =
+        std::find(protocols.begin(), protocols.end(), protocol) != protocols.end();
     if (!was_offered && !(protocol.empty() && protocols.empty())) {
-        co_return failed_precondition("the server speaks none of the WebSocket protocols that were offered");
+        co_return failed_precondition(
+            "the server speaks none of the WebSocket protocols that were offered");
     }
     co_return internal::make_socket(loop, std::move(upgraded->stream), false, std::move(protocol));
 }
 
-Result<HttpServerResponse> websocket_accept(async::Loop& loop, const ServerRequest& request,
-                                            const std::vector<std::string>& protocols,
-                                            std::function<Task<void>(std::unique_ptr<WebSocket>)> serve) {
+Result<HttpServerResponse> websocket_accept(
+    async::Loop& loop, const ServerRequest& request, const std::vector<std::string>& protocols,
+    std::function<Task<void>(std::unique_ptr<WebSocket>)> serve) {
     std::string_view key = request.headers.get("sec-websocket-key");
-    if (request.method != "GET" || !internal::has_word(request.headers.get("upgrade"), "websocket") ||
+    if (request.method != "GET" ||
+        !internal::has_word(request.headers.get("upgrade"), "websocket") ||
         !internal::has_word(request.headers.get("connection"), "upgrade") ||
         request.headers.get("sec-websocket-version") != "13" || key.size() != 24) {
         return invalid_argument("not a WebSocket handshake");
@@ -244,17 +262,20 @@ Result<HttpServerResponse> websocket_accept(async::Loop& loop, const ServerReque
     for (const std::string& protocol : protocols) {
         if (!chosen.empty()) break;
         for (const auto& [name, value] : request.headers.fields()) {
-            if (name == "sec-websocket-protocol" && internal::has_word(value, protocol)) chosen = protocol;
+            if (name == "sec-websocket-protocol" && internal::has_word(value, protocol))
+                chosen = protocol;
         }
     }
-    if (!protocols.empty() && chosen.empty()) return invalid_argument("no WebSocket protocol in common");
+    if (!protocols.empty() && chosen.empty())
+        return invalid_argument("no WebSocket protocol in common");
     HttpServerResponse response;
     response.status = 101;
     response.headers = Headers{{"connection", "Upgrade"}, {"upgrade", "websocket"}};
     response.headers.add("sec-websocket-accept", internal::websocket_accept_key(key));
     if (!chosen.empty()) response.headers.add("sec-websocket-protocol", chosen);
     response.takeover = [&loop, chosen, serve = std::move(serve)](std::unique_ptr<Stream> stream) {
-        return internal::serve_socket(serve, internal::make_socket(loop, std::move(stream), true, chosen));
+        return internal::serve_socket(serve,
+                                      internal::make_socket(loop, std::move(stream), true, chosen));
     };
     return response;
 }

@@ -26,7 +26,8 @@ struct WebSocketMessage {
 class WebSocket {
  public:
     virtual ~WebSocket() = default;
-    /// The next message; nullopt after the peer's close (see close_code()). Unavailable when the connection broke.
+    /// The next message; nullopt after the peer's close (see close_code()). Unavailable when the
+    /// connection broke.
     virtual async::Task<Result<std::optional<WebSocketMessage>>> read() = 0;
     virtual async::Task<Result<void>> write(WebSocketMessage message) = 0;
     virtual async::Task<Result<void>> ping() = 0;
@@ -39,17 +40,17 @@ class WebSocket {
     virtual const std::string& protocol() const = 0;
 };
 
-/// `request` without the handshake's own headers. An answer other than 101 is an Error by its status, with that
-/// as cause_code() and the start of its body in the message.
-async::Task<Result<std::unique_ptr<WebSocket>>> websocket_connect(async::Loop& loop, std::shared_ptr<HttpClient> client,
-                                                                  HttpRequest request,
-                                                                  std::vector<std::string> protocols);
+/// `request` without the handshake's own headers. An answer other than 101 is an Error by its
+/// status, with that as cause_code() and the start of its body in the message.
+async::Task<Result<std::unique_ptr<WebSocket>>> websocket_connect(
+    async::Loop& loop, std::shared_ptr<HttpClient> client, HttpRequest request,
+    std::vector<std::string> protocols);
 
-/// The response of an HttpHandler that accepts the upgrade; `serve` then owns the socket. The first of
-/// `protocols` that the client offers is taken; InvalidArgument when it is no WebSocket handshake or, with
-/// protocols given, none fits.
-Result<HttpServerResponse> websocket_accept(async::Loop& loop, const ServerRequest& request,
-                                            const std::vector<std::string>& protocols,
-                                            std::function<async::Task<void>(std::unique_ptr<WebSocket>)> serve);
+/// The response of an HttpHandler that accepts the upgrade; `serve` then owns the socket. The first
+/// of `protocols` that the client offers is taken; InvalidArgument when it is no WebSocket
+/// handshake or, with protocols given, none fits.
+Result<HttpServerResponse> websocket_accept(
+    async::Loop& loop, const ServerRequest& request, const std::vector<std::string>& protocols,
+    std::function<async::Task<void>(std::unique_ptr<WebSocket>)> serve);
 
 }  // namespace basalt::net

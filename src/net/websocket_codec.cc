@@ -17,7 +17,8 @@ uint64_t big_endian(std::string_view bytes) {
 
 void apply_mask(std::string& payload, std::string_view mask) {
     for (size_t i = 0; i < payload.size(); ++i) {
-        payload[i] = static_cast<char>(static_cast<unsigned char>(payload[i]) ^ static_cast<unsigned char>(mask[i % 4]));
+        payload[i] = static_cast<char>(static_cast<unsigned char>(payload[i]) ^
+                                       static_cast<unsigned char>(mask[i % 4]));
     }
 }
 
@@ -38,7 +39,8 @@ std::string encode_frame(const WebSocketFrame& frame, std::optional<uint32_t> ma
         length_bytes = size <= 0xffff ? 2 : 8;
         bytes += static_cast<char>(mask_bit | (length_bytes == 2 ? 126 : 127));
     }
-    for (int i = length_bytes - 1; i >= 0; --i) bytes += static_cast<char>(static_cast<uint64_t>(size) >> (8 * i) & 0xff);
+    for (int i = length_bytes - 1; i >= 0; --i)
+        bytes += static_cast<char>(static_cast<uint64_t>(size) >> (8 * i) & 0xff);
     if (!mask) return bytes + frame.payload;
     std::string key;
     for (int shift = 24; shift >= 0; shift -= 8) key += static_cast<char>(*mask >> shift & 0xff);
@@ -68,7 +70,8 @@ Result<std::optional<WebSocketFrame>> WebSocketDecoder::next() {
     if ((first & 0x70) != 0) return invalid_argument("WebSocket: reserved bits are set");
     if (!is_known(opcode)) return invalid_argument("WebSocket: unknown opcode");
     if (masked != expect_masked_) return invalid_argument("WebSocket: wrong masking");
-    if (is_control && (!final || size > 125)) return invalid_argument("WebSocket: malformed control frame");
+    if (is_control && (!final || size > 125))
+        return invalid_argument("WebSocket: malformed control frame");
     size_t header_size = 2;
     if (size >= 126) {
         size_t length_size = size == 126 ? 2 : 8;
@@ -78,7 +81,8 @@ Result<std::optional<WebSocketFrame>> WebSocketDecoder::next() {
     }
     if (size > max_payload_size_) return resource_exhausted("WebSocket: the frame is too large");
     if (masked) header_size += 4;
-    if (rest.size() < header_size || rest.size() - header_size < size) return std::optional<WebSocketFrame>();
+    if (rest.size() < header_size || rest.size() - header_size < size)
+        return std::optional<WebSocketFrame>();
     WebSocketFrame frame;
     frame.opcode = static_cast<WebSocketOpcode>(opcode);
     frame.final = final;
@@ -93,7 +97,8 @@ std::string websocket_accept_key(std::string_view client_key) {
     std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
     unsigned size = 0;
     EVP_Digest(text.data(), text.size(), digest.data(), &size, EVP_sha1(), nullptr);
-    return data::base64_encode(std::string_view(reinterpret_cast<const char*>(digest.data()), size));
+    return data::base64_encode(
+        std::string_view(reinterpret_cast<const char*>(digest.data()), size));
 }
 
 }  // namespace basalt::net::internal

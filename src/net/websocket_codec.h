@@ -10,7 +10,14 @@
 
 namespace basalt::net::internal {
 
-enum class WebSocketOpcode : uint8_t { kContinuation = 0, kText = 1, kBinary = 2, kClose = 8, kPing = 9, kPong = 10 };
+enum class WebSocketOpcode : uint8_t {
+    kContinuation = 0,
+    kText = 1,
+    kBinary = 2,
+    kClose = 8,
+    kPing = 9,
+    kPong = 10
+};
 
 struct WebSocketFrame {
     WebSocketOpcode opcode = WebSocketOpcode::kBinary;
@@ -27,7 +34,8 @@ class WebSocketDecoder {
     WebSocketDecoder(bool expect_masked, size_t max_payload_size)
         : expect_masked_(expect_masked), max_payload_size_(max_payload_size) {}
     void feed(std::string_view bytes);
-    /// The next whole frame, or nothing yet. InvalidArgument: a protocol error; ResourceExhausted: too large.
+    /// The next whole frame, or nothing yet. InvalidArgument: a protocol error; ResourceExhausted:
+    /// too large.
     Result<std::optional<WebSocketFrame>> next();
 
  private:

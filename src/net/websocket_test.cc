@@ -46,12 +46,16 @@ std::vector<std::string> v4_only() { return {"v4.channel.k8s.io"}; }
 
 Task<void> talk(async::RealLoop& loop) {
     auto server = start_http_server(loop, listen(loop, Endpoint::tcp("127.0.0.1", 0)).value(),
-                                    std::make_shared<EchoHandler>(loop)).value();
-    auto client = make_http_client(loop, parse_url("http://" + server->endpoint().to_string()).value(), {});
-    Result<std::unique_ptr<WebSocket>> socket = co_await websocket_connect(loop, client, HttpRequest(), v4_only());
+                                    std::make_shared<EchoHandler>(loop))
+                      .value();
+    auto client =
+        make_http_client(loop, parse_url("http://" + server->endpoint().to_string()).value(), {});
+    Result<std::unique_ptr<WebSocket>> socket =
+        co_await websocket_connect(loop, client, HttpRequest(), v4_only());
     CO_REQUIRE_OK(socket);
     EXPECT_EQ((*socket)->protocol(), "v4.channel.k8s.io");
-    for (size_t size : {size_t{0}, size_t{1}, size_t{125}, size_t{126}, size_t{65'535}, size_t{65'536}, size_t{900'000}}) {
+    for (size_t size : {size_t{0}, size_t{1}, size_t{125}, size_t{126}, size_t{65'535},
+                        size_t{65'536}, size_t{900'000}}) {
         WebSocketMessage message;
         message.data = std::string(size, 'w');
         message.is_text = size % 2 == 0;
@@ -75,12 +79,13 @@ Task<void> talk(async::RealLoop& loop) {
     EXPECT_EQ((*socket)->close_reason(), "as asked");
     HttpRequest forbidden;
     forbidden.target = "/forbidden";
-    Result<std::unique_ptr<WebSocket>> refused = co_await websocket_connect(loop, client, std::move(forbidden), v4_only());
+    Result<std::unique_ptr<WebSocket>> refused =
+        co_await websocket_connect(loop, client, std::move(forbidden), v4_only());
     CO_REQUIRE(!refused.ok());
     EXPECT_EQ(refused.error().code(), Code::kPermissionDenied);
     EXPECT_EQ(refused.error().cause_code(), 403);
-    Result<std::unique_ptr<WebSocket>> none =
-        co_await websocket_connect(loop, client, HttpRequest(), std::vector<std::string>(1, "other"));
+    Result<std::unique_ptr<WebSocket>> none = co_await websocket_connect(
+        loop, client, HttpRequest(), std::vector<std::string>(1, "other"));
     CO_REQUIRE(!none.ok());
     EXPECT_EQ(none.error().code(), Code::kInvalidArgument);
     co_await server->stop(1s);
@@ -92,13 +97,15 @@ TEST(WebSocket, TalksBothWays) {
 }
 
 TEST(WebSocket, KnowsTheExampleKeyOfTheStandard) {
-    EXPECT_EQ(internal::websocket_accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    EXPECT_EQ(internal::websocket_accept_key("dGhlIHNhbXBsZSBub25jZQ=="),
+              "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 }
 
 TEST(WebSocketDecoder, TakesFramesByteByByte) {
-    std::string bytes = internal::encode_frame({WebSocketOpcode::kText, false, "Hel"}, 0x37fa213dU) +
-                        internal::encode_frame({WebSocketOpcode::kPing, true, ""}, 1U) +
-                        internal::encode_frame({WebSocketOpcode::kContinuation, true, std::string(300, 'l')}, 2U);
+    std::string bytes =
+        internal::encode_frame({WebSocketOpcode::kText, false, "Hel"}, 0x37fa213dU) +
+        internal::encode_frame({WebSocketOpcode::kPing, true, ""}, 1U) +
+        internal::encode_frame({WebSocketOpcode::kContinuation, true, std::string(300, 'l')}, 2U);
     WebSocketDecoder decoder(true, 1000);
     std::vector<WebSocketFrame> frames;
     for (char c : bytes) {
@@ -118,11 +125,12 @@ TEST(WebSocketDecoder, RefusesProtocolErrors) {
         std::string bytes;
         Code code;
     };
-    std::vector<Case> cases{{std::string("\xc2\x01x"), Code::kInvalidArgument},   // reserved bit
-                            {std::string("\x83\x01x"), Code::kInvalidArgument},   // unknown opcode
-                            {std::string("\x09\x01x"), Code::kInvalidArgument},   // fragmented ping
-                            {std::string("\x82\x81mmmmx"), Code::kInvalidArgument},  // masked by a server
-                            {std::string("\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff"), Code::kResourceExhausted}};
+    std::vector<Case> cases{
+        {std::string("\xc2\x01x"), Code::kInvalidArgument},      // reserved bit
+        {std::string("\x83\x01x"), Code::kInvalidArgument},      // unknown opcode
+        {std::string("\x09\x01x"), Code::kInvalidArgument},      // fragmented ping
+        {std::string("\x82\x81mmmmx"), Code::kInvalidArgument},  // masked by a server
+        {std::string("\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff"), Code::kResourceExhausted}};
     for (const Case& one : cases) {
         WebSocketDecoder decoder(false, 1000);
         decoder.feed(one.bytes);

@@ -2,11 +2,16 @@
 // agents.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -329,6 +334,50 @@ class TestPki {
     std::string folder_;
 };
 
+/// A program that runs until this object goes.
+class Child {
+ public:
+    Child(std::vector<std::string> arguments, const std::string& log) : log_(log) {
+        std::vector<char*> argv;
+        for (std::string& argument : arguments) argv.push_back(argument.data());
+        argv.push_back(nullptr);
+        posix_spawn_file_actions_t actions;
+        posix_spawn_file_actions_init(&actions);
+        posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_CREAT | O_WRONLY | O_APPEND,
+                                         0600);
+        posix_spawn_file_actions_adddup2(&actions, 1, 2);
+        EXPECT_EQ(posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ), 0);
+        posix_spawn_file_actions_destroy(&actions);
+    }
+    Child(const Child&) = delete;
+    ~Child() { kill_now(); }
+    /// Sends a signal; wait() or the destructor collects the end.
+    void signal(int number) { ::kill(pid_, number); }
+    bool running() const {
+        siginfo_t info{};
+        return pid_ > 0 &&
+               ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+               info.si_pid == 0;
+    }
+    std::string log() const {
+        std::ifstream in(log_);
+        return {std::istreambuf_iterator<char>(in), {}};
+    }
+    void kill_now() {
+        if (pid_ <= 0) return;
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+        pid_ = 0;
+        if (::testing::Test::HasFailure()) {
+            fmt::print(stderr, "{}:\n{}\n", log_, log());
+        }
+    }
+
+ private:
+    pid_t pid_ = 0;
+    std::string log_;
+};
+
 class TunnelFixture : public ::testing::Test {
  protected:
     ~TunnelFixture() override {
@@ -342,6 +391,15 @@ class TunnelFixture : public ::testing::Test {
         loop_.keep_running(false);
         loop_.run();
         EXPECT_EQ(bug_count(), 0u);
+    }
+    /// Lives as long as the servers and agents that read its files.
+    TestPki& pki() {
+        if (!pki_) pki_ = std::make_unique<TestPki>();
+        return *pki_;
+    }
+    uint16_t free_port() {
+        auto listener = net::listen(loop_, net::Endpoint::tcp("127.0.0.1", 0)).value();
+        return listener->endpoint().port;
     }
     Target& target(Target::Kind kind = Target::Kind::kEcho) {
         targets_.push_back(std::make_unique<Target>(loop_, kind));
@@ -374,6 +432,7 @@ class TunnelFixture : public ::testing::Test {
         return std::shared_ptr<net::Stream>(std::move(*stream));
     }
 
+    std::unique_ptr<TestPki> pki_;
     async::RealLoop loop_;
     std::vector<std::unique_ptr<Target>> targets_;
     std::vector<std::unique_ptr<TestServer>> servers_;

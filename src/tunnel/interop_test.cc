@@ -1,15 +1,9 @@
 // Against upstream's own programs, in both roles: proxy-agent with our server, proxy-server with
 // our agent. They are built by `distribution/build`; without them the tests are skipped, loudly.
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 
 #include <fstream>
 
 #include "tunnel/env_test.h"
-
-extern char** environ;
 
 namespace basalt::tunnel {
 namespace {
@@ -27,40 +21,6 @@ std::string upstream_folder() {
     return {};
 }
 
-/// A program that runs until this object goes.
-class Child {
- public:
-    Child(std::vector<std::string> arguments, const std::string& log) : log_(log) {
-        std::vector<char*> argv;
-        for (std::string& argument : arguments) argv.push_back(argument.data());
-        argv.push_back(nullptr);
-        posix_spawn_file_actions_t actions;
-        posix_spawn_file_actions_init(&actions);
-        posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_CREAT | O_WRONLY | O_APPEND,
-                                         0600);
-        posix_spawn_file_actions_adddup2(&actions, 1, 2);
-        EXPECT_EQ(posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ), 0);
-        posix_spawn_file_actions_destroy(&actions);
-    }
-    Child(const Child&) = delete;
-    ~Child() { kill_now(); }
-    void kill_now() {
-        if (pid_ <= 0) return;
-        ::kill(pid_, SIGKILL);
-        ::waitpid(pid_, nullptr, 0);
-        pid_ = 0;
-        if (::testing::Test::HasFailure()) {
-            std::ifstream in(log_);
-            fmt::print(stderr, "{}:\n{}\n", log_,
-                       std::string(std::istreambuf_iterator<char>(in), {}));
-        }
-    }
-
- private:
-    pid_t pid_ = 0;
-    std::string log_;
-};
-
 class InteropTest : public TunnelFixture {
  protected:
     void SetUp() override {
@@ -70,14 +30,9 @@ class InteropTest : public TunnelFixture {
                 << "NOT TESTED with upstream's konnectivity: no proxy-server and proxy-agent below "
                    "/var/cache/basalt/bin";
         }
-        pki_ = std::make_unique<TestPki>();
-        pki_->issue("server", "/CN=kube-apiserver", "serverAuth");
+        pki().issue("server", "/CN=kube-apiserver", "serverAuth");
         pki_->issue("agent", "/CN=system:konnectivity-agent", "clientAuth");
         std::ofstream(pki_->path("token")) << "good";
-    }
-    uint16_t free_port() {
-        auto listener = net::listen(loop_, net::Endpoint::tcp("127.0.0.1", 0)).value();
-        return listener->endpoint().port;
     }
     std::unique_ptr<Child> upstream_agent(const TestServer& s, bool with_certificate) {
         std::vector<std::string> arguments{
@@ -139,7 +94,6 @@ class InteropTest : public TunnelFixture {
     }
 
     std::string folder_;
-    std::unique_ptr<TestPki> pki_;
 };
 
 class TokenIsGood final : public Authenticator {

@@ -316,7 +316,7 @@ class TokenIs final : public Authenticator {
 };
 
 TEST_F(TunnelTest, TokenOverTls) {
-    TestPki pki;
+    TestPki& pki = this->pki();
     pki.issue("server", "/CN=kube-apiserver", "serverAuth");
     Target& there = target();
     TunnelServerConfig config;
@@ -349,7 +349,7 @@ TEST_F(TunnelTest, TokenOverTls) {
 }
 
 TEST_F(TunnelTest, ClientCertificates) {
-    TestPki pki;
+    TestPki& pki = this->pki();
     pki.issue("server", "/CN=kube-apiserver", "serverAuth");
     pki.issue("agent", "/O=agents/CN=system:konnectivity-agent", "clientAuth");
     pki.issue("kubelet", "/O=system:nodes/CN=system:node:n1", "clientAuth");
@@ -371,7 +371,7 @@ TEST_F(TunnelTest, ClientCertificates) {
 
 /// An upgrade: the new server works through the old one's agents before any agent knows it.
 TEST_F(TunnelTest, TakeoverThroughPeers) {
-    TestPki pki;
+    TestPki& pki = this->pki();
     pki.issue("server", "/CN=kube-apiserver", "serverAuth");
     pki.issue("peer", "/CN=system:konnectivity-server", "clientAuth");
     Target& there = target();

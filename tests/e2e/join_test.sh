@@ -126,10 +126,10 @@ test_join() {
     command=$("$programs/kubeadm" token create --kubeconfig "$work/tenant.conf" --print-join-command) || fail "no token"
     began=$EPOCHREALTIME
     # shellcheck disable=SC2086
-    worker exec $machine timeout 180 $command >"$work/join.log" 2>&1 || { cat "$work/join.log" >&2; fail "kubeadm join"; }
+    worker exec $machine timeout 280 $command >"$work/join.log" 2>&1 || { cat "$work/join.log" >&2; fail "kubeadm join"; }
     echo "   kubeadm join took $(seconds_since "$began")"
-    wait_until 120 "the Node appears" tenant get node $machine
-    tenant wait --for=condition=Ready node/$machine --timeout=180s >/dev/null || fail "the node is not Ready"
+    wait_until 180 "the Node appears" tenant get node $machine
+    tenant wait --for=condition=Ready node/$machine --timeout=400s >/dev/null || fail "the node is not Ready"
     [[ $(tenant get node $machine -o 'jsonpath={.status.nodeInfo.kubeletVersion}') == "$version" ]] || fail "the kubelet's version"
     ok "a stock Debian machine is Ready, $(seconds_since "$began") after kubeadm join began"
 }
@@ -149,20 +149,20 @@ test_no_route_to_the_machine() {
 }
 
 # client PATH: an HTTP answer of the client Pod through the open port-forward.
-client() { curl --silent --show-error --fail --noproxy '*' --max-time 15 "http://127.0.0.1:$forward_port$1"; }
+client() { curl --silent --show-error --fail --noproxy '*' --max-time 30 "http://127.0.0.1:$forward_port$1"; }
 
 forward() {
     : >"$work/forward.log"
     tenant port-forward pod/client :8080 --address 127.0.0.1 >"$work/forward.log" 2>&1 &
     forward_pid=$!
-    wait_until 30 "port-forward listens" grep -q '^Forwarding from' "$work/forward.log"
+    wait_until 120 "port-forward listens" grep -q '^Forwarding from' "$work/forward.log"
     forward_port=$(sed -nE 's/^Forwarding from 127\.0\.0\.1:([0-9]+) .*/\1/p' "$work/forward.log")
 }
 
 test_add_ons() {
     say "add-ons"
-    tenant rollout status -n kube-system daemonset/kube-proxy --timeout=180s >/dev/null || fail "kube-proxy"
-    tenant rollout status -n kube-system deployment/coredns --timeout=180s >/dev/null || fail "CoreDNS"
+    tenant rollout status -n kube-system daemonset/kube-proxy --timeout=400s >/dev/null || fail "kube-proxy"
+    tenant rollout status -n kube-system deployment/coredns --timeout=400s >/dev/null || fail "CoreDNS"
     worker exec $machine nft list tables | grep -q kube-proxy || fail "kube-proxy wrote no nftables rules"
     ok "kube-proxy and CoreDNS run"
 }
@@ -170,8 +170,8 @@ test_add_ons() {
 test_workload() {
     say "Deployment, Service, DNS"
     fill workload.yaml | tenant apply -f - >/dev/null
-    tenant rollout status deployment/web --timeout=180s >/dev/null || fail "the Deployment"
-    tenant wait --for=condition=Ready pod/client pod/talker --timeout=180s >/dev/null || fail "the Pods"
+    tenant rollout status deployment/web --timeout=400s >/dev/null || fail "the Deployment"
+    tenant wait --for=condition=Ready pod/client pod/talker --timeout=400s >/dev/null || fail "the Pods"
     ok "a Deployment runs"
 }
 
@@ -185,9 +185,9 @@ answers_by_name() {
 test_port_forward() {
     say "port-forward, Service, DNS"
     forward
-    wait_until 30 "an answer through port-forward" client /healthz
-    wait_until 30 "the Service by its cluster address" answers_by_name "$(tenant get service web -o 'jsonpath={.spec.clusterIP}')"
-    wait_until 60 "the Service by its short name" answers_by_name web
+    wait_until 120 "an answer through port-forward" client /healthz
+    wait_until 120 "the Service by its cluster address" answers_by_name "$(tenant get service web -o 'jsonpath={.spec.clusterIP}')"
+    wait_until 180 "the Service by its short name" answers_by_name web
     answers_by_name web.default.svc.cluster.local || fail "the Service by its full name"
     # agnhost answers 400 when it cannot resolve.
     if client "/dial?request=hostname&protocol=http&host=nobody.default.svc.cluster.local&port=80&tries=1" >/dev/null 2>&1; then
@@ -206,7 +206,7 @@ test_logs() {
     local count
     count=$(tenant logs talker -c lines | wc -l)
     ((count == lines)) || fail "logs: $count lines of $lines"
-    [[ $(timeout 60 "$kubectl_program" --kubeconfig "$work/tenant.conf" logs -f talker -c slow | head -n 3 | wc -l) == 3 ]] ||
+    [[ $(timeout 120 "$kubectl_program" --kubeconfig "$work/tenant.conf" logs -f talker -c slow | head -n 3 | wc -l) == 3 ]] ||
         fail "logs that are followed"
     ok "logs: $lines lines in one piece, and followed ones"
 }
@@ -217,7 +217,7 @@ test_exec() {
     tenant exec client -- /agnhost connect --timeout=10s web.default.svc.cluster.local:80 || fail "exec: the Service by name"
     if tenant exec client -- /agnhost connect --timeout=2s 127.0.0.1:1 2>/dev/null; then fail "exec hides an exit status"; fi
     if tenant exec client -- /nothing 2>/dev/null; then fail "exec of a missing program"; fi
-    [[ $(timeout 60 "$kubectl_program" --kubeconfig "$work/tenant.conf" attach talker -c slow 2>&1 | grep -m 1 logs_generator) ]] ||
+    [[ $(timeout 120 "$kubectl_program" --kubeconfig "$work/tenant.conf" attach talker -c slow 2>&1 | grep -m 1 logs_generator) ]] ||
         fail "attach"
     ok "exec with its exit status, attach"
 }
@@ -225,10 +225,10 @@ test_exec() {
 test_aggregated_api() {
     say "metrics-server"
     fill metrics-server.yaml | tenant apply -f - >/dev/null
-    tenant rollout status -n kube-system deployment/metrics-server --timeout=180s >/dev/null || fail "metrics-server"
-    tenant wait --for=condition=Available apiservice/v1beta1.metrics.k8s.io --timeout=120s >/dev/null || fail "the APIService"
-    wait_until 90 "kubectl top nodes" tenant top node $machine
-    wait_until 90 "kubectl top pods" tenant top pod client
+    tenant rollout status -n kube-system deployment/metrics-server --timeout=400s >/dev/null || fail "metrics-server"
+    tenant wait --for=condition=Available apiservice/v1beta1.metrics.k8s.io --timeout=300s >/dev/null || fail "the APIService"
+    wait_until 180 "kubectl top nodes" tenant top node $machine
+    wait_until 180 "kubectl top pods" tenant top pod client
     tenant top nodes
     ok "an aggregated API answers: kubectl top"
 }
@@ -246,9 +246,9 @@ test_webhook() {
     make_certificate
     tenant create secret tls webhook-tls --cert="$work/tls.crt" --key="$work/tls.key" >/dev/null
     fill webhook.yaml | tenant apply -f - >/dev/null
-    tenant rollout status deployment/webhook --timeout=180s >/dev/null || fail "the webhook's Deployment"
+    tenant rollout status deployment/webhook --timeout=400s >/dev/null || fail "the webhook's Deployment"
     # failurePolicy Fail: this passes once the API server has reached the webhook.
-    wait_until 60 "a write through the webhook" create_allowed
+    wait_until 180 "a write through the webhook" create_allowed
     if tenant create configmap refused --from-literal=webhook-e2e-test=webhook-disallow 2>"$work/refusal"; then
         fail "the webhook was not asked"
     fi

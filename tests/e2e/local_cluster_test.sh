@@ -30,7 +30,7 @@ wait_for() {
     shift 2
     until "$@" >/dev/null 2>&1; do
         if ((SECONDS >= deadline)); then "$@" || true; fail "$what: not within the limit"; fi
-        sleep 0.3
+        read -rt 0.3 <> <(:) || :
     done
 }
 

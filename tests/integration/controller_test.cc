@@ -22,7 +22,9 @@ namespace resources = kube::resources;
 
 Value parse(std::string_view text) { return data::parse_json(text).value(); }
 
-async::Task<Result<AdmissionResponse>> answer(AdmissionResponse response) { co_return std::move(response); }
+async::Task<Result<AdmissionResponse>> answer(AdmissionResponse response) {
+    co_return std::move(response);
+}
 
 class ControllerTest : public KubeTest {
  protected:
@@ -57,7 +59,8 @@ TEST_P(ControllerTest, LeadershipPassesOn) {
     EXPECT_TRUE(first->is_leader());
     ASSERT_TRUE(stop(holding));
     ASSERT_TRUE(run(first->release()).ok());
-    ASSERT_TRUE(wait_until([&] { return acquired.has_value(); }, 3s)) << "released, so taken at once";
+    ASSERT_TRUE(wait_until([&] { return acquired.has_value(); }, 3s))
+        << "released, so taken at once";
     EXPECT_TRUE(second->is_leader());
     const Value lease = run(client->get(resources::leases(), ObjectKey(ns, "lock"))).value();
     EXPECT_EQ(lease["spec"]["holderIdentity"].as_string(), "second");
@@ -106,8 +109,9 @@ TEST_P(ControllerTest, ManagerReconciles) {
         .add_controller(controller_options,
                         [&](Key key) {
                             seen.push_back(key.name);
-                            return [](Outcome outcome) -> async::Task<Result<Outcome>> { co_return outcome; }(
-                                Outcome());
+                            return [](Outcome outcome) -> async::Task<Result<Outcome>> {
+                                co_return outcome;
+                            }(Outcome());
                         })
         .watch(cache);
     std::optional<Result<void>> ended;
@@ -120,8 +124,9 @@ TEST_P(ControllerTest, ManagerReconciles) {
     ASSERT_TRUE(wait_until([&] { return !seen.empty(); }, 10s));
     EXPECT_EQ(seen[0], "b");
     EXPECT_TRUE(manager.health().ready().ok);
-    EXPECT_NE(manager.metrics().to_text().find("controller_runtime_reconcile_total{controller=\"test\""),
-              std::string::npos);
+    EXPECT_NE(
+        manager.metrics().to_text().find("controller_runtime_reconcile_total{controller=\"test\""),
+        std::string::npos);
     ASSERT_TRUE(stop(running));
     EXPECT_TRUE(ended.has_value() && ended->ok());
 }
@@ -133,7 +138,8 @@ class WebhookServerTest : public ControllerTest {
         router = std::make_shared<Router>();
         HttpEndpoint::Options options;
         options.tls = true;
-        endpoint = std::make_unique<HttpEndpoint>(*loop, net::Endpoint::tcp("127.0.0.1", 0), router, options);
+        endpoint = std::make_unique<HttpEndpoint>(*loop, net::Endpoint::tcp("127.0.0.1", 0), router,
+                                                  options);
         caches = std::make_unique<kube::CacheSet>(*client);
         WebhookCertificate::Options certificate_options;
         certificate_options.ns = ns;
@@ -143,7 +149,9 @@ class WebhookServerTest : public ControllerTest {
         certificate_options.selector = "inject-ca=" + ns;
         certificate = std::make_unique<WebhookCertificate>(
             *client, *caches, keys, certificate_options,
-            [this](std::shared_ptr<const net::TlsContext> tls) { endpoint->set_tls(std::move(tls)); });
+            [this](std::shared_ptr<const net::TlsContext> tls) {
+                endpoint->set_tls(std::move(tls));
+            });
         caches->start(*group);
         group->spawn("certificate", certificate->run());
         group->spawn("endpoint", endpoint->run());
@@ -168,10 +176,12 @@ class WebhookServerTest : public ControllerTest {
                                   : (*object)["webhooks"][0]["clientConfig"];
         return !config["caBundle"].as_string().empty();
     }
-    Value webhook_configuration(const kube::Resource& resource, const std::string& ns, const std::string& path) {
+    Value webhook_configuration(const kube::Resource& resource, const std::string& ns,
+                                const std::string& path) {
         Value object = kube::make_object(resource, ObjectKey(ns + path.substr(1)));
         object.at("metadata").set("labels", Value::object({{"inject-ca", ns}}));
-        Value hook = parse(R"({"name":"test.basalt.dev","admissionReviewVersions":["v1"],"sideEffects":"None",
+        Value hook = parse(
+            R"({"name":"test.basalt.dev","admissionReviewVersions":["v1"],"sideEffects":"None",
             "failurePolicy":"Fail","timeoutSeconds":5,
             "rules":[{"apiGroups":[""],"apiVersions":["v1"],"operations":["CREATE","UPDATE"],
                       "resources":["configmaps"]}]})");
@@ -193,7 +203,8 @@ TEST_P(WebhookServerTest, AdmissionIsCalled) {
     const std::string ns = make_namespace();
     start(ns);
     add_admission_route(*router, "/validate", [](AdmissionRequest request) {
-        if (request.object["data"]["value"].as_string() != "bad") return answer(admit({"mind the gap"}));
+        if (request.object["data"]["value"].as_string() != "bad")
+            return answer(admit({"mind the gap"}));
         FieldError error;
         error.field = "data.value";
         error.message = "must not be bad";
@@ -206,10 +217,14 @@ TEST_P(WebhookServerTest, AdmissionIsCalled) {
     });
     const kube::Resource& validating = resources::validating_webhook_configurations();
     const kube::Resource& mutating = resources::mutating_webhook_configurations();
-    ASSERT_TRUE(run(client->create(validating, webhook_configuration(validating, ns, "/validate"))).ok());
+    ASSERT_TRUE(
+        run(client->create(validating, webhook_configuration(validating, ns, "/validate"))).ok());
     ASSERT_TRUE(run(client->create(mutating, webhook_configuration(mutating, ns, "/mutate"))).ok());
     ASSERT_TRUE(wait_until(
-        [&] { return has_bundle(validating, ns + "validate") && has_bundle(mutating, ns + "mutate"); }, 10s));
+        [&] {
+            return has_bundle(validating, ns + "validate") && has_bundle(mutating, ns + "mutate");
+        },
+        10s));
 
     Value object = kube::make_object(resources::config_maps(), ObjectKey(ns, "a"));
     object.set("data", Value::object({{"value", "good"}}));
@@ -245,22 +260,25 @@ TEST_P(WebhookServerTest, AdmissionIsCalled) {
 TEST_P(WebhookServerTest, ConversionIsCalled) {
     const std::string ns = make_namespace();
     start(ns);
-    add_conversion_route(*router, "/convert", [](const Value& object, const std::string& version) -> Result<Value> {
-        Value converted = object;
-        Value& spec = converted.at("spec");
-        if (version.ends_with("/v2")) {
-            spec.set("size", std::to_string(spec["count"].as_int()));
-            spec.erase("count");
-        } else {
-            spec.set("count", std::stoi("0" + spec["size"].str()));
-            spec.erase("size");
-        }
-        return converted;
-    });
+    add_conversion_route(*router, "/convert",
+                         [](const Value& object, const std::string& version) -> Result<Value> {
+                             Value converted = object;
+                             Value& spec = converted.at("spec");
+                             if (version.ends_with("/v2")) {
+                                 spec.set("size", std::to_string(spec["count"].as_int()));
+                                 spec.erase("count");
+                             } else {
+                                 spec.set("count", std::stoi("0" + spec["size"].str()));
+                                 spec.erase("size");
+                             }
+                             return converted;
+                         });
     const std::string api_group = ns + ".basalt.dev";
-    Value crd = kube::make_object(resources::custom_resource_definitions(), ObjectKey("things." + api_group));
+    Value crd = kube::make_object(resources::custom_resource_definitions(),
+                                  ObjectKey("things." + api_group));
     crd.at("metadata").set("labels", Value::object({{"inject-ca", ns}}));
-    crd.set("spec", parse(R"({"scope":"Namespaced","names":{"plural":"things","kind":"Thing"},"versions":[
+    crd.set("spec",
+            parse(R"({"scope":"Namespaced","names":{"plural":"things","kind":"Thing"},"versions":[
         {"name":"v1","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","properties":{
           "spec":{"type":"object","properties":{"count":{"type":"integer"}}}}}}},
         {"name":"v2","served":true,"storage":false,"schema":{"openAPIV3Schema":{"type":"object","properties":{
@@ -270,7 +288,8 @@ TEST_P(WebhookServerTest, ConversionIsCalled) {
     crd.at("spec").at("conversion").at("webhook").at("clientConfig").set("url", base + "/convert");
     ASSERT_TRUE(run(client->create(resources::custom_resource_definitions(), crd)).ok());
     ASSERT_TRUE(wait_until(
-        [&] { return has_bundle(resources::custom_resource_definitions(), "things." + api_group); }, 10s));
+        [&] { return has_bundle(resources::custom_resource_definitions(), "things." + api_group); },
+        10s));
     const kube::Resource v1(api_group + "/v1", "things", "Thing");
     const kube::Resource v2(api_group + "/v2", "things", "Thing");
     Value thing = kube::make_object(v1, ObjectKey(ns, "a"));
@@ -285,9 +304,12 @@ TEST_P(WebhookServerTest, ConversionIsCalled) {
         20s))
         << read.error().to_string();
     EXPECT_EQ((*read)["spec"]["size"].as_string(), "7");
-    const Result<kube::Resource> found = run(client->resource_for(kube::Gvk(api_group, "v2", "Thing")));
+    const Result<kube::Resource> found =
+        run(client->resource_for(kube::Gvk(api_group, "v2", "Thing")));
     EXPECT_TRUE(found.ok() && *found == v2);
-    EXPECT_TRUE(run(client->remove(resources::custom_resource_definitions(), ObjectKey("things." + api_group))).ok());
+    EXPECT_TRUE(run(client->remove(resources::custom_resource_definitions(),
+                                   ObjectKey("things." + api_group)))
+                    .ok());
 }
 
 TEST_P(WebhookServerTest, MetricsAreForThoseWhoMay) {
@@ -318,7 +340,9 @@ TEST_P(WebhookServerTest, MetricsAreForThoseWhoMay) {
         Value request = account;
         request.set("apiVersion", "authentication.k8s.io/v1").set("kind", "TokenRequest");
         request.set("spec", parse(R"({"expirationSeconds":600})"));
-        return run(client->create(resources::service_accounts(), request, write)).value()["status"]["token"].str();
+        return run(client->create(resources::service_accounts(), request, write))
+            .value()["status"]["token"]
+            .str();
     };
     EXPECT_EQ(scrape(""), 401);
     EXPECT_EQ(scrape("nonsense"), 401);
@@ -330,16 +354,19 @@ TEST_P(WebhookServerTest, MetricsAreForThoseWhoMay) {
     binding.set("roleRef", Value::object({{"apiGroup", "rbac.authorization.k8s.io"},
                                           {"kind", "ClusterRole"},
                                           {"name", ns}}));
-    binding.set("subjects", Value::array({Value::object(
-                                {{"kind", "ServiceAccount"}, {"namespace", ns}, {"name", "prometheus"}})}));
+    binding.set("subjects",
+                Value::array({Value::object(
+                    {{"kind", "ServiceAccount"}, {"namespace", ns}, {"name", "prometheus"}})}));
     ASSERT_TRUE(run(client->create(resources::cluster_role_bindings(), binding)).ok());
     const std::string token = token_of("prometheus");
     EXPECT_TRUE(wait_until([&] { return scrape(token) == 200; }, 20s));
     scraper.reset();
 }
 
-INSTANTIATE_TEST_SUITE_P(Kubernetes, ControllerTest, ::testing::Values(BASALT_KUBE_VERSIONS), version_name);
-INSTANTIATE_TEST_SUITE_P(Kubernetes, WebhookServerTest, ::testing::Values(BASALT_KUBE_VERSIONS), version_name);
+INSTANTIATE_TEST_SUITE_P(Kubernetes, ControllerTest, ::testing::Values(BASALT_KUBE_VERSIONS),
+                         version_name);
+INSTANTIATE_TEST_SUITE_P(Kubernetes, WebhookServerTest, ::testing::Values(BASALT_KUBE_VERSIONS),
+                         version_name);
 
 }  // namespace
 }  // namespace basalt::integration

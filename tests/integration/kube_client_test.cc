@@ -27,7 +27,8 @@ class KubeClientTest : public KubeTest {
     async::Task<Result<void>> create_many(std::string ns, int first, int last, size_t padding) {
         for (int i = first; i < last; ++i) {
             Value object = config_map(ns, fmt::format("c{:05}", i), std::string(padding, 'x'));
-            Result<Value> created = co_await client->create(resources::config_maps(), std::move(object));
+            Result<Value> created =
+                co_await client->create(resources::config_maps(), std::move(object));
             if (!created.ok()) co_return std::move(created).error();
         }
         co_return Result<void>();
@@ -37,7 +38,8 @@ class KubeClientTest : public KubeTest {
         constexpr int kParallel = 20;
         std::vector<async::Task<Result<void>>> tasks;
         for (int i = 0; i < kParallel; ++i) {
-            tasks.push_back(create_many(ns, count * i / kParallel, count * (i + 1) / kParallel, padding));
+            tasks.push_back(
+                create_many(ns, count * i / kParallel, count * (i + 1) / kParallel, padding));
         }
         const Result<void> all = run(async::join_all(*loop, std::move(tasks)));
         ASSERT_TRUE(all.ok()) << all.error().to_string();
@@ -48,8 +50,9 @@ TEST_P(KubeClientTest, CreatesReadsChangesDeletes) {
     const std::string ns = make_namespace();
     Result<Value> created = run(client->create(resources::config_maps(), config_map(ns, "a", "1")));
     ASSERT_TRUE(created.ok()) << created.error().to_string();
-    EXPECT_EQ(run(client->create(resources::config_maps(), config_map(ns, "a", "1"))).error().code(),
-              Code::kAlreadyExists);
+    EXPECT_EQ(
+        run(client->create(resources::config_maps(), config_map(ns, "a", "1"))).error().code(),
+        Code::kAlreadyExists);
     Value changed = *created;
     changed.at("data").set("value", "2");
     Result<Value> replaced = run(client->replace(resources::config_maps(), changed));
@@ -58,8 +61,9 @@ TEST_P(KubeClientTest, CreatesReadsChangesDeletes) {
     ASSERT_FALSE(conflict.ok());
     EXPECT_EQ(conflict.error().code(), Code::kAborted);
     EXPECT_EQ(conflict.error().reason(), "Conflict");
-    const Result<Value> merged = run(client->merge_patch(resources::config_maps(), ObjectKey(ns, "a"),
-                                                         data::parse_json(R"({"data":{"b":"3"}})").value()));
+    const Result<Value> merged =
+        run(client->merge_patch(resources::config_maps(), ObjectKey(ns, "a"),
+                                data::parse_json(R"({"data":{"b":"3"}})").value()));
     ASSERT_TRUE(merged.ok());
     EXPECT_EQ((*merged)["data"]["b"].as_string(), "3");
     const Result<Value> patched =
@@ -70,12 +74,14 @@ TEST_P(KubeClientTest, CreatesReadsChangesDeletes) {
 
     kube::DeleteOptions wrong;
     wrong.uid = "00000000-0000-0000-0000-000000000000";
-    EXPECT_EQ(run(client->remove(resources::config_maps(), ObjectKey(ns, "a"), wrong)).error().code(),
-              Code::kAborted);
+    EXPECT_EQ(
+        run(client->remove(resources::config_maps(), ObjectKey(ns, "a"), wrong)).error().code(),
+        Code::kAborted);
     kube::DeleteOptions right;
     right.uid = kube::uid_of(*created);
     EXPECT_TRUE(run(client->remove(resources::config_maps(), ObjectKey(ns, "a"), right)).ok());
-    EXPECT_EQ(run(client->get(resources::config_maps(), ObjectKey(ns, "a"))).error().code(), Code::kNotFound);
+    EXPECT_EQ(run(client->get(resources::config_maps(), ObjectKey(ns, "a"))).error().code(),
+              Code::kNotFound);
 }
 
 TEST_P(KubeClientTest, InvalidObjectsNameTheField) {
@@ -94,11 +100,14 @@ TEST_P(KubeClientTest, InvalidObjectsNameTheField) {
     strict.field_validation = "Strict";
     Value unknown = config_map(ns, "a", "1");
     unknown.set("nonsense", 1);
-    EXPECT_EQ(run(client->create(resources::config_maps(), unknown, strict)).error().code(), Code::kInvalidArgument);
+    EXPECT_EQ(run(client->create(resources::config_maps(), unknown, strict)).error().code(),
+              Code::kInvalidArgument);
     kube::WriteOptions dry;
     dry.dry_run = true;
-    EXPECT_TRUE(run(client->create(resources::config_maps(), config_map(ns, "dry", "1"), dry)).ok());
-    EXPECT_EQ(run(client->get(resources::config_maps(), ObjectKey(ns, "dry"))).error().code(), Code::kNotFound);
+    EXPECT_TRUE(
+        run(client->create(resources::config_maps(), config_map(ns, "dry", "1"), dry)).ok());
+    EXPECT_EQ(run(client->get(resources::config_maps(), ObjectKey(ns, "dry"))).error().code(),
+              Code::kNotFound);
 }
 
 TEST_P(KubeClientTest, UnauthorisedUsersAreForbidden) {
@@ -130,22 +139,29 @@ TEST_P(KubeClientTest, Subresources) {
     access.token.inline_data = Secret((*issued)["status"]["token"].as_string());
     auto as_account = make_client(access);
     const Result<Value> review = run(as_account->create(
-        kube::Resource("authentication.k8s.io/v1", "selfsubjectreviews", "SelfSubjectReview", false),
-        data::parse_json(R"({"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"})").value()));
+        kube::Resource("authentication.k8s.io/v1", "selfsubjectreviews", "SelfSubjectReview",
+                       false),
+        data::parse_json(R"({"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"})")
+            .value()));
     ASSERT_TRUE(review.ok()) << review.error().to_string();
-    EXPECT_EQ((*review)["status"]["userInfo"]["username"].as_string(), "system:serviceaccount:" + ns + ":sa");
+    EXPECT_EQ((*review)["status"]["userInfo"]["username"].as_string(),
+              "system:serviceaccount:" + ns + ":sa");
 
     Value deployment = kube::make_object(resources::deployments(), ObjectKey(ns, "d"));
     deployment.set("spec", data::parse_json(R"({"selector":{"matchLabels":{"a":"b"}},"template":{
-        "metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}})").value());
+        "metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}})")
+                               .value());
     ASSERT_TRUE(run(client->create(resources::deployments(), deployment)).ok());
     kube::WriteOptions scale;
     scale.subresource = "scale";
-    const Result<Value> scaled = run(client->merge_patch(resources::deployments(), ObjectKey(ns, "d"),
-                                                         data::parse_json(R"({"spec":{"replicas":4}})").value(), scale));
+    const Result<Value> scaled =
+        run(client->merge_patch(resources::deployments(), ObjectKey(ns, "d"),
+                                data::parse_json(R"({"spec":{"replicas":4}})").value(), scale));
     ASSERT_TRUE(scaled.ok());
     EXPECT_EQ((*scaled)["kind"].as_string(), "Scale");
-    EXPECT_EQ((*run(client->get(resources::deployments(), ObjectKey(ns, "d"))))["spec"]["replicas"].as_int(), 4);
+    EXPECT_EQ((*run(client->get(resources::deployments(), ObjectKey(ns, "d"))))["spec"]["replicas"]
+                  .as_int(),
+              4);
 }
 
 TEST_P(KubeClientTest, ServerSideApply) {
@@ -158,13 +174,15 @@ TEST_P(KubeClientTest, ServerSideApply) {
     two.field_manager = "two";
     Value failure;
     two.failure = &failure;
-    const Result<Value> conflict = run(client->apply(resources::config_maps(), config_map(ns, "a", "2"), two));
+    const Result<Value> conflict =
+        run(client->apply(resources::config_maps(), config_map(ns, "a", "2"), two));
     ASSERT_FALSE(conflict.ok());
     EXPECT_EQ(conflict.error().code(), Code::kAborted);
     EXPECT_EQ(failure["details"]["causes"][0]["field"].as_string(), ".data.value");
     two.force = true;
     two.failure = nullptr;
-    const Result<Value> forced = run(client->apply(resources::config_maps(), config_map(ns, "a", "2"), two));
+    const Result<Value> forced =
+        run(client->apply(resources::config_maps(), config_map(ns, "a", "2"), two));
     ASSERT_TRUE(forced.ok());
     EXPECT_EQ((*forced)["data"]["value"].as_string(), "2");
 }
@@ -189,9 +207,11 @@ TEST_P(KubeClientTest, AppliesOnlyWhatChanges) {
           "topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"zone","whenUnsatisfiable":"ScheduleAnyway",
              "labelSelector":{"matchLabels":{"app":"x"}}}],
           "volumes":[{"name":"v","secret":{"secretName":"s"}},{"name":"p","projected":{"sources":[
-             {"secret":{"name":"s","items":[{"key":"a","path":"b"}]}}]}}]}}})").value());
+             {"secret":{"name":"s","items":[{"key":"a","path":"b"}]}}]}}]}}})")
+                           .value());
     controller::Applier applier(*client, "basalt");
-    Result<controller::Applied> first = run(applier.apply(resources::deployments(), intent, nullptr));
+    Result<controller::Applied> first =
+        run(applier.apply(resources::deployments(), intent, nullptr));
     ASSERT_TRUE(first.ok()) << first.error().to_string();
     EXPECT_TRUE(controller::in_force(intent, *first->object, "basalt"))
         << data::to_json((*first->object)["metadata"]["managedFields"]);
@@ -199,23 +219,32 @@ TEST_P(KubeClientTest, AppliesOnlyWhatChanges) {
 
     // Another process without our memory does not write either.
     controller::Applier fresh(*client, "basalt");
-    const auto live =
-        std::make_shared<const Value>(run(client->get(resources::deployments(), ObjectKey(ns, "d"))).value());
+    const auto live = std::make_shared<const Value>(
+        run(client->get(resources::deployments(), ObjectKey(ns, "d"))).value());
     EXPECT_FALSE(run(fresh.apply(resources::deployments(), intent, live))->written);
 
     // A field that is no longer wanted goes away.
-    Value& container = intent.at("spec").at("template").at("spec").at("containers").mutable_items()[0];
+    Value& container =
+        intent.at("spec").at("template").at("spec").at("containers").mutable_items()[0];
     container.erase("livenessProbe");
     container.at("args").mutable_items().pop_back();
     Result<controller::Applied> less = run(fresh.apply(resources::deployments(), intent, live));
     ASSERT_TRUE(less.ok() && less->written);
-    EXPECT_TRUE((*less->object)["spec"]["template"]["spec"]["containers"][0]["livenessProbe"].is_null());
+    EXPECT_TRUE(
+        (*less->object)["spec"]["template"]["spec"]["containers"][0]["livenessProbe"].is_null());
     EXPECT_FALSE(run(fresh.apply(resources::deployments(), intent, less->object))->written);
 
     // A quantity that the server writes otherwise: once, not again.
-    intent.at("spec").at("template").at("spec").at("containers").mutable_items()[0].at("resources").at("requests")
+    intent.at("spec")
+        .at("template")
+        .at("spec")
+        .at("containers")
+        .mutable_items()[0]
+        .at("resources")
+        .at("requests")
         .set("cpu", "1000m");
-    Result<controller::Applied> odd = run(fresh.apply(resources::deployments(), intent, less->object));
+    Result<controller::Applied> odd =
+        run(fresh.apply(resources::deployments(), intent, less->object));
     ASSERT_TRUE(odd.ok() && odd->written);
     EXPECT_FALSE(run(fresh.apply(resources::deployments(), intent, odd->object))->written);
 
@@ -241,7 +270,8 @@ TEST_P(KubeClientTest, TakesOverForeignManagers) {
     ASSERT_TRUE(run(client->json_patch(resources::config_maps(), ObjectKey(ns, "a"), patch)).ok());
     kube::WriteOptions ours;
     ours.field_manager = "basalt";
-    const Result<Value> applied = run(client->apply(resources::config_maps(), config_map(ns, "a", "1"), ours));
+    const Result<Value> applied =
+        run(client->apply(resources::config_maps(), config_map(ns, "a", "1"), ours));
     ASSERT_TRUE(applied.ok());
     EXPECT_FALSE((*applied)["data"].contains("old")) << "a field of the former manager was removed";
 }
@@ -252,22 +282,44 @@ TEST_P(KubeClientTest, DiscoversResources) {
     const kube::Discovery::Entry* entry = (*discovery)->find_name("deploy");
     ASSERT_NE(entry, nullptr);
     EXPECT_EQ(entry->resource, resources::deployments());
-    EXPECT_NE(std::find(entry->subresources.begin(), entry->subresources.end(), "scale"), entry->subresources.end());
+    EXPECT_NE(std::find(entry->subresources.begin(), entry->subresources.end(), "scale"),
+              entry->subresources.end());
     // What is written in the code is what the server has.
-    for (const kube::Resource* resource :
-         {&resources::pods(), &resources::secrets(), &resources::namespaces(), &resources::leases(),
-          &resources::events(), &resources::endpoint_slices(), &resources::pod_disruption_budgets(),
-          &resources::network_policies(), &resources::ingresses(), &resources::cluster_roles(),
-          &resources::cluster_role_bindings(), &resources::roles(), &resources::role_bindings(),
-          &resources::storage_classes(), &resources::priority_classes(), &resources::api_services(),
-          &resources::custom_resource_definitions(), &resources::validating_webhook_configurations(),
-          &resources::mutating_webhook_configurations(), &resources::validating_admission_policies(),
-          &resources::validating_admission_policy_bindings(), &resources::token_reviews(),
-          &resources::subject_access_reviews(), &resources::certificate_signing_requests(), &resources::jobs(),
-          &resources::daemon_sets(), &resources::stateful_sets(), &resources::replica_sets(),
-          &resources::persistent_volumes(), &resources::persistent_volume_claims(), &resources::nodes(),
-          &resources::config_maps(), &resources::services(), &resources::service_accounts(),
-          &resources::endpoints()}) {
+    for (const kube::Resource* resource : {&resources::pods(),
+                                           &resources::secrets(),
+                                           &resources::namespaces(),
+                                           &resources::leases(),
+                                           &resources::events(),
+                                           &resources::endpoint_slices(),
+                                           &resources::pod_disruption_budgets(),
+                                           &resources::network_policies(),
+                                           &resources::ingresses(),
+                                           &resources::cluster_roles(),
+                                           &resources::cluster_role_bindings(),
+                                           &resources::roles(),
+                                           &resources::role_bindings(),
+                                           &resources::storage_classes(),
+                                           &resources::priority_classes(),
+                                           &resources::api_services(),
+                                           &resources::custom_resource_definitions(),
+                                           &resources::validating_webhook_configurations(),
+                                           &resources::mutating_webhook_configurations(),
+                                           &resources::validating_admission_policies(),
+                                           &resources::validating_admission_policy_bindings(),
+                                           &resources::token_reviews(),
+                                           &resources::subject_access_reviews(),
+                                           &resources::certificate_signing_requests(),
+                                           &resources::jobs(),
+                                           &resources::daemon_sets(),
+                                           &resources::stateful_sets(),
+                                           &resources::replica_sets(),
+                                           &resources::persistent_volumes(),
+                                           &resources::persistent_volume_claims(),
+                                           &resources::nodes(),
+                                           &resources::config_maps(),
+                                           &resources::services(),
+                                           &resources::service_accounts(),
+                                           &resources::endpoints()}) {
         const Result<kube::Resource> found = run(client->resource_for(resource->gvk()));
         ASSERT_TRUE(found.ok()) << resource->to_string();
         EXPECT_EQ(*found, *resource);
@@ -285,11 +337,13 @@ TEST_P(KubeClientTest, ListsFiveThousandInPages) {
     EXPECT_EQ(names.size(), 5000u);
     kube::ListOptions list;
     list.page_size = 10;
-    const Result<kube::ObjectList> page = run(client->list_page(resources::config_maps(), ns, list, ""));
+    const Result<kube::ObjectList> page =
+        run(client->list_page(resources::config_maps(), ns, list, ""));
     ASSERT_TRUE(page.ok());
     EXPECT_EQ(page->items.size(), 10u);
     EXPECT_FALSE(page->continue_token.empty());
-    const Result<kube::ObjectList> bad = run(client->list_page(resources::config_maps(), ns, list, "nonsense"));
+    const Result<kube::ObjectList> bad =
+        run(client->list_page(resources::config_maps(), ns, list, "nonsense"));
     EXPECT_FALSE(bad.ok());
 
     for (const bool stream : {true, false}) {
@@ -338,18 +392,21 @@ TEST_P(KubeClientTest, CacheFollowsAndSurvivesARestart) {
         EXPECT_TRUE(wait_until([&] { return value_of("a") == first; }, 10s));
         const std::string dying = stream ? "gone" : "gone2";
         if (!stream) {
-            ASSERT_TRUE(run(client->create(resources::config_maps(), config_map(ns, dying, "1"))).ok());
+            ASSERT_TRUE(
+                run(client->create(resources::config_maps(), config_map(ns, dying, "1"))).ok());
             EXPECT_TRUE(wait_until([&] { return value_of(dying) == "1"; }, 10s));
         }
         // The server loses its memory of old versions while it is away.
         server->stop_api_server();
         loop->call_at(loop->now() + 300ms, [] {});
         ASSERT_TRUE(server->start_api_server().ok());
-        ASSERT_TRUE(wait_until([&] { return run(client->request_text("GET", "/readyz")).ok(); }, 60s));
+        ASSERT_TRUE(
+            wait_until([&] { return run(client->request_text("GET", "/readyz")).ok(); }, 60s));
         ASSERT_TRUE(run(client->remove(resources::config_maps(), ObjectKey(ns, dying))).ok());
         const std::string second = stream ? "s2" : "l2";
         ASSERT_TRUE(run(client->apply(resources::config_maps(), config_map(ns, "a", second))).ok());
-        EXPECT_TRUE(wait_until([&] { return value_of("a") == second && value_of(dying).empty(); }, 60s));
+        EXPECT_TRUE(
+            wait_until([&] { return value_of("a") == second && value_of(dying).empty(); }, 60s));
         EXPECT_EQ(deleted, std::vector<std::string>{dying});
         own.cancel();
         ASSERT_TRUE(wait_until([&] { return own.size() == 0; }, 10s));
@@ -362,7 +419,8 @@ TEST_P(KubeClientTest, TooOldVersionsAreGone) {
     create_config_maps(ns, 400);
     kube::WatchOptions old;
     old.resource_version = "1";
-    Result<std::unique_ptr<kube::Watch>> stream = run(client->watch(resources::config_maps(), ns, old));
+    Result<std::unique_ptr<kube::Watch>> stream =
+        run(client->watch(resources::config_maps(), ns, old));
     std::optional<Error> error;
     if (stream.ok()) {
         Result<std::optional<kube::WatchEvent>> event = run((*stream)->next());
@@ -401,7 +459,8 @@ TEST_P(KubeClientTest, BookmarksArrive) {
     const std::string ns = make_namespace();
     kube::WatchOptions watch;
     watch.send_initial_events = true;
-    Result<std::unique_ptr<kube::Watch>> stream = run(client->watch(resources::config_maps(), ns, watch));
+    Result<std::unique_ptr<kube::Watch>> stream =
+        run(client->watch(resources::config_maps(), ns, watch));
     ASSERT_TRUE(stream.ok()) << stream.error().to_string();
     Result<std::optional<kube::WatchEvent>> event = run((*stream)->next());
     ASSERT_TRUE(event.ok() && event->has_value());
@@ -420,7 +479,8 @@ TEST_P(KubeClientTest, ManyWatchesShareConnections) {
         caches.back()->start(own);
     }
     const auto all_synced = [&] {
-        return std::all_of(caches.begin(), caches.end(), [](const auto& cache) { return cache->has_synced(); });
+        return std::all_of(caches.begin(), caches.end(),
+                           [](const auto& cache) { return cache->has_synced(); });
     };
     ASSERT_TRUE(wait_until(all_synced, 60s));
     Value object = config_map(ns, "x", "1");
@@ -432,7 +492,8 @@ TEST_P(KubeClientTest, ManyWatchesShareConnections) {
     ASSERT_TRUE(wait_until([&] { return own.size() == 0; }, 10s));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kubernetes, KubeClientTest, ::testing::Values(BASALT_KUBE_VERSIONS), version_name);
+INSTANTIATE_TEST_SUITE_P(Kubernetes, KubeClientTest, ::testing::Values(BASALT_KUBE_VERSIONS),
+                         version_name);
 
 }  // namespace
 }  // namespace basalt::integration

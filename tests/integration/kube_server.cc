@@ -73,14 +73,18 @@ std::string find_etcd() {
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(cache_directory(), error)) {
         const std::string name = entry.path().filename();
-        if (name.starts_with("etcd-v") && fs::exists(entry.path() / "etcd") && entry.path().string() > found) {
+        if (name.starts_with("etcd-v") && fs::exists(entry.path() / "etcd") &&
+            entry.path().string() > found) {
             found = entry.path();
         }
     }
     return found.empty() ? "" : found + "/etcd";
 }
 
-WallTime now() { return std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now()); }
+WallTime now() {
+    return std::chrono::time_point_cast<std::chrono::milliseconds>(
+        std::chrono::system_clock::now());
+}
 
 bool can_connect(uint16_t port) {
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -111,7 +115,8 @@ class StopServers : public ::testing::Environment {
  public:
     void TearDown() override { servers().clear(); }
 };
-const ::testing::Environment* const kStopServers = ::testing::AddGlobalTestEnvironment(new StopServers);
+const ::testing::Environment* const kStopServers =
+    ::testing::AddGlobalTestEnvironment(new StopServers);
 
 }  // namespace
 
@@ -168,12 +173,14 @@ Result<void> KubeServer::start() {
     const std::string url = fmt::format("http://127.0.0.1:{}", etcd_port_);
     const std::string peer = fmt::format("http://127.0.0.1:{}", peer_port);
     etcd_ = std::make_unique<Process>(
-        std::vector<std::string>{find_etcd(), "--name=e", "--data-dir=" + directory_ + "/etcd", "--unsafe-no-fsync",
-                                 "--listen-client-urls=" + url, "--advertise-client-urls=" + url,
-                                 "--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
+        std::vector<std::string>{find_etcd(), "--name=e", "--data-dir=" + directory_ + "/etcd",
+                                 "--unsafe-no-fsync", "--listen-client-urls=" + url,
+                                 "--advertise-client-urls=" + url, "--listen-peer-urls=" + peer,
+                                 "--initial-advertise-peer-urls=" + peer,
                                  "--initial-cluster=e=" + peer},
         directory_ + "/etcd.log");
-    if (!wait_for_port(etcd_port_, *etcd_, 30s)) return unavailable("etcd does not start, see " + directory_);
+    if (!wait_for_port(etcd_port_, *etcd_, 30s))
+        return unavailable("etcd does not start, see " + directory_);
     port_ = free_port();
     return start_api_server();
 }
@@ -184,15 +191,17 @@ Result<void> KubeServer::start_api_server() {
         std::vector<std::string>{
             cache_directory() + "/kubernetes-v" + version_ + "/kube-apiserver",
             fmt::format("--etcd-servers=http://127.0.0.1:{}", etcd_port_),
-            fmt::format("--secure-port={}", port_), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16",
-            "--tls-cert-file=" + dir + "/server.crt", "--tls-private-key-file=" + dir + "/server.key",
-            "--client-ca-file=" + dir + "/ca.crt", "--authorization-mode=RBAC",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-account-key-file=" + dir + "/sa.pub", "--service-account-signing-key-file=" + dir + "/sa.key",
+            fmt::format("--secure-port={}", port_), "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+            "--service-cluster-ip-range=10.96.0.0/16", "--tls-cert-file=" + dir + "/server.crt",
+            "--tls-private-key-file=" + dir + "/server.key", "--client-ca-file=" + dir + "/ca.crt",
+            "--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-account-key-file=" + dir + "/sa.pub",
+            "--service-account-signing-key-file=" + dir + "/sa.key",
             "--disable-admission-plugins=ServiceAccount", "--goaway-chance=0.01"},
         dir + "/kube-apiserver.log");
-    if (!wait_for_port(port_, *api_server_, 60s)) return unavailable("kube-apiserver does not start, see " + dir);
+    if (!wait_for_port(port_, *api_server_, 60s))
+        return unavailable("kube-apiserver does not start, see " + dir);
     return {};
 }
 
@@ -216,7 +225,8 @@ void KubeTest::SetUp() {
     std::string missing;
     server = KubeServer::get(GetParam(), &missing);
     if (server == nullptr && !missing.empty()) {
-        std::cerr << "\n*** SKIPPED: no " << missing << ": nothing is tested against a real kube-apiserver ***\n\n";
+        std::cerr << "\n*** SKIPPED: no " << missing
+                  << ": nothing is tested against a real kube-apiserver ***\n\n";
         GTEST_SKIP() << "no " << missing;
     }
     ASSERT_NE(server, nullptr);
@@ -261,8 +271,9 @@ std::unique_ptr<kube::Client> KubeTest::make_client(const kube::Access& access) 
 
 std::string KubeTest::make_namespace() {
     const std::string name = fmt::format("t-{:016x}", loop->random());
-    Result<kube::Value> created = run(client->create(
-        kube::resources::namespaces(), kube::make_object(kube::resources::namespaces(), kube::ObjectKey(name))));
+    Result<kube::Value> created = run(
+        client->create(kube::resources::namespaces(),
+                       kube::make_object(kube::resources::namespaces(), kube::ObjectKey(name))));
     EXPECT_TRUE(created.ok()) << created.error().to_string();
     return name;
 }

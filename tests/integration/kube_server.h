@@ -1,7 +1,9 @@
-// A real kube-apiserver on a real etcd, for tests: processes on free ports of loopback, certificates made here.
+// A real kube-apiserver on a real etcd, for tests: processes on free ports of loopback,
+// certificates made here.
 //
-// One server a Kubernetes version and test program; it starts with the first use (about 3 s) and ends with the
-// program, even when that is killed. Nothing else of a cluster runs: no controller manager, no scheduler.
+// One server a Kubernetes version and test program; it starts with the first use (about 3 s) and
+// ends with the program, even when that is killed. Nothing else of a cluster runs: no controller
+// manager, no scheduler.
 #pragma once
 
 #include <functional>
@@ -47,7 +49,8 @@ class KubeServer {
     Result<void> start_api_server();
     void stop_api_server();
     /// Credentials of a member of system:masters, or of any user.
-    kube::Access access(const std::string& user = "admin", const std::string& group = "system:masters") const;
+    kube::Access access(const std::string& user = "admin",
+                        const std::string& group = "system:masters") const;
     const std::string& version() const { return version_; }
     const std::string& directory() const { return directory_; }
 

@@ -124,7 +124,9 @@ ApiServer::Answer ApiServer::open_watch(const Request& request) {
     Result<kube::LabelSelector> labels = kube::LabelSelector::parse(request.text("labelSelector"));
     if (!labels.ok()) return {400, make_status(400, "BadRequest", labels.error().message()), nullptr};
     watcher.labels = *labels;
-    for (std::string_view part : split(request.text("fieldSelector"), ',')) {
+    // Named: the parts are views of it.
+    const std::string field_selector = request.text("fieldSelector");
+    for (std::string_view part : split(field_selector, ',')) {
         const size_t equals = part.find('=');
         if (equals != std::string_view::npos) {
             watcher.fields[std::string(part.substr(0, equals))] = std::string(part.substr(equals + 1));

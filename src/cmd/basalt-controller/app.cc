@@ -74,12 +74,13 @@ Result<std::shared_ptr<net::HttpTransport>> connect_tenant(async::Loop& loop, co
     return std::shared_ptr<net::HttpTransport>(net::make_http_client(loop, std::move(url), std::move(options)));
 }
 
-kube::ClientOptions client_options(double qps, double burst) {
+kube::ClientOptions client_options(double qps, double burst, kube::RequestObserver observer) {
     kube::ClientOptions options;
     options.user_agent = "basalt-controller/" BASALT_VERSION;
     options.field_manager = std::string(controlplane::names::kFieldManager);
     options.qps = qps;
     options.burst = burst;
+    options.observer = std::move(observer);
     return options;
 }
 
@@ -134,10 +135,10 @@ class App {
     App(async::Loop& loop, const ControllerOptions& options, const Transports& transports)
         : loop_(loop),
           options_(options),
-          client_(loop, transports.work, client_options(kRequestsPerSecond, kRequestsBurst)),
+          client_(loop, transports.work, client_options(kRequestsPerSecond, kRequestsBurst, observer())),
           // Leases and answers to webhooks do not wait behind the work; nor are they its leader's privilege.
-          lease_client_(loop, transports.lease, client_options(20, 40)),
-          open_client_(loop, transports.work, client_options(kRequestsPerSecond, kRequestsBurst)),
+          lease_client_(loop, transports.lease, client_options(20, 40, observer())),
+          open_client_(loop, transports.work, client_options(kRequestsPerSecond, kRequestsBurst, observer())),
           manager_(client_, lease_client_, manager_options(options, controller::make_identity(loop, instance_name(options)))),
           events_(client_, event_options(options)),
           data_stores_(manager_, registry_, events_, controlplane::etcd_connector(loop), datastore_options(options),
@@ -147,6 +148,7 @@ class App {
           metrics_(manager_, build_info()),
           webhooks_(manager_, open_client_, registry_, control_plane_options(options).defaults),
           authorizer_(open_client_) {
+        observe_ = manager_.metrics().request_observer();
         client_.set_write_guard([this] { return manager_.check_leading(); });
         controller::add_process_metrics(manager_.metrics(), loop.wall_now());
         manager_.add_runnable("events", [this] { return write_events(); }, true);
@@ -186,6 +188,13 @@ class App {
     }
 
  private:
+    /// For clients that are made before the metrics.
+    kube::RequestObserver observer() {
+        return [this](std::string_view method, std::string_view host, int status, Duration took) {
+            if (observe_) observe_(method, host, status, took);
+        };
+    }
+
     controlplane::TenantConnector tenant_connector() {
         return [this](const std::string& server, const std::string& name, const controlplane::SecretData& admin) {
             return connect_tenant(loop_, server, name, admin);
@@ -231,6 +240,7 @@ class App {
 
     async::Loop& loop_;
     ControllerOptions options_;
+    kube::RequestObserver observe_;
     kube::Client client_, lease_client_, open_client_;
     controller::Manager manager_;
     pki::SystemKeySource keys_;

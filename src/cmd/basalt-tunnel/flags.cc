@@ -82,8 +82,8 @@ void add_agent_flags(CLI::App& app, AgentFlags& flags) {
     app.add_option("--sync-interval", flags.sync_interval,
                    "Time between attempts to reach a server");
     app.add_option("--sync-interval-cap", flags.sync_interval_cap, "What that time grows to");
-    app.add_option("--sync-forever", flags.sync_forever,
-                   "Go on looking for servers that nobody announced");
+    app.add_flag("--sync-forever", flags.sync_forever,
+                 "Go on looking for servers that nobody announced");
     app.add_option("--keepalive-time", flags.keepalive_time,
                    "Silence after which a server is probed");
     app.add_option("--service-account-token-path", flags.service_account_token_path,

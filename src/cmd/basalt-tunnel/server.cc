@@ -117,6 +117,7 @@ Result<tunnel::TunnelServerConfig> Program::make_config() {
         config.peers_rule.common_name = flags_.peer_common_name;
         net::TlsConfig identity = kubeconfig_->tls;
         identity.server_name.clear();
+        identity.alpn = {"h2"};
         peer_tls_ =
             std::make_shared<TlsFiles>(TlsFiles::Role::kClient, kubeconfig_->paths, identity);
         config.peers.tls = [files = peer_tls_] { return files->load(); };

@@ -1,0 +1,274 @@
+#include "tests/sim/run.h"
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "controller/conditions.h"
+#include "controlplane/control_plane_controller.h"
+#include "controlplane/names.h"
+#include "controlplane/status.h"
+#include "data/json.h"
+#include "tests/sim/instance.h"
+#include "tests/sim/normalise.h"
+#include "tests/sim/script.h"
+#include "tests/sim/world.h"
+
+namespace basalt::sim {
+
+using namespace std::chrono_literals;
+namespace r = kube::resources;
+using controlplane::data_stores;
+using controlplane::tenant_control_planes;
+
+namespace {
+
+/// Nothing but leases and events is written for so long: the world is quiet.
+constexpr Duration kQuiet = 3min;
+/// Peace has to come within this: back-offs reach five minutes.
+constexpr Duration kPatience = 60min;
+constexpr Duration kIdle = 30min;
+
+class Run {
+ public:
+    explicit Run(const RunOptions& options)
+        : options_(options), world_({options.seed, false}), script_(world_), bugs_before_(bug_count()) {
+        world_.verbose = options.verbose;
+    }
+
+    RunResult run() {
+        bool go_on = true;
+        suffer();
+        go_on = go_on && settle();
+        go_on = go_on && check_equal();
+        go_on = go_on && check_idle();
+        go_on = go_on && check_deletion();
+        result_.script = script_.log();
+        result_.writes = world_.controller_writes();
+        return std::move(result_);
+    }
+
+ private:
+    bool fail(const std::string& check, std::vector<std::string> details) {
+        result_.ok = false;
+        result_.check = check;
+        result_.details = std::move(details);
+        return false;
+    }
+
+    /// Lets time pass; processes that ended are buried, and started again a while later.
+    void pass(Duration duration) {
+        async::SimLoop& loop = world_.loop();
+        const TimePoint end = loop.now() + duration;
+        while (loop.now() < end) {
+            auto someone_ended = [&] {
+                for (const auto& instance : world_.instances()) {
+                    if (instance->ended()) return true;
+                }
+                return false;
+            };
+            loop.run_until(someone_ended, end - loop.now());
+            if (world_.bury_dead() > 0 || world_.instances().empty()) {
+                if (loop.now() < end) loop.run_for(std::min<Duration>(end - loop.now(), delay_of_start()));
+                if (world_.instances().empty()) world_.start_instance();
+            } else if (loop.now() < end) {
+                loop.run_for(end - loop.now());
+            }
+        }
+    }
+    Duration delay_of_start() { return world_.chaos().between(1s, 20s); }
+
+    void suffer() {
+        async::SimLoop& loop = world_.loop();
+        world_.start_instance();
+        pass(5s);
+        const TimePoint end = loop.now() + std::chrono::minutes(options_.minutes);
+        while (loop.now() < end && world_.faults.empty()) {
+            // Storms and calms.
+            const bool storm = world_.chaos().chance(0.3);
+            world_.chaos().rates = many_faults(options_.fault_scale * (storm ? 3 : 0.5));
+            const uint64_t actions = 1 + world_.chaos().below(6);
+            for (uint64_t i = 0; i < actions; ++i) {
+                script_.act();
+                pass(world_.chaos().chance(0.5) ? world_.chaos().between(0s, 2s) : world_.chaos().between(1s, 40s));
+            }
+        }
+        world_.chaos().rates = no_faults();
+    }
+
+    bool check_invariants() {
+        if (!world_.faults.empty()) return fail("invariants", world_.faults);
+        if (bug_count() != bugs_before_) return fail("bugs", {"an impossible state was counted, see the log"});
+        return true;
+    }
+
+    bool wait_quiet(const std::string& check) {
+        async::SimLoop& loop = world_.loop();
+        const TimePoint limit = loop.now() + kPatience;
+        // At least one interval in which the DataStores are looked at.
+        pass(kQuiet);
+        while (loop.now() - world_.last_write_at() < kQuiet) {
+            if (loop.now() >= limit) {
+                std::vector<std::string> details{"writes do not cease:"};
+                for (const std::string& line : world_.recent_writes()) details.push_back(line);
+                return fail(check, std::move(details));
+            }
+            pass(kQuiet - (loop.now() - world_.last_write_at()));
+        }
+        return check_invariants();
+    }
+
+    static std::string why_not_ready(const Value& object) {
+        const Value& status = object["status"];
+        if (controller::is_condition_true(status, "Ready")) return "";
+        const Value& ready = controller::find_condition(status, "Ready");
+        return fmt::format("{}: {}: {}", kube::describe(object), ready["reason"].as_string(),
+                           ready["message"].as_string());
+    }
+
+    bool check_ready() {
+        std::vector<std::string> details;
+        for (const kube::Resource* resource : {&tenant_control_planes(), &data_stores()}) {
+            for (const SharedValue& object : world_.api().list(*resource)) {
+                const std::string why = why_not_ready(*object);
+                if (!why.empty()) details.push_back(why);
+            }
+        }
+        if (details.empty()) return true;
+        return fail("converges", std::move(details));
+    }
+
+    bool settle() {
+        script_.mend();
+        world_.chaos().rates = no_faults();
+        while (script_.control_planes_count() == 0) script_.act();
+        script_.mend();
+        for (const auto& instance : world_.instances()) instance->crash_at_write(0, false);
+        if (world_.instances().empty()) world_.start_instance();
+        if (!wait_quiet("converges") || !check_ready()) return false;
+        // Some fall asleep at last.
+        for (const SharedValue& object : world_.api().list(tenant_control_planes())) {
+            if (!world_.chaos().chance(0.25)) continue;
+            asleep_.push_back(kube::key_of(*object));
+            set_replicas(world_, kube::key_of(*object), 0);
+        }
+        return asleep_.empty() || wait_quiet("converges");
+    }
+
+    static void set_replicas(World& world, const ObjectKey& key, int64_t replicas) {
+        Value patch = Value::object();
+        patch.at("spec").at("controlPlane").at("deployment").set("replicas", replicas);
+        (void)world.api().patch(tenant_control_planes(), key, patch, "user");
+    }
+
+    /// The same wishes in a world where nothing ever went wrong.
+    bool make_reference(World& reference) {
+        for (const SharedValue& ns : world_.api().list(r::namespaces())) {
+            reference.make_namespace(std::string(kube::name_of(*ns)));
+        }
+        for (const auto& [name, store] : world_.datastores()) reference.make_datastore(name);
+        reference.start_instance();
+        for (const SharedValue& object : world_.api().list(tenant_control_planes())) {
+            Value wish = kube::make_object(tenant_control_planes(), kube::key_of(*object));
+            for (const char* part : {"labels", "annotations"}) {
+                wish.at("metadata").set_unless_empty(part, (*object)["metadata"][part]);
+            }
+            wish.set("spec", (*object)["spec"]);
+            Value& replicas = wish.at("spec").at("controlPlane").at("deployment").at("replicas");
+            if (replicas.as_int() == 0) replicas = 1;
+            (void)reference.api().create(tenant_control_planes(), wish, "user");
+        }
+        if (!settle_reference(reference)) return false;
+        for (const ObjectKey& key : asleep_) set_replicas(reference, key, 0);
+        return asleep_.empty() || settle_reference(reference);
+    }
+
+    bool settle_reference(World& reference) {
+        async::SimLoop& loop = reference.loop();
+        const TimePoint limit = loop.now() + kPatience;
+        loop.run_for(kQuiet);
+        while (loop.now() - reference.last_write_at() < kQuiet && loop.now() < limit) {
+            loop.run_for(kQuiet - (loop.now() - reference.last_write_at()));
+        }
+        if (loop.now() < limit && reference.faults.empty()) return true;
+        std::vector<std::string> details{"the undisturbed world does not come to rest"};
+        for (const std::string& line : reference.recent_writes()) details.push_back(line);
+        for (const std::string& fault : reference.faults) details.push_back(fault);
+        return fail("equals", std::move(details));
+    }
+
+    bool check_equal() {
+        World reference({options_.seed + 1'000'000, true});
+        if (!make_reference(reference)) return false;
+        result_.control_planes = script_.control_planes_count();
+        std::vector<std::string> differences = compare_snapshots(take_snapshot(world_), take_snapshot(reference));
+        if (differences.empty()) return true;
+        return fail("equals", std::move(differences));
+    }
+
+    bool check_idle() {
+        const uint64_t before = world_.writes();
+        pass(kIdle);
+        if (world_.writes() == before) return check_invariants();
+        std::vector<std::string> details{fmt::format("{} writes in {} of idleness", world_.writes() - before,
+                                                     format_duration(kIdle))};
+        for (const std::string& line : world_.recent_writes()) details.push_back(line);
+        return fail("idle", std::move(details));
+    }
+
+    bool check_deletion() {
+        world_.chaos().rates = many_faults(options_.fault_scale);
+        script_.delete_all();
+        pass(2min);
+        world_.chaos().rates = no_faults();
+        if (!wait_quiet("leaks")) return false;
+        std::vector<std::string> left;
+        for (const Kind* kind : world_.api().kinds()) {
+            for (const SharedValue& object : world_.api().list(kind->resource)) {
+                if (kube::namespace_of(*object).starts_with("team-") && kind->resource.kind != "Event") {
+                    left.push_back(kube::describe(*object));
+                }
+            }
+        }
+        for (const auto& [name, store] : world_.datastores()) {
+            for (const auto& [user, roles] : store->model.users) {
+                if (user != "root") left.push_back(fmt::format("etcd {} user {}", name, user));
+            }
+            for (const auto& [role, permissions] : store->model.roles) {
+                if (role != "root") left.push_back(fmt::format("etcd {} role {}", name, role));
+            }
+            for (const auto& [key, value] : store->model.data) left.push_back(fmt::format("etcd {} key {}", name, key));
+        }
+        for (const SharedValue& store : world_.api().list(data_stores())) {
+            if ((*store)["status"]["usedBy"].size() > 0) left.push_back(kube::describe(*store) + " is still used");
+        }
+        if (!left.empty()) return fail("leaks", std::move(left));
+        for (const SharedValue& store : world_.api().list(data_stores())) {
+            (void)world_.api().remove(data_stores(), kube::key_of(*store), "user");
+        }
+        pass(1min);
+        if (world_.api().list(data_stores()).empty()) return true;
+        return fail("leaks", {"DataStores do not go"});
+    }
+
+    RunOptions options_;
+    World world_;
+    Script script_;
+    unsigned long bugs_before_;
+    std::vector<ObjectKey> asleep_;
+    RunResult result_;
+};
+
+}  // namespace
+
+std::string RunResult::to_string(const RunOptions& options) const {
+    if (ok) return fmt::format("seed {}: passed, {} control planes, {} writes", options.seed, control_planes, writes);
+    std::string text = fmt::format("seed {}: check \"{}\" failed\n", options.seed, check);
+    for (const std::string& detail : details) text += "    " + detail + "\n";
+    text += "  what happened:\n";
+    for (const std::string& line : script) text += "    " + line + "\n";
+    return text + fmt::format("  again: basalt-sim --seed {} --minutes {}\n", options.seed, options.minutes);
+}
+
+RunResult run_seed(const RunOptions& options) { return Run(options).run(); }
+
+}  // namespace basalt::sim

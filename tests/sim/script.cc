@@ -1,0 +1,452 @@
+#include "tests/sim/script.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "controlplane/control_plane_controller.h"
+#include "controlplane/names.h"
+#include "data/base64.h"
+#include "data/yaml.h"
+#include "tests/sim/instance.h"
+
+namespace basalt::sim {
+
+using namespace std::chrono_literals;
+namespace r = kube::resources;
+namespace names = controlplane::names;
+
+namespace {
+
+constexpr size_t kControlPlanesMax = 4;
+const std::vector<std::string> kNamespaces = {"team-a", "team-b"};
+
+Value patch_of(const char* yaml) { return data::parse_yaml(yaml).value(); }
+
+}  // namespace
+
+Script::Script(World& world) : world_(world) {
+    for (const std::string& ns : kNamespaces) world.make_namespace(ns);
+    world.make_datastore("default");
+    world.make_datastore("second");
+    actions_ = {{6, "create", [this] { return create(); }},
+                {8, "change", [this] { return change_spec(); }},
+                {4, "upgrade", [this] { return upgrade(); }},
+                {4, "sleep", [this] { return sleep_or_wake(); }},
+                {1, "pause", [this] { return pause_or_resume(); }},
+                {3, "delete", [this] { return remove_control_plane(); }},
+                {6, "delete owned", [this] { return delete_owned(); }},
+                {6, "edit owned", [this] { return edit_owned(); }},
+                {3, "break secret", [this] { return break_secret(); }},
+                {2, "rotate", [this] { return rotate(); }},
+                {6, "tenant", [this] { return edit_tenant(); }},
+                {2, "datastore down", [this] { return break_datastore(); }},
+                {1, "datastore full", [this] { return fill_datastore(); }},
+                {1, "datastore secret", [this] { return break_datastore_secret(); }},
+                {4, "watches", [this] { return disturb_watches(); }},
+                {8, "crash", [this] { return crash(); }},
+                {2, "second process", [this] { return start_second(); }},
+                {3, "kill pod", [this] { return kill_pod(); }}};
+}
+
+void Script::say(const std::string& what) {
+    log_.push_back(format_rfc3339(world_.loop().wall_now()) + " " + what);
+    if (world_.verbose) fmt::print(stderr, "== {}\n", log_.back());
+}
+
+void Script::act() {
+    int total = 0;
+    for (const Action& action : actions_) total += action.weight;
+    int drawn = static_cast<int>(world_.chaos().below(static_cast<uint64_t>(total)));
+    for (const Action& action : actions_) {
+        drawn -= action.weight;
+        if (drawn >= 0) continue;
+        const std::string done = action.run();
+        if (!done.empty()) say(std::string(action.name) + ": " + done);
+        return;
+    }
+}
+
+// ---- users ------------------------------------------------------------------------------------------------------
+
+std::vector<SharedValue> Script::control_planes() const {
+    return world_.api().list(controlplane::tenant_control_planes());
+}
+size_t Script::control_planes_count() const { return control_planes().size(); }
+
+SharedValue Script::some_control_plane() {
+    std::vector<SharedValue> all = control_planes();
+    std::erase_if(all, [](const SharedValue& object) { return kube::is_deleting(*object); });
+    return all.empty() ? nullptr : world_.chaos().pick(all);
+}
+
+Value Script::new_spec() {
+    Chaos& chaos = world_.chaos();
+    Value spec = patch_of(R"(
+controlPlane: {deployment: {replicas: 1}, service: {serviceType: LoadBalancer}}
+kubernetes: {version: v1.35.4}
+networkProfile: {port: 6443}
+addons: {coreDNS: {}, kubeProxy: {}, konnectivity: {}}
+)");
+    if (chaos.chance(0.4)) spec.at("kubernetes").set("version", "v1.36.3");
+    if (chaos.chance(0.3)) spec.at("controlPlane").at("deployment").set("replicas", 2);
+    if (chaos.chance(0.3)) spec.at("controlPlane").at("service").set("serviceType", "ClusterIP");
+    for (const char* addon : {"coreDNS", "kubeProxy", "konnectivity"}) {
+        if (chaos.chance(0.2)) spec.at("addons").erase(addon);
+    }
+    if (chaos.chance(0.3)) spec.set("dataStore", "second");
+    if (chaos.chance(0.2)) spec.set("dataStoreSchema", fmt::format("schema-{}", names_));
+    if (chaos.chance(0.2)) spec.at("networkProfile").set("certSANs", Value::array({"api.example.com", "192.0.2.7"}));
+    return spec;
+}
+
+std::string Script::create() {
+    if (control_planes_count() >= kControlPlanesMax) return "";
+    const ObjectKey key(world_.chaos().pick(kNamespaces), fmt::format("cp-{}", ++names_ % 6));
+    Value object = kube::make_object(controlplane::tenant_control_planes(), key);
+    object.set("spec", new_spec());
+    Result<Value> created = world_.api().create(controlplane::tenant_control_planes(), object, "user");
+    return created.ok() ? key.to_string() : "";
+}
+
+std::string Script::change(const SharedValue& control_plane, const Value& patch, const std::string& what) {
+    const ObjectKey key = kube::key_of(*control_plane);
+    Result<Value> changed = world_.api().patch(controlplane::tenant_control_planes(), key, patch, "user");
+    return changed.ok() ? key.to_string() + " " + what : "";
+}
+
+std::string Script::change_spec() {
+    SharedValue object = some_control_plane();
+    if (object == nullptr) return "";
+    static const std::vector<const char*> kPatches = {
+        "{spec: {controlPlane: {deployment: {replicas: 1}}}}",
+        "{spec: {controlPlane: {deployment: {replicas: 3}}}}",
+        "{spec: {controlPlane: {deployment: {extraArgs: {apiServer: ['--max-requests-inflight=100']}}}}}",
+        "{spec: {controlPlane: {deployment: {extraArgs: null}}}}",
+        "{spec: {controlPlane: {deployment: {podAdditionalMetadata: {labels: {tier: gold}, annotations: {a: b}}}}}}",
+        "{spec: {controlPlane: {deployment: {podAdditionalMetadata: null}}}}",
+        "{spec: {controlPlane: {deployment: {additionalMetadata: {labels: {cost: low}}}}}}",
+        "{spec: {controlPlane: {deployment: {additionalMetadata: null}}}}",
+        "{spec: {controlPlane: {deployment: {nodeSelector: {disk: ssd}}}}}",
+        "{spec: {controlPlane: {deployment: {nodeSelector: null}}}}",
+        "{spec: {controlPlane: {deployment: {resources: {apiServer: {limits: {memory: 1Gi}}}}}}}",
+        "{spec: {controlPlane: {deployment: {resources: null}}}}",
+        "{spec: {controlPlane: {deployment: {strategy: {type: Recreate}}}}}",
+        "{spec: {controlPlane: {deployment: {strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}}}}}",
+        "{spec: {controlPlane: {service: {serviceType: ClusterIP}}}}",
+        "{spec: {controlPlane: {service: {serviceType: LoadBalancer}}}}",
+        "{spec: {controlPlane: {service: {additionalMetadata: {annotations: {pool: blue}}}}}}",
+        "{spec: {controlPlane: {service: {additionalMetadata: null}}}}",
+        "{spec: {networkProfile: {certSANs: [other.example.com]}}}",
+        "{spec: {networkProfile: {certSANs: null}}}",
+        "{spec: {networkProfile: {port: 7443}}}",
+        "{spec: {networkProfile: {port: 6443}}}",
+        "{spec: {networkProfile: {clusterDomain: tenant.local}}}",
+        "{spec: {addons: {coreDNS: {imageTag: v1.12.0}}}}",
+        "{spec: {addons: {coreDNS: null}}}",
+        "{spec: {addons: {kubeProxy: {}}}}",
+        "{spec: {addons: {kubeProxy: null}}}",
+        "{spec: {addons: {konnectivity: {agent: {mode: Deployment, replicas: 2}}}}}",
+        "{spec: {addons: {konnectivity: {}}}}",
+        "{spec: {addons: {konnectivity: null}}}",
+        "{spec: {kubernetes: {kubelet: {cgroupfs: cgroupfs}}}}",
+        "{metadata: {labels: {owner: someone}}}",
+    };
+    const char* patch = world_.chaos().pick(kPatches);
+    return change(object, patch_of(patch), patch);
+}
+
+std::string Script::upgrade() {
+    SharedValue object = some_control_plane();
+    if (object == nullptr || (*object)["spec"]["kubernetes"]["version"].as_string() == "v1.36.3") return "";
+    return change(object, patch_of("{spec: {kubernetes: {version: v1.36.3}}}"), "to v1.36.3");
+}
+
+std::string Script::sleep_or_wake() {
+    SharedValue object = some_control_plane();
+    if (object == nullptr) return "";
+    const bool asleep = (*object)["spec"]["controlPlane"]["deployment"]["replicas"].as_int(2) == 0;
+    const Value patch = patch_of(asleep ? "{spec: {controlPlane: {deployment: {replicas: 1}}}}"
+                                        : "{spec: {controlPlane: {deployment: {replicas: 0}}}}");
+    return change(object, patch, asleep ? "wakes" : "falls asleep");
+}
+
+std::string Script::pause_or_resume() {
+    SharedValue object = some_control_plane();
+    if (object == nullptr) return "";
+    const bool paused = (*object)["metadata"]["annotations"].contains(names::kPausedAnnotation);
+    Value patch = Value::object();
+    patch.at("metadata").at("annotations").set(names::kPausedAnnotation, paused ? Value() : Value(""));
+    return change(object, patch, paused ? "goes on" : "is paused");
+}
+
+std::string Script::remove_control_plane() {
+    SharedValue object = some_control_plane();
+    if (object == nullptr) return "";
+    const ObjectKey key = kube::key_of(*object);
+    Value options = Value::object();
+    if (world_.chaos().chance(0.3)) options.set("propagationPolicy", "Foreground");
+    (void)world_.api().remove(controlplane::tenant_control_planes(), key, "user", options);
+    return key.to_string();
+}
+
+void Script::delete_all() {
+    for (const SharedValue& object : control_planes()) {
+        (void)world_.api().remove(controlplane::tenant_control_planes(), kube::key_of(*object), "user");
+    }
+}
+
+// ---- hands that should have stayed away -------------------------------------------------------------------------
+
+SharedValue Script::some_owned(const SharedValue& control_plane) {
+    std::vector<SharedValue> owned;
+    const std::string ns(kube::namespace_of(*control_plane));
+    for (const kube::Resource* resource :
+         {&r::secrets(), &r::config_maps(), &r::services(), &r::deployments(), &r::pod_disruption_budgets()}) {
+        for (const SharedValue& object : world_.api().list(*resource, ns)) {
+            if (kube::is_owned_by(*object, kube::uid_of(*control_plane))) owned.push_back(object);
+        }
+    }
+    return owned.empty() ? nullptr : world_.chaos().pick(owned);
+}
+
+std::string Script::delete_owned() {
+    SharedValue control_plane = some_control_plane();
+    SharedValue object = control_plane == nullptr ? nullptr : some_owned(control_plane);
+    if (object == nullptr) return "";
+    const std::string key = kube::key_of(*object).to_string();
+    if ((*object)["kind"].as_string() == "Secret") {
+        world_.disturbed_secrets.insert(key);
+        broken_secrets_.erase(key);
+    }
+    const Kind* kind = nullptr;
+    for (const Kind* each : world_.api().kinds()) {
+        if (each->resource.kind == (*object)["kind"].as_string()) kind = each;
+    }
+    (void)world_.api().remove(kind->resource, kube::key_of(*object), "user");
+    return kube::describe(*object);
+}
+
+std::string Script::edit_owned() {
+    SharedValue control_plane = some_control_plane();
+    SharedValue object = control_plane == nullptr ? nullptr : some_owned(control_plane);
+    if (object == nullptr) return "";
+    const std::string kind((*object)["kind"].as_string());
+    std::vector<const char*> patches = {"{metadata: {labels: {kamaji.clastix.io/name: other}}}",
+                                        "{metadata: {labels: {kamaji.clastix.io/project: null}}}",
+                                        "{metadata: {annotations: {note: hello}}}"};
+    const kube::Resource* resource = &r::config_maps();
+    if (kind == "ConfigMap") {
+        patches.push_back("{data: null}");
+    } else if (kind == "Service") {
+        resource = &r::services();
+        patches.push_back("{spec: {selector: {app: other}}}");
+        patches.push_back("{spec: {ports: [{name: x, port: 1}]}}");
+        patches.push_back("{spec: {type: ClusterIP}}");
+    } else if (kind == "Deployment") {
+        resource = &r::deployments();
+        patches.push_back("{spec: {replicas: 5}}");
+        patches.push_back("{spec: {template: {spec: {containers: []}}}}");
+        patches.push_back("{spec: {template: {spec: {hostNetwork: true, volumes: null}}}}");
+    } else if (kind == "PodDisruptionBudget") {
+        resource = &r::pod_disruption_budgets();
+        patches.push_back("{spec: {maxUnavailable: 0}}");
+    } else {
+        // Content of Secrets is for break_secret(), which remembers it.
+        resource = &r::secrets();
+    }
+    const char* patch = world_.chaos().pick(patches);
+    (void)world_.api().patch(*resource, kube::key_of(*object), patch_of(patch), "user");
+    // What strangers add to metadata is theirs; so that it does not stay for the comparison, they take it back.
+    (void)world_.api().patch(*resource, kube::key_of(*object), patch_of("{metadata: {annotations: {note: null}}}"),
+                             "user");
+    return kube::describe(*object) + " " + patch;
+}
+
+std::string Script::break_secret() {
+    SharedValue control_plane = some_control_plane();
+    SharedValue object = control_plane == nullptr ? nullptr : some_owned(control_plane);
+    if (object == nullptr || (*object)["kind"].as_string() != "Secret") return "";
+    const std::string key = kube::key_of(*object).to_string();
+    const Value& data = (*object)["data"];
+    if (data.size() == 0) return "";
+    const data::Member& victim = data.members()[world_.chaos().below(data.size())];
+    broken_secrets_.emplace(key, data);
+    world_.disturbed_secrets.insert(key);
+    Value patch = Value::object();
+    const bool away = world_.chaos().chance(0.3);
+    patch.at("data").set(victim.key(), away ? Value() : Value(data::base64_encode("-----BEGIN NONSENSE-----")));
+    (void)world_.api().patch(r::secrets(), kube::key_of(*object), patch, "user");
+    return key + " " + std::string(victim.key()) + (away ? " removed" : " broken");
+}
+
+std::string Script::rotate() {
+    SharedValue control_plane = some_control_plane();
+    SharedValue object = control_plane == nullptr ? nullptr : some_owned(control_plane);
+    if (object == nullptr || (*object)["kind"].as_string() != "Secret") return "";
+    const std::string name(kube::name_of(*object));
+    // Rotation of authorities is refused, in words: that is another test's.
+    if (name.ends_with("-ca") || name.ends_with("-ca-certificate") || name.ends_with("-sa-certificate")) return "";
+    Value patch = Value::object();
+    patch.at("metadata").at("annotations").set(names::kRotateAnnotation, "");
+    (void)world_.api().patch(r::secrets(), kube::key_of(*object), patch, "user");
+    return name;
+}
+
+std::string Script::edit_tenant() {
+    SharedValue control_plane = some_control_plane();
+    Tenant* tenant = control_plane == nullptr ? nullptr : world_.tenant_of(*control_plane);
+    if (tenant == nullptr || tenant->pods.empty()) return "";
+    std::vector<std::pair<kube::Resource, SharedValue>> objects;
+    for (const Kind* kind : tenant->api->kinds()) {
+        for (const SharedValue& object : tenant->api->list(kind->resource)) {
+            if (kube::label_of(*object, names::kProjectLabel) == names::kProject) {
+                objects.emplace_back(kind->resource, object);
+            }
+        }
+    }
+    if (objects.empty()) return "";
+    const auto& [resource, object] = world_.chaos().pick(objects);
+    const ObjectKey key = kube::key_of(*object);
+    const std::string what = fmt::format("{} {} {}", kube::key_of(*control_plane).to_string(), resource.kind,
+                                         key.to_string());
+    switch (world_.chaos().below(4)) {
+        case 0: (void)tenant->api->remove(resource, key, "tenant"); return what + " deleted";
+        case 1: {
+            (void)tenant->api->patch(resource, key, patch_of("{metadata: {labels: {kamaji.clastix.io/project: null}}}"),
+                                     "tenant");
+            return what + " label removed";
+        }
+        case 2: {
+            if (resource.kind != "ConfigMap") return "";
+            (void)tenant->api->patch(resource, key, patch_of("{data: null}"), "tenant");
+            return what + " emptied";
+        }
+        default: {
+            Value extra = kube::make_object(r::config_maps(), ObjectKey("kube-system", fmt::format("x-{}", ++names_)));
+            kube::set_label(extra, names::kProjectLabel, names::kProject);
+            (void)tenant->api->create(r::config_maps(), extra, "tenant");
+            return what + " and a stranger";
+        }
+    }
+}
+
+// ---- misfortune -------------------------------------------------------------------------------------------------
+
+std::string Script::break_datastore() {
+    if (!down_.empty()) {
+        const std::string name = down_.back();
+        down_.pop_back();
+        world_.set_datastore_down(name, false);
+        return name + " is back";
+    }
+    const std::string name = world_.chaos().chance(0.7) ? "default" : "second";
+    down_.push_back(name);
+    world_.set_datastore_down(name, true);
+    return name;
+}
+
+std::string Script::fill_datastore() {
+    const std::string name = world_.chaos().chance(0.7) ? "default" : "second";
+    Datastore& store = world_.datastore(name);
+    if (!full_.empty()) {
+        world_.datastore(full_.back()).model.data.erase("/garbage");
+        full_.pop_back();
+        return "mended";
+    }
+    store.model.quota = 100'000;
+    store.model.data["/garbage"] = std::string(200'000, 'x');
+    store.model.file_size = 200'000;
+    store.model.no_space = true;
+    full_.push_back(name);
+    return name;
+}
+
+std::string Script::break_datastore_secret() {
+    const std::string name = world_.chaos().chance(0.7) ? "default-root" : "second-root";
+    const ObjectKey key("basalt-system", name);
+    SharedValue secret = world_.api().get(r::secrets(), key);
+    if (secret == nullptr || broken_secrets_.contains(key.to_string())) return "";
+    broken_secrets_.emplace(key.to_string(), (*secret)["data"]);
+    (void)world_.api().patch(r::secrets(), key, patch_of("{data: {tls.crt: bm9uc2Vuc2U=}}"), "user");
+    return name;
+}
+
+std::string Script::disturb_watches() {
+    ApiServer& api = world_.api();
+    switch (world_.chaos().below(5)) {
+        case 0: api.compact(); return "compacted";
+        case 1: api.break_watches("connection reset by peer"); return "broken";
+        case 2: api.end_watches(); return "ended";
+        case 3:
+            api.compact();
+            api.break_watches("connection reset by peer");
+            return "compacted and broken";
+        default: api.supports_watch_list = !api.supports_watch_list; return "streaming lists switched";
+    }
+}
+
+std::string Script::crash() {
+    const auto& instances = world_.instances();
+    if (instances.empty()) {
+        world_.start_instance();
+        return "started";
+    }
+    const size_t index = world_.chaos().below(instances.size());
+    const std::string name = instances[index]->name();
+    if (world_.chaos().chance(0.2)) {
+        world_.crash_instance(index);
+        return name;
+    }
+    const uint64_t count = 1 + world_.chaos().below(60);
+    const bool after = world_.chaos().chance(0.5);
+    instances[index]->crash_at_write(count, after);
+    return fmt::format("{} {} its write number {}", name, after ? "after" : "before", count);
+}
+
+std::string Script::start_second() {
+    if (world_.instances().size() >= 2) return "";
+    return world_.start_instance().name();
+}
+
+std::string Script::kill_pod() {
+    std::vector<SharedValue> pods = world_.api().list(r::pods());
+    if (pods.empty()) return "";
+    const ObjectKey key = kube::key_of(*world_.chaos().pick(pods));
+    if (world_.chaos().chance(0.5)) {
+        world_.api().erase(r::pods(), key, "user");
+    } else {
+        (void)world_.api().remove(r::pods(), key, "user");
+    }
+    return key.to_string();
+}
+
+// ---- the end ----------------------------------------------------------------------------------------------------
+
+void Script::mend() {
+    for (const auto& [name, store] : world_.datastores()) {
+        world_.set_datastore_down(name, false);
+        store->model.data.erase("/garbage");
+        store->model.quota = 2'000'000'000;
+    }
+    down_.clear();
+    full_.clear();
+    world_.api().supports_watch_list = true;
+    for (const auto& [text, data] : broken_secrets_) {
+        const size_t slash = text.find('/');
+        const ObjectKey key(text.substr(0, slash), text.substr(slash + 1));
+        (void)world_.api().patch(r::secrets(), key, Value::object({{"data", data}}), "user");
+    }
+    broken_secrets_.clear();
+    for (const SharedValue& object : control_planes()) {
+        Value patch = Value::object();
+        patch.at("metadata").at("annotations").set(names::kPausedAnnotation, Value());
+        if ((*object)["spec"]["controlPlane"]["deployment"]["replicas"].as_int(2) == 0) {
+            patch.at("spec").at("controlPlane").at("deployment").set("replicas", 1);
+        }
+        (void)world_.api().patch(controlplane::tenant_control_planes(), kube::key_of(*object), patch, "user");
+    }
+    say("mended");
+}
+
+}  // namespace basalt::sim

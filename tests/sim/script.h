@@ -1,0 +1,67 @@
+// What users, tenants and misfortune do to a world, drawn from its Chaos.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/sim/world.h"
+
+namespace basalt::sim {
+
+class Script {
+ public:
+    explicit Script(World& world);
+
+    /// One thing happens.
+    void act();
+    /// Everything that was broken by act() is mended, and nobody is asleep or paused; wishes stay.
+    void mend();
+    /// The names of what happened, with the time.
+    const std::vector<std::string>& log() const { return log_; }
+    size_t control_planes_count() const;
+    /// Deletes all control planes.
+    void delete_all();
+
+ private:
+    struct Action {
+        int weight;
+        const char* name;
+        /// Says what was done; "" when there was nothing to do it to.
+        std::function<std::string()> run;
+    };
+    std::vector<SharedValue> control_planes() const;
+    SharedValue some_control_plane();
+    SharedValue some_owned(const SharedValue& control_plane);
+    std::string change(const SharedValue& control_plane, const Value& patch, const std::string& what);
+    std::string create();
+    std::string change_spec();
+    std::string upgrade();
+    std::string sleep_or_wake();
+    std::string pause_or_resume();
+    std::string remove_control_plane();
+    std::string delete_owned();
+    std::string edit_owned();
+    std::string break_secret();
+    std::string rotate();
+    std::string edit_tenant();
+    std::string break_datastore();
+    std::string fill_datastore();
+    std::string break_datastore_secret();
+    std::string disturb_watches();
+    std::string crash();
+    std::string start_second();
+    std::string kill_pod();
+    Value new_spec();
+    void say(const std::string& what);
+
+    World& world_;
+    std::vector<Action> actions_;
+    std::vector<std::string> log_;
+    std::map<std::string, Value> broken_secrets_;  ///< Key -> the good data.
+    std::vector<std::string> down_, full_;
+    int names_ = 0;
+};
+
+}  // namespace basalt::sim
