@@ -360,6 +360,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     Result<void> applied = co_await apply_all(pass, std::move(intents));
     if (!applied.ok()) co_return std::move(applied).error();
 
+    Result<void> tidied = co_await remove_unwanted(pass);
+    if (!tidied.ok()) co_return std::move(tidied).error();
     if (settings.asleep()) {
         free_slot(settings.key());
         co_await drop_session(settings.key());
@@ -374,6 +376,27 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     }
     pass->progress.done(kPodsReady, "Serving");
     co_return true;
+}
+
+// Objects that an earlier spec asked for and this one does not.
+async::Task<Result<void>> ControlPlaneController::remove_unwanted(Pass* pass) {
+    const Settings& settings = pass->settings;
+    std::vector<std::pair<std::string, std::string>> unwanted;  // Kind and name.
+    if (settings.deployment.replicas < 2) unwanted.emplace_back("PodDisruptionBudget", settings.name);
+    if (!settings.tunnel) {
+        unwanted.emplace_back("ConfigMap", names::egress_selector(settings.name));
+        unwanted.emplace_back("Secret", names::tunnel_certificate(settings.name));
+        unwanted.emplace_back("Secret", names::tunnel_kubeconfig(settings.name));
+    }
+    for (const auto& [kind, name] : unwanted) {
+        kube::Cache& cache = *owned_.at(kind);
+        data::SharedValue live = cache.get(kube::ObjectKey(settings.namespace_name, name));
+        if (live == nullptr || !kube::is_owned_by(*live, settings.uid)) continue;
+        kube::DeleteOptions options;
+        Result<bool> removed = co_await applier_.remove(cache.options().resource, live, options);
+        if (!removed.ok()) co_return std::move(removed).error();
+    }
+    co_return Result<void>();
 }
 
 async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::session_of(Pass* pass) {
