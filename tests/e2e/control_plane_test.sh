@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The life of a control plane on a local cluster: Ready, drift, sleep and wake, certificates, upgrade without a
 # failed request, faults that say what is wrong, deletion without a trace.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "FAILED: line $LINENO: $BASH_COMMAND" >&2' ERR
 source "$(dirname "$0")/lib.sh"
 
 BASALT=$(find_basalt "${1:-}")
@@ -45,7 +46,8 @@ ready
 ok "a control plane becomes Ready"
 [[ "$(kubectl get tcp $NAME -o jsonpath='{.status.observedGeneration}')" = "$(kubectl get tcp $NAME -o jsonpath='{.metadata.generation}')" ]]
 ok "status.observedGeneration is the generation"
-[[ "$(pod_count $NAME)" = 1 && "$(kubectl get rs -l kamaji.clastix.io/name=$NAME -o name | wc -l)" = 1 ]]
+[[ "$(pod_count $NAME)" = 1 && "$(kubectl get rs -l kamaji.clastix.io/name=$NAME -o name | wc -l)" = 1 ]] ||
+    fail "more than one Pod or ReplicaSet"
 ok "its Pod was created once"
 
 kubectl get secret $NAME-admin-kubeconfig -o jsonpath='{.data.admin\.conf}' | base64 -d > "$WORK/tenant.conf"
@@ -74,7 +76,7 @@ wait_until 30 "deleted Secret back" kubectl get secret $NAME-scheduler-kubeconfi
 kubectl delete service $NAME > /dev/null
 wait_until 30 "deleted Service back" kubectl get service $NAME
 ready
-[[ "$before" = "$(secret_md5 ca)" ]]
+[[ "$before" = "$(secret_md5 ca)" ]] || fail "the CA was replaced"
 ok "deleted Secrets and Services come back, the CA stays"
 
 before=$(secret_md5 api-server-certificate)
@@ -89,7 +91,9 @@ kubectl patch tcp $NAME --type merge -p '{"spec":{"kubernetes":{"version":"v1.36
 wait_until 120 "upgrade" bash -c "[[ \$(kubectl get tcp $NAME -o jsonpath='{.status.kubernetesResources.version.version}') = v1.36.3 ]]"
 ready
 kubectl get secret $NAME-admin-kubeconfig -o jsonpath='{.data.admin\.conf}' | base64 -d > "$WORK/tenant.conf"
-[[ "$(tenant version -o json | jq -r .serverVersion.gitVersion)" = v1.36.3 ]]
+# The old Pod answers on until every node has dropped it from the Service.
+serves_new() { [[ "$(tenant version -o json | jq -r .serverVersion.gitVersion)" = v1.36.3 ]]; }
+wait_until 30 "the new version answers" serves_new
 ok "an upgrade by one minor version"
 
 if kubectl patch tcp $NAME --type merge -p '{"spec":{"kubernetes":{"version":"v1.35.4"}}}' > "$WORK/out" 2>&1; then
