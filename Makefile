@@ -5,7 +5,7 @@ NAME ?= basalt
 NODES ?= 1
 IMAGES ?= build
 
-.PHONY: up down test bench lint format setup build images clean
+.PHONY: up down test bench format setup build images clean
 
 setup:
 	@tools/setup
@@ -28,11 +28,11 @@ down: setup
 test: setup
 	@tests/run
 
-bench: build
-	@tests/bench
-
-lint: setup
-	@tools/lint
+# What stands beside the code; ratios of whole control planes are to come (docs/design/roadmap.md).
+bench: setup
+	@cmake --preset release > /dev/null
+	@cmake --build $(BUILD)
+	@for bench in $(BUILD)/bench_bin/*; do echo "== $$(basename $$bench)"; $$bench || exit 1; done
 
 format: setup
 	@git ls-files 'src/*.h' 'src/*.cc' 'tests/*.h' 'tests/*.cc' | xargs clang-format-19 -i
