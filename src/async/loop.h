@@ -1,8 +1,8 @@
 // Loop: where code runs, and the only source of time and chance.
 //
-// One loop is one thread; an object belongs to one loop and needs no locks. Two drivers stand behind this
-// interface: RealLoop (real_loop.h, Asio) and SimLoop (sim_loop.h: virtual time, seeded order, offload in
-// place). Whatever runs on a Loop& can therefore be replayed from a seed.
+// One loop is one thread; an object belongs to one loop and needs no locks. Two drivers stand
+// behind this interface: RealLoop (real_loop.h, Asio) and SimLoop (sim_loop.h: virtual time, seeded
+// order, offload in place). Whatever runs on a Loop& can therefore be replayed from a seed.
 #pragma once
 
 #include <cstdint>

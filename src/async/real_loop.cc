@@ -18,8 +18,8 @@ namespace basalt::async {
 
 namespace asio = boost::asio;
 
-// Timers share one Asio timer, armed for the earliest: thousands of deadlines that never fire cost a map entry
-// each and no system call.
+// Timers share one Asio timer, armed for the earliest: thousands of deadlines that never fire cost
+// a map entry each and no system call.
 struct RealLoop::State {
     explicit State(size_t threads_count) : workers_count(threads_count) {}
 
@@ -39,7 +39,8 @@ struct RealLoop::State {
 
     void fire() {
         TimePoint now = Clock::now();
-        // Timers that callbacks add wait for the next turn, even when they are due: sockets come first.
+        // Timers that callbacks add wait for the next turn, even when they are due: sockets come
+        // first.
         const TimerId first_new = next_timer;
         while (!timers.empty() && timers.begin()->first.first <= now &&
                timers.begin()->first.second < first_new) {
@@ -93,8 +94,8 @@ RealLoop::~RealLoop() {
 }
 
 void RealLoop::run() {
-    // Asio's context also counts as stopped when it once ran out of work, so a stop() that came before run()
-    // needs a note of its own.
+    // Asio's context also counts as stopped when it once ran out of work, so a stop() that came
+    // before run() needs a note of its own.
     state_->context.restart();
     if (!state_->stop_requested) state_->context.run();
     state_->stop_requested = false;

@@ -1,4 +1,5 @@
-// The Loop of a running process: Asio's event loop on one thread, the system's clocks, a small worker pool.
+// The Loop of a running process: Asio's event loop on one thread, the system's clocks, a small
+// worker pool.
 #pragma once
 
 #include <memory>
@@ -13,15 +14,16 @@ class RealLoop final : public Loop {
     explicit RealLoop(size_t workers_count = 1);
     ~RealLoop() override;
 
-    /// Runs until stop() or, after keep_running(false), until no callback, timer, offloaded work or socket
-    /// operation is left; signal callbacks count as work. May be called again. A stop() that comes first makes
-    /// the next run() return at once.
+    /// Runs until stop() or, after keep_running(false), until no callback, timer, offloaded work or
+    /// socket operation is left; signal callbacks count as work. May be called again. A stop() that
+    /// comes first makes the next run() return at once.
     void run();
     /// Makes run() return after the callback in progress. Safe from any thread.
     void stop();
     /// Whether run() stays when idle. Default true.
     void keep_running(bool keep);
-    /// Calls `callback` on this loop at every delivery of `signal_number` (SIGTERM, SIGINT, SIGHUP, SIGCHLD).
+    /// Calls `callback` on this loop at every delivery of `signal_number` (SIGTERM, SIGINT, SIGHUP,
+    /// SIGCHLD).
     void on_signal(int signal_number, Callback callback);
 
     TimePoint now() const override;

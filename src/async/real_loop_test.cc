@@ -170,7 +170,8 @@ TEST(RealLoopTest, SignalsArriveOnTheLoopEachTime) {
     EXPECT_THAT(got, ElementsAre("usr1", "usr1 again", "usr2"));
 }
 
-Task<void> offload_sum(RealLoop& loop, int from, std::atomic<int>* running, std::vector<int>* sums) {
+Task<void> offload_sum(RealLoop& loop, int from, std::atomic<int>* running,
+                       std::vector<int>* sums) {
     std::function<int()> work = [from, running] {
         running->fetch_add(1);
         int sum = 0;

@@ -1,9 +1,9 @@
 // Cancellation of a logical thread of coroutines, and the leaf that every suspension is made of.
 //
-// A Scope belongs to one chain of coroutines that await each other: at any time at most one of them, the leaf,
-// waits for the outside world. Scope::cancel() wakes exactly that leaf, which then returns an Error of code
-// Cancelled (or DeadlineExceeded) up the chain. Afterwards every further wait in the scope fails at once, so
-// that code unwinds without knowing about cancellation.
+// A Scope belongs to one chain of coroutines that await each other: at any time at most one of
+// them, the leaf, waits for the outside world. Scope::cancel() wakes exactly that leaf, which then
+// returns an Error of code Cancelled (or DeadlineExceeded) up the chain. Afterwards every further
+// wait in the scope fails at once, so that code unwinds without knowing about cancellation.
 #pragma once
 
 #include <coroutine>
@@ -38,8 +38,9 @@ class Scope {
     std::optional<Error> reason_;
 };
 
-/// Base of every awaitable that waits for something other than a Task. Lives in the waiting coroutine's
-/// frame. A subclass arms its source in arm() and, when that source is ready, calls wake().
+/// Base of every awaitable that waits for something other than a Task. Lives in the waiting
+/// coroutine's frame. A subclass arms its source in arm() and, when that source is ready, calls
+/// wake().
 class Waiter {
  public:
     Waiter(const Waiter&) = delete;
@@ -57,11 +58,11 @@ class Waiter {
 
     /// Starts waiting; returns false when the result is there already. Runs with the scope known.
     virtual bool arm() = 0;
-    /// The scope was cancelled: forget the source and call wake(), now or, when the source insists on
-    /// completing (a socket operation), later from its completion.
+    /// The scope was cancelled: forget the source and call wake(), now or, when the source insists
+    /// on completing (a socket operation), later from its completion.
     virtual void on_cancel() = 0;
-    /// True for a wait that only its source can end (a worker thread, a group's tasks): it suspends even in a
-    /// cancelled scope, with on_cancel() called right after arm().
+    /// True for a wait that only its source can end (a worker thread, a group's tasks): it suspends
+    /// even in a cancelled scope, with on_cancel() called right after arm().
     virtual bool must_complete() const { return false; }
 
     /// Resumes the coroutine soon, through the loop. Once per arm().

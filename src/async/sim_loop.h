@@ -1,8 +1,8 @@
 // The Loop of the simulator: virtual time, and an order of ready callbacks drawn from a seed.
 //
-// Time stands still while anything is ready and then jumps to the next timer, so that an hour of retries takes
-// no time. Offloaded work runs in place; its completion is one more ready callback. Two runs with one seed and
-// one program do the same.
+// Time stands still while anything is ready and then jumps to the next timer, so that an hour of
+// retries takes no time. Offloaded work runs in place; its completion is one more ready callback.
+// Two runs with one seed and one program do the same.
 #pragma once
 
 #include <map>
@@ -19,12 +19,13 @@ class SimLoop final : public Loop {
     /// Calendar time starts at `start`.
     explicit SimLoop(uint64_t seed, WallTime start = WallTime(std::chrono::seconds(1'767'225'600)));
 
-    /// Runs one ready callback, or jumps to the next timer and runs that; false when nothing is left.
+    /// Runs one ready callback, or jumps to the next timer and runs that; false when nothing is
+    /// left.
     bool run_one();
     /// Runs everything that is ready and all timers up to `now() + duration`; ends at that time.
     void run_for(Duration duration);
-    /// Runs until `done` returns true; false when nothing is left, or nothing before `now() + limit`
-    /// (virtual time then stands there).
+    /// Runs until `done` returns true; false when nothing is left, or nothing before `now() +
+    /// limit` (virtual time then stands there).
     bool run_until(const std::function<bool()>& done, Duration limit);
     /// Runs all that is ready, without letting time pass.
     void run_ready();

@@ -2,13 +2,16 @@
 //
 // Rules (gcc 12 miscompiles some other forms, and dangling captures compile silently):
 //   - a Task is returned by a named function, never by a capturing lambda;
-//   - parameters by value, or by reference to an object that outlives the TaskGroup the task runs in;
-//   - one co_await per statement, its result in a named local; none inside conditions or argument lists;
+//   - parameters by value, or by reference to an object that outlives the TaskGroup the task runs
+//   in;
+//   - one co_await per statement, its result in a named local; none inside conditions or argument
+//   lists;
 //   - what can fail or be cancelled is Task<Result<T>>.
-// A Task does nothing until it is awaited or spawned (task_group.h). Dropping one that was never started is
-// fine; dropping one that is suspended is a bug that asserts.
+// A Task does nothing until it is awaited or spawned (task_group.h). Dropping one that was never
+// started is fine; dropping one that is suspended is a bug that asserts.
 //
-// Starting a child that completes at once does not suspend the parent: loops over ready results use no stack.
+// Starting a child that completes at once does not suspend the parent: loops over ready results use
+// no stack.
 #pragma once
 
 #include <coroutine>

@@ -28,7 +28,8 @@ TaskGroup::~TaskGroup() { BASALT_ASSERT(scopes_.empty()); }
 internal::Root TaskGroup::run(TaskGroup& group, Scopes::iterator scope, Task<void> task) {
     co_await task;
     {
-        // The task's frame may own what belongs below the group: gone before the group counts it out.
+        // The task's frame may own what belongs below the group: gone before the group counts it
+        // out.
         Task<void> done = std::move(task);
     }
     group.finished(scope);

@@ -1,7 +1,8 @@
 // TaskGroup owns coroutines that run beside each other on one loop. Nothing runs outside a group.
 //
-// cancel() asks all of them to end; join() waits until they have. Destroying a group with live tasks asserts:
-// the owner joins first, or, at the top of a program, runs the loop until size() is 0.
+// cancel() asks all of them to end; join() waits until they have. Destroying a group with live
+// tasks asserts: the owner joins first, or, at the top of a program, runs the loop until size() is
+// 0.
 #pragma once
 
 #include <list>
@@ -20,7 +21,8 @@ class TaskGroup {
     TaskGroup& operator=(const TaskGroup&) = delete;
     ~TaskGroup();
 
-    /// Starts `task` soon. After cancel() the task starts in a cancelled scope: its first wait fails.
+    /// Starts `task` soon. After cancel() the task starts in a cancelled scope: its first wait
+    /// fails.
     void spawn(Task<void> task);
     /// The same; an error other than Cancelled is logged with `name` when the task ends.
     void spawn(std::string name, Task<Result<void>> task);
@@ -45,7 +47,8 @@ class TaskGroup {
     std::vector<JoinWaiter*> joiners_;
 };
 
-/// Runs all, waits for all, returns the first error in order of the list. A failure does not cancel the rest.
+/// Runs all, waits for all, returns the first error in order of the list. A failure does not cancel
+/// the rest.
 Task<Result<void>> join_all(Loop& loop, std::vector<Task<Result<void>>> tasks);
 
 }  // namespace basalt::async

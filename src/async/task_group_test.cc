@@ -165,7 +165,8 @@ TEST(TaskGroupTest, JoinReturnsOnlyWhenTheGroupIsEmpty) {
 
 class EndNote {
  public:
-    EndNote(std::vector<std::string>* notes, const TaskGroup* group) : notes_(notes), group_(group) {}
+    EndNote(std::vector<std::string>* notes, const TaskGroup* group)
+        : notes_(notes), group_(group) {}
     EndNote(EndNote&& other) noexcept
         : notes_(std::exchange(other.notes_, nullptr)), group_(other.group_) {}
     ~EndNote() {

@@ -55,11 +55,14 @@ Task<void> mark(bool* ran) {
 TEST(TaskTest, DoesNothingUntilStartedAndCanBeDropped) {
     bool ran = false;
     auto owned = std::make_shared<int>(7);
-    { Task<void> task = mark(&ran); }
+    {
+        Task<void> task = mark(&ran);
+    }
     EXPECT_FALSE(ran);
     Task<void> moved = mark(&ran);
     Task<void> other = std::move(moved);
-    EXPECT_FALSE(moved.valid());  // NOLINT(bugprone-use-after-move): the state after a move is defined
+    EXPECT_FALSE(
+        moved.valid());  // NOLINT(bugprone-use-after-move): the state after a move is defined
     EXPECT_TRUE(other.valid());
     EXPECT_FALSE(ran);
 }
@@ -79,7 +82,9 @@ TEST(TaskTest, ParametersLiveAsLongAsTheTask) {
     loop.run_for(seconds(2));
     EXPECT_EQ(owned.use_count(), 1);
     EXPECT_EQ(*owned, 8);
-    { Task<void> dropped = hold(loop, owned); }
+    {
+        Task<void> dropped = hold(loop, owned);
+    }
     EXPECT_EQ(owned.use_count(), 1);
 }
 

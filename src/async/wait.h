@@ -20,8 +20,9 @@ Task<Result<void>> sleep_for(Loop& loop, Duration duration);
 /// Lets everything that is ready now run first.
 Task<Result<void>> yield(Loop& loop);
 
-/// A list of waiting coroutines. wait() may be called by many; each notify wakes those that wait at that
-/// moment. Spurious wake-ups do not happen, but the condition may have changed again: loop over it.
+/// A list of waiting coroutines. wait() may be called by many; each notify wakes those that wait at
+/// that moment. Spurious wake-ups do not happen, but the condition may have changed again: loop
+/// over it.
 class Condition {
  public:
     Condition() = default;
@@ -130,8 +131,9 @@ class Semaphore {
 
 /// Bridges one operation of a callback interface (an Asio socket) to co_await.
 ///     Result<size_t> n = co_await Operation<size_t>(start, cancel);
-/// `start` begins the operation and must make sure that the completion it is given is called exactly once, on
-/// the loop, and not before start returns. `cancel` asks the source to complete early.
+/// `start` begins the operation and must make sure that the completion it is given is called
+/// exactly once, on the loop, and not before start returns. `cancel` asks the source to complete
+/// early.
 template <class T>
 class Operation : public Waiter {
  public:
@@ -220,7 +222,8 @@ class ChildScope : public Waiter {
 template <class T>
 Task<Result<T>> with_deadline(Loop& loop, TimePoint deadline, Task<Result<T>> task) {
     std::optional<Result<T>> slot;
-    internal::ChildScope child(loop, internal::run_in_scope(std::move(task), &slot), deadline, false);
+    internal::ChildScope child(loop, internal::run_in_scope(std::move(task), &slot), deadline,
+                               false);
     co_await child;
     if (slot->ok() || slot->error().code() != Code::kCancelled || !child.scope().cancelled()) {
         co_return std::move(*slot);
@@ -232,7 +235,8 @@ Task<Result<T>> with_timeout(Loop& loop, Duration timeout, Task<Result<T>> task)
     return with_deadline(loop, loop.now() + timeout, std::move(task));
 }
 
-/// Runs `task` to its end whatever happens to the caller's scope: for clean-up that must not be torn.
+/// Runs `task` to its end whatever happens to the caller's scope: for clean-up that must not be
+/// torn.
 template <class T>
 Task<Result<T>> shielded(Loop& loop, Task<Result<T>> task) {
     std::optional<Result<T>> slot;

@@ -462,12 +462,14 @@ TEST_F(WaitTest, ADeadlineThatIsPastStillStartsTheTask) {
 
 TEST_F(WaitTest, NestedDeadlinesTheEarlierWins) {
     std::optional<Result<int>> outer_first, inner_first;
-    group_.spawn(keep_value(
-        with_timeout(loop_, seconds(1), with_timeout(loop_, seconds(9), slow(loop_, seconds(20), 1))),
-        &outer_first));
-    group_.spawn(keep_value(
-        with_timeout(loop_, seconds(9), with_timeout(loop_, seconds(1), slow(loop_, seconds(20), 1))),
-        &inner_first));
+    group_.spawn(
+        keep_value(with_timeout(loop_, seconds(1),
+                                with_timeout(loop_, seconds(9), slow(loop_, seconds(20), 1))),
+                   &outer_first));
+    group_.spawn(
+        keep_value(with_timeout(loop_, seconds(9),
+                                with_timeout(loop_, seconds(1), slow(loop_, seconds(20), 1))),
+                   &inner_first));
     loop_.run_for(seconds(1));
     ASSERT_TRUE(outer_first.has_value());
     EXPECT_EQ(outer_first->error().code(), Code::kDeadlineExceeded);
@@ -494,12 +496,14 @@ TEST_F(WaitTest, AnInnerDeadlineLeavesTheOuterScopeUsable) {
 
 TEST_F(WaitTest, CancellationReachesThroughDeadlines) {
     std::optional<Result<int>> slot, born_cancelled;
-    group_.spawn(keep_value(
-        with_timeout(loop_, seconds(5), with_timeout(loop_, seconds(9), slow(loop_, seconds(20), 1))),
-        &slot));
+    group_.spawn(
+        keep_value(with_timeout(loop_, seconds(5),
+                                with_timeout(loop_, seconds(9), slow(loop_, seconds(20), 1))),
+                   &slot));
     loop_.run_ready();
     group_.cancel();
-    group_.spawn(keep_value(with_timeout(loop_, seconds(5), slow(loop_, seconds(1), 1)), &born_cancelled));
+    group_.spawn(
+        keep_value(with_timeout(loop_, seconds(5), slow(loop_, seconds(1), 1)), &born_cancelled));
     loop_.run_ready();
     ASSERT_TRUE(slot.has_value());
     EXPECT_EQ(slot->error().code(), Code::kCancelled);
@@ -551,7 +555,8 @@ Task<Result<int>> cancel_own_group(TaskGroup& group, Loop& loop) {
 // The child cancels its own scope chain while its parent is still arming the wait for it.
 TEST_F(WaitTest, CancellingOneselfFromWithinADeadline) {
     std::optional<Result<int>> slot;
-    group_.spawn(keep_value(with_timeout(loop_, seconds(5), cancel_own_group(group_, loop_)), &slot));
+    group_.spawn(
+        keep_value(with_timeout(loop_, seconds(5), cancel_own_group(group_, loop_)), &slot));
     loop_.run_ready();
     ASSERT_TRUE(slot.has_value());
     EXPECT_EQ(slot->error().code(), Code::kCancelled);

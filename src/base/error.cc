@@ -78,9 +78,7 @@ Error&& Error::context(std::string_view context) && {
 
 std::string Error::to_string() const { return fmt::format("{}: {}", code_name(code()), message()); }
 
-Error invalid_argument(std::string message) {
-    return {Code::kInvalidArgument, std::move(message)};
-}
+Error invalid_argument(std::string message) { return {Code::kInvalidArgument, std::move(message)}; }
 Error not_found(std::string message) { return {Code::kNotFound, std::move(message)}; }
 Error already_exists(std::string message) { return {Code::kAlreadyExists, std::move(message)}; }
 Error failed_precondition(std::string message) {

@@ -1,10 +1,11 @@
 // Errors as values.
 //
-// One convention for the whole product: a function that can fail returns Result<T> (result.h); the Error in
-// it carries a canonical code (who has to act), a message, the context each layer added, and, when the cause
-// was a foreign protocol, that protocol's own code. Callers decide by the code: retry at once (Aborted), back
-// off (Unavailable, DeadlineExceeded, ResourceExhausted), or stop and tell the user (all others).
-// The codes are the sixteen canonical ones of gRPC (https://grpc.io/docs/guides/status-codes/).
+// One convention for the whole product: a function that can fail returns Result<T> (result.h); the
+// Error in it carries a canonical code (who has to act), a message, the context each layer added,
+// and, when the cause was a foreign protocol, that protocol's own code. Callers decide by the code:
+// retry at once (Aborted), back off (Unavailable, DeadlineExceeded, ResourceExhausted), or stop and
+// tell the user (all others). The codes are the sixteen canonical ones of gRPC
+// (https://grpc.io/docs/guides/status-codes/).
 //
 // Cost: a success carries one null pointer; a failure is one allocation.
 #pragma once
@@ -19,9 +20,9 @@ namespace basalt {
 
 enum class Code {
     kOk = 0,
-    kCancelled = 1,           ///< The caller gave up; not a fault.
+    kCancelled = 1,  ///< The caller gave up; not a fault.
     kUnknown = 2,
-    kInvalidArgument = 3,     ///< Input is wrong whatever the state: tell the user, do not retry.
+    kInvalidArgument = 3,  ///< Input is wrong whatever the state: tell the user, do not retry.
     kDeadlineExceeded = 4,
     kNotFound = 5,
     kAlreadyExists = 6,
@@ -31,8 +32,8 @@ enum class Code {
     kAborted = 10,            ///< Conflict with another writer: read again and retry at once.
     kOutOfRange = 11,
     kUnimplemented = 12,
-    kInternal = 13,           ///< A broken invariant, ours or the peer's.
-    kUnavailable = 14,        ///< The peer is not there now: back off and retry.
+    kInternal = 13,     ///< A broken invariant, ours or the peer's.
+    kUnavailable = 14,  ///< The peer is not there now: back off and retry.
     kDataLoss = 15,
     kUnauthenticated = 16,
 };
@@ -50,7 +51,8 @@ class [[nodiscard]] Error {
 
     /// Protocol-level cause: HTTP status, errno or gRPC code; 0 when there is none.
     int cause_code() const { return payload_->cause_code; }
-    /// Machine-readable cause, for instance the `reason` of a Kubernetes Status ("Conflict", "Invalid").
+    /// Machine-readable cause, for instance the `reason` of a Kubernetes Status ("Conflict",
+    /// "Invalid").
     const std::string& reason() const { return payload_->reason; }
     /// How long the peer asked to wait before the next try.
     std::optional<std::chrono::milliseconds> retry_after() const { return payload_->retry_after; }
@@ -62,7 +64,8 @@ class [[nodiscard]] Error {
     Error&& with_cause(int cause_code, std::string reason = {}) &&;
     Error& with_retry_after(std::chrono::milliseconds delay) &;
 
-    /// Puts what was being attempted in front of the message: "create Deployment a/b: connection refused".
+    /// Puts what was being attempted in front of the message: "create Deployment a/b: connection
+    /// refused".
     Error& add_context(std::string_view context) &;
     Error&& context(std::string_view context) &&;
 

@@ -22,7 +22,8 @@ template <class T>
 class [[nodiscard]] Result {
  public:
     using value_type = T;
-    Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
+    Result(T value)
+        : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
     Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT
     template <class U>
         requires(std::is_convertible_v<U &&, T> && !std::is_same_v<std::decay_t<U>, Error> &&
@@ -105,10 +106,10 @@ class [[nodiscard]] Result<void> {
 #define BASALT_CONCAT_INNER(a, b) a##b
 #define BASALT_CONCAT(a, b) BASALT_CONCAT_INNER(a, b)
 
-#define BASALT_TRY_IMPL(result, expr, ret)      \
-    auto result = (expr);                       \
-    if (!result.ok()) [[unlikely]] {            \
-        ret std::move(result).error();          \
+#define BASALT_TRY_IMPL(result, expr, ret) \
+    auto result = (expr);                  \
+    if (!result.ok()) [[unlikely]] {       \
+        ret std::move(result).error();     \
     }
 #define BASALT_ASSIGN_IMPL(result, decl, expr, ret) \
     auto result = (expr);                           \
@@ -118,7 +119,8 @@ class [[nodiscard]] Result<void> {
     decl = std::move(result).value()
 
 #define BASALT_TRY(...) BASALT_TRY_IMPL(BASALT_CONCAT(try_, __COUNTER__), (__VA_ARGS__), return)
-#define BASALT_CO_TRY(...) BASALT_TRY_IMPL(BASALT_CONCAT(try_, __COUNTER__), (__VA_ARGS__), co_return)
+#define BASALT_CO_TRY(...) \
+    BASALT_TRY_IMPL(BASALT_CONCAT(try_, __COUNTER__), (__VA_ARGS__), co_return)
 #define BASALT_ASSIGN(decl, ...) \
     BASALT_ASSIGN_IMPL(BASALT_CONCAT(assign_, __COUNTER__), decl, (__VA_ARGS__), return)
 #define BASALT_CO_ASSIGN(decl, ...) \

@@ -1,4 +1,5 @@
-// A command's connection to a cluster: the kubeconfig rules of kubectl, one loop that runs one task at a time.
+// A command's connection to a cluster: the kubeconfig rules of kubectl, one loop that runs one task
+// at a time.
 #pragma once
 
 #include <memory>

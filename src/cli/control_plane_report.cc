@@ -49,7 +49,8 @@ Tree conditions_tree(const Value& control_plane) {
 
 Tree datastore_tree(const ControlPlaneWorld& world) {
     const Value& storage = world.control_plane["status"]["storage"];
-    Tree tree{fmt::format("DataStore {}", storage["dataStoreName"].as_string()), "", Mood::kNeutral, {}};
+    Tree tree{
+        fmt::format("DataStore {}", storage["dataStoreName"].as_string()), "", Mood::kNeutral, {}};
     if (world.datastore.is_null()) {
         tree.note = "not found";
         tree.mood = Mood::kBad;
@@ -59,7 +60,10 @@ Tree datastore_tree(const ControlPlaneWorld& world) {
     tree.note = reason_and_message(ready);
     tree.mood = mood_of(ready["status"].as_string());
     if (!storage["setup"]["schema"].empty()) {
-        tree.add({fmt::format("keys under /{}/", storage["setup"]["schema"].as_string()), "", Mood::kNeutral, {}});
+        tree.add({fmt::format("keys under /{}/", storage["setup"]["schema"].as_string()),
+                  "",
+                  Mood::kNeutral,
+                  {}});
     }
     return tree;
 }
@@ -73,7 +77,8 @@ Tree container_tree(const Value& container) {
         tree.mood = ready ? Mood::kGood : Mood::kWaiting;
     } else if (state["waiting"].is_object()) {
         tree.note = reason_and_message(state["waiting"]);
-        tree.mood = state["waiting"]["reason"].as_string() == "ContainerCreating" ? Mood::kWaiting : Mood::kBad;
+        tree.mood = state["waiting"]["reason"].as_string() == "ContainerCreating" ? Mood::kWaiting
+                                                                                  : Mood::kBad;
     } else {
         tree.note = fmt::format("ended with code {}", state["terminated"]["exitCode"].as_int());
         tree.mood = Mood::kBad;
@@ -92,11 +97,12 @@ Tree pods_tree(const ControlPlaneWorld& world) {
               {}};
     if (world.deployment.is_null()) tree.note = "not there yet";
     for (const Value& pod : world.pods) {
-        Tree& child = tree.add({fmt::format("Pod {}", pod["metadata"]["name"].as_string()),
-                                pod["metadata"]["deletionTimestamp"].is_null() ? pod["status"]["phase"].str()
-                                                                               : "Terminating",
-                                Mood::kNeutral,
-                                {}});
+        Tree& child =
+            tree.add({fmt::format("Pod {}", pod["metadata"]["name"].as_string()),
+                      pod["metadata"]["deletionTimestamp"].is_null() ? pod["status"]["phase"].str()
+                                                                     : "Terminating",
+                      Mood::kNeutral,
+                      {}});
         for (const Value& container : pod["status"]["containerStatuses"].items()) {
             child.add(container_tree(container));
         }
@@ -114,7 +120,8 @@ std::optional<WallTime> first_end(const Value& secret) {
         auto kubeconfig = pki::parse_kubeconfig(pem);
         if (kubeconfig.ok()) pem = kubeconfig->client_certificate_pem;
         auto certificate = pki::Certificate::parse(pem);
-        if (certificate.ok() && (!first || certificate->not_after() < *first)) first = certificate->not_after();
+        if (certificate.ok() && (!first || certificate->not_after() < *first))
+            first = certificate->not_after();
     }
     return first;
 }
@@ -124,10 +131,14 @@ Tree certificates_tree(const ControlPlaneWorld& world) {
     for (const Value& secret : world.secrets) {
         std::optional<WallTime> end = first_end(secret);
         if (!end) continue;
-        int64_t days = std::chrono::duration_cast<std::chrono::hours>(*end - world.now).count() / 24;
+        int64_t days =
+            std::chrono::duration_cast<std::chrono::hours>(*end - world.now).count() / 24;
         Mood mood = days < 0 ? Mood::kBad : days < kDaysToWorry ? Mood::kWaiting : Mood::kGood;
         tree.add({secret["metadata"]["name"].str(),
-                  days < 0 ? fmt::format("expired {} days ago", -days) : fmt::format("{} days left", days), mood, {}});
+                  days < 0 ? fmt::format("expired {} days ago", -days)
+                           : fmt::format("{} days left", days),
+                  mood,
+                  {}});
     }
     return tree;
 }
@@ -140,23 +151,28 @@ ControlPlaneReport describe_control_plane(const ControlPlaneWorld& world) {
     const Value& status = world.control_plane["status"];
     const Value& ready = condition(world.control_plane, "Ready");
     report.ready = ready["status"].as_string() == "True";
-    std::string name = fmt::format("{}/{}", meta["namespace"].as_string(), meta["name"].as_string());
+    std::string name =
+        fmt::format("{}/{}", meta["namespace"].as_string(), meta["name"].as_string());
     if (report.ready) {
-        report.headline = fmt::format("{} is Ready: nodes can join at {}", name, status["controlPlaneEndpoint"].as_string());
+        report.headline = fmt::format("{} is Ready: nodes can join at {}", name,
+                                      status["controlPlaneEndpoint"].as_string());
     } else if (ready.is_null()) {
-        report.headline = fmt::format("{} was not looked at yet: does basalt-controller run?", name);
+        report.headline =
+            fmt::format("{} was not looked at yet: does basalt-controller run?", name);
     } else {
         report.headline = fmt::format("{} is not Ready: {}", name, reason_and_message(ready));
     }
     const Value& version = status["kubernetesResources"]["version"];
-    report.tree = {fmt::format("TenantControlPlane {}", name),
-                   fmt::format("{} {}", version["version"].as_string(), version["status"].as_string()),
-                   report.ready ? Mood::kGood : Mood::kBad,
-                   {}};
+    report.tree = {
+        fmt::format("TenantControlPlane {}", name),
+        fmt::format("{} {}", version["version"].as_string(), version["status"].as_string()),
+        report.ready ? Mood::kGood : Mood::kBad,
+        {}};
     report.tree.add(conditions_tree(world.control_plane));
     report.tree.add(datastore_tree(world));
     report.tree.add({fmt::format("Service {}", meta["name"].as_string()),
-                     status["controlPlaneEndpoint"].empty() ? "no address yet" : status["controlPlaneEndpoint"].str(),
+                     status["controlPlaneEndpoint"].empty() ? "no address yet"
+                                                            : status["controlPlaneEndpoint"].str(),
                      status["controlPlaneEndpoint"].empty() ? Mood::kWaiting : Mood::kGood,
                      {}});
     report.tree.add(pods_tree(world));

@@ -1,4 +1,5 @@
-// What `basalt describe tcp` shows: the root cause first, then a tree from the control plane down to its Pods. Pure.
+// What `basalt describe tcp` shows: the root cause first, then a tree from the control plane down
+// to its Pods. Pure.
 #pragma once
 
 #include <string>

@@ -26,7 +26,8 @@ status:
   - {type: Ready, status: "True", reason: Joinable, message: Nodes can join}
   - {type: PodsReady, status: "True", reason: Serving}
 )");
-    world.datastore = parse(R"({status: {conditions: [{type: Ready, status: "True", reason: Ready}]}})");
+    world.datastore =
+        parse(R"({status: {conditions: [{type: Ready, status: "True", reason: Ready}]}})");
     world.deployment = parse("{spec: {replicas: 1}, status: {readyReplicas: 1}}");
     world.pods = {parse(R"(
 metadata: {name: a-1}
@@ -51,7 +52,8 @@ TEST(ControlPlaneReport, PutsTheRootCauseFirst) {
     ControlPlaneReport report = describe_control_plane(broken);
     EXPECT_FALSE(report.ready);
     EXPECT_EQ(report.headline,
-              "team/a is not Ready: ImagePullBackOff: container kube-apiserver of Pod a-1: no such image");
+              "team/a is not Ready: ImagePullBackOff: container kube-apiserver of Pod a-1: no such "
+              "image");
 }
 
 TEST(ControlPlaneReport, DrawsTheTree) {

@@ -13,8 +13,8 @@ const char* colour_of(Mood mood) {
     return "";
 }
 
-void draw_node(const Tree& tree, const std::string& prefix, const std::string& child_prefix, bool colour,
-               std::string& out) {
+void draw_node(const Tree& tree, const std::string& prefix, const std::string& child_prefix,
+               bool colour, std::string& out) {
     out += prefix + tree.label;
     if (!tree.note.empty()) {
         bool coloured = colour && tree.mood != Mood::kNeutral;

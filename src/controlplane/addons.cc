@@ -292,13 +292,13 @@ std::vector<Value> build_core_dns(const Settings& settings) {
     if (dual) addresses.push_back(network.dns_service_ips[1]);
     // The leading brace of the pattern keeps fmt's escapes readable; it is cut off.
     std::string corefile = fmt::format(kCorefile, network.cluster_domain).substr(2);
-    return instantiate(kCoreDns,
-                       {{"corefile", corefile},
-                        {"dns_address", network.dns_service_ips.front()},
-                        {"dns_addresses", addresses},
-                        {"ip_family_policy", dual ? "RequireDualStack" : "SingleStack"},
-                        {"image", addon_image(*settings.core_dns, "registry.k8s.io/coredns", "coredns",
-                                              core_dns_tag(settings.kubernetes.version))}});
+    return instantiate(
+        kCoreDns, {{"corefile", corefile},
+                   {"dns_address", network.dns_service_ips.front()},
+                   {"dns_addresses", addresses},
+                   {"ip_family_policy", dual ? "RequireDualStack" : "SingleStack"},
+                   {"image", addon_image(*settings.core_dns, "registry.k8s.io/coredns", "coredns",
+                                         core_dns_tag(settings.kubernetes.version))}});
 }
 
 std::vector<Value> build_kube_proxy(const Settings& settings, const TenantInputs& inputs) {
@@ -306,10 +306,9 @@ std::vector<Value> build_kube_proxy(const Settings& settings, const TenantInputs
     std::string cidrs = fmt::format("{}", fmt::join(settings.network.pod_cidrs, ","));
     // nftables mode is stable from 1.33 on.
     const char* mode = settings.kubernetes.version.minor >= 33 ? "nftables" : "iptables";
-    std::vector<Value> configuration =
-        instantiate(kKubeProxyConfiguration, {{"pod_cidrs", cidrs},
-                                              {"mode", mode},
-                                              {"server", inputs.endpoint.advertise_host_port()}});
+    std::vector<Value> configuration = instantiate(
+        kKubeProxyConfiguration,
+        {{"pod_cidrs", cidrs}, {"mode", mode}, {"server", inputs.endpoint.advertise_host_port()}});
     return instantiate(kKubeProxy,
                        {{"configuration", data::to_yaml(configuration[0])},
                         {"kubeconfig", data::to_yaml(configuration[1])},
@@ -343,7 +342,8 @@ std::vector<Value> build_tunnel_agent(const Settings& settings, const TenantInpu
                      {"args", Value::from(args)},
                      {"resources", tunnel.agent_resources}})
             .front();
-    if (tunnel.agent_mode == "Deployment") workload.at("spec").set("replicas", tunnel.agent_replicas);
+    if (tunnel.agent_mode == "Deployment")
+        workload.at("spec").set("replicas", tunnel.agent_replicas);
     objects.push_back(std::move(workload));
     return objects;
 }

@@ -12,9 +12,13 @@ namespace {
 
 using Args = std::map<std::string, std::string>;
 
-std::string join(const std::vector<std::string>& items) { return fmt::format("{}", fmt::join(items, ",")); }
+std::string join(const std::vector<std::string>& items) {
+    return fmt::format("{}", fmt::join(items, ","));
+}
 
-std::string flag_name(const std::string& argument) { return argument.substr(0, argument.find('=')); }
+std::string flag_name(const std::string& argument) {
+    return argument.substr(0, argument.find('='));
+}
 
 // The datastore's members as URLs.
 std::string etcd_urls(const std::vector<std::string>& endpoints, const char* separator) {
@@ -95,14 +99,17 @@ std::vector<std::string> api_server_args(const Settings& settings, const Endpoin
         {"--requestheader-extra-headers-prefix", "X-Remote-Extra-"},
         {"--requestheader-group-headers", "X-Remote-Group"},
         {"--requestheader-username-headers", "X-Remote-User"},
-        {"--service-account-issuer", "https://kubernetes.default.svc." + settings.network.cluster_domain},
-        // The old Pod serves until endpoints have moved, so that an upgrade with one replica loses nothing.
+        {"--service-account-issuer",
+         "https://kubernetes.default.svc." + settings.network.cluster_domain},
+        // The old Pod serves until endpoints have moved, so that an upgrade with one replica loses
+        // nothing.
         {"--shutdown-delay-duration", fmt::format("{}s", kShutdownDelaySeconds)},
         {"--shutdown-send-retry-after", "true"},
     };
     const auto& user_args = settings.deployment[Component::kApiServer].extra_args;
     for (const std::string& argument : user_args) {
-        // A structured authorization configuration takes the place of the mode; both together are refused.
+        // A structured authorization configuration takes the place of the mode; both together are
+        // refused.
         if (flag_name(argument) == "--authorization-config") defaults.erase("--authorization-mode");
     }
     return merge_args(managed, defaults, user_args);
@@ -110,8 +117,8 @@ std::vector<std::string> api_server_args(const Settings& settings, const Endpoin
 
 namespace {
 
-// Requests to the component's own port are authenticated by the tenant's CAs, without asking the API server
-// while it may not serve yet: that look-up would end the process.
+// Requests to the component's own port are authenticated by the tenant's CAs, without asking the
+// API server while it may not serve yet: that look-up would end the process.
 Args serving_args(const std::string& kubeconfig) {
     const std::string pki(kPkiDir);
     return {{"--authentication-kubeconfig", kubeconfig},

@@ -1,7 +1,8 @@
 // Command lines of the components, and where in their containers files are found.
 //
-// Flags are those of kube-apiserver, kube-controller-manager and kube-scheduler 1.31-1.36 and of upstream's
-// proxy-server; which of them a user may override is Kamaji's rule (merge_args() in objects.h).
+// Flags are those of kube-apiserver, kube-controller-manager and kube-scheduler 1.31-1.36 and of
+// upstream's proxy-server; which of them a user may override is Kamaji's rule (merge_args() in
+// objects.h).
 #pragma once
 
 #include <string>
@@ -18,7 +19,8 @@ inline constexpr std::string_view kKubeconfigDir = "/etc/kubernetes/conf";
 inline constexpr std::string_view kTunnelConfigDir = "/etc/kubernetes/konnectivity";
 inline constexpr std::string_view kTunnelSocketDir = "/run/konnectivity";
 
-/// Long enough for endpoints to leave every node's rules (measured: under 3 s), short beside the grace period.
+/// Long enough for endpoints to leave every node's rules (measured: under 3 s), short beside the
+/// grace period.
 inline constexpr int kShutdownDelaySeconds = 8;
 inline constexpr int kTerminationGraceSeconds = 45;
 

@@ -18,7 +18,8 @@ TEST(MergeArgs, DropsUserValuesOfManagedFlags) {
 }
 
 TEST(MergeArgs, LetsUsersOverrideDefaults) {
-    EXPECT_EQ(merge_args({}, {{"--profiling", "false"}}, {"--profiling=true"}), (Args{"--profiling=true"}));
+    EXPECT_EQ(merge_args({}, {{"--profiling", "false"}}, {"--profiling=true"}),
+              (Args{"--profiling=true"}));
 }
 
 TEST(MergeArgs, KeepsRepeatedUserFlags) {

@@ -32,7 +32,8 @@ class Planner {
  public:
     Planner(const CertificateInputs& inputs, pki::KeySource& keys)
         : in_(inputs), settings_(*inputs.settings), keys_(keys) {
-        set_.renew_at = inputs.now + std::chrono::duration_cast<WallTime::duration>(pki::kLeafLifetime);
+        set_.renew_at =
+            inputs.now + std::chrono::duration_cast<WallTime::duration>(pki::kLeafLifetime);
     }
 
     Result<CertificateSet> run() {
@@ -48,8 +49,8 @@ class Planner {
         ca_data["tls.crt"] = ca_data["ca.crt"];
         ca_data["tls.key"] = ca_data["ca.key"];
         BASALT_ASSIGN(CertificateAuthority front_proxy,
-                      authority(names::front_proxy_ca(name), "front-proxy-ca.crt", "front-proxy-ca.key",
-                                "front-proxy-ca"));
+                      authority(names::front_proxy_ca(name), "front-proxy-ca.crt",
+                                "front-proxy-ca.key", "front-proxy-ca"));
         BASALT_TRY(service_account());
         BASALT_TRY(leaves(ca, front_proxy));
         BASALT_TRY(kubeconfigs(ca));
@@ -102,15 +103,16 @@ class Planner {
         }
         auto parsed = CertificateAuthority::parse(crt_pem, Secret(key_pem));
         if (!parsed.ok()) {
-            return failed_precondition(fmt::format(
-                "Secret {}: {}. Put the right certificate and key back; deleting the Secret makes a new CA, "
-                "and every node has to join anew",
-                secret, parsed.error().message()));
+            return failed_precondition(
+                fmt::format("Secret {}: {}. Put the right certificate and key back; deleting the "
+                            "Secret makes a new CA, "
+                            "and every node has to join anew",
+                            secret, parsed.error().message()));
         }
         if (rotation_asked(secret)) {
-            return failed_precondition(
-                fmt::format("Secret {}: rotation of a CA is not supported, remove the annotation {}", secret,
-                            names::kRotateAnnotation));
+            return failed_precondition(fmt::format(
+                "Secret {}: rotation of a CA is not supported, remove the annotation {}", secret,
+                names::kRotateAnnotation));
         }
         out[crt] = std::move(crt_pem);
         out[key] = std::move(key_pem);
@@ -131,10 +133,10 @@ class Planner {
         }
         auto key = PrivateKey::parse(key_pem);
         if (!key.ok()) {
-            return failed_precondition(
-                fmt::format("Secret {}, key sa.key: {}. Put the right key back; a new one invalidates every "
-                            "service account's token",
-                            secret, key.error().message()));
+            return failed_precondition(fmt::format(
+                "Secret {}, key sa.key: {}. Put the right key back; a new one invalidates every "
+                "service account's token",
+                secret, key.error().message()));
         }
         auto public_der = pki::parse_public_key(public_pem);
         if (!public_der.ok() || *public_der != key->public_der()) {
@@ -147,8 +149,9 @@ class Planner {
     }
 
     /// The pair found if it is good, else a new one.
-    Result<KeyPair> leaf(const std::string& secret, const std::string& crt_pem, const std::string& key_pem,
-                         const CertificateSpec& spec, const CertificateAuthority& issuer) {
+    Result<KeyPair> leaf(const std::string& secret, const std::string& crt_pem,
+                         const std::string& key_pem, const CertificateSpec& spec,
+                         const CertificateAuthority& issuer) {
         std::optional<std::string> reason;
         Result<KeyPair> found = pki::parse_key_pair(crt_pem, Secret(key_pem));
         if (crt_pem.empty() || key_pem.empty()) {
@@ -159,8 +162,8 @@ class Planner {
             reason = "asked for";
             set_.rotated_at[secret] = format_rfc3339(in_.now);
         } else {
-            reason = pki::renewal_reason(found->certificate, found->key, spec, issuer.certificate(), in_.now,
-                                         kRenewBefore);
+            reason = pki::renewal_reason(found->certificate, found->key, spec, issuer.certificate(),
+                                         in_.now, kRenewBefore);
         }
         if (!reason) {
             note_end(found->certificate);
@@ -174,12 +177,13 @@ class Planner {
     }
 
     void note_end(const Certificate& certificate) {
-        WallTime renew = certificate.not_after() - std::chrono::duration_cast<WallTime::duration>(kRenewBefore);
+        WallTime renew =
+            certificate.not_after() - std::chrono::duration_cast<WallTime::duration>(kRenewBefore);
         set_.renew_at = std::min(set_.renew_at, renew);
     }
 
-    Result<void> leaf_secret(const std::string& secret, const std::string& stem, const CertificateSpec& spec,
-                             const CertificateAuthority& issuer) {
+    Result<void> leaf_secret(const std::string& secret, const std::string& stem,
+                             const CertificateSpec& spec, const CertificateAuthority& issuer) {
         std::string crt_pem = bytes(secret, stem + ".crt");
         std::string key_pem = bytes(secret, stem + ".key");
         BASALT_ASSIGN(KeyPair pair, leaf(secret, crt_pem, key_pem, spec, issuer));
@@ -190,8 +194,9 @@ class Planner {
     }
 
     bool is_changed(const std::string& secret) const {
-        return std::any_of(set_.changes.begin(), set_.changes.end(),
-                           [&](const std::string& change) { return change.rfind(secret + ":", 0) == 0; });
+        return std::any_of(
+            set_.changes.begin(), set_.changes.end(),
+            [&](const std::string& change) { return change.rfind(secret + ":", 0) == 0; });
     }
 
     CertificateSpec server_spec() const {
@@ -200,8 +205,13 @@ class Planner {
         CertificateSpec spec;
         spec.common_name = "kube-apiserver";
         spec.server = true;
-        spec.dns_names = {"localhost", name, fmt::format("{}.{}", name, ns), fmt::format("{}.{}.svc", name, ns),
-                          fmt::format("{}.{}.svc.cluster.local", name, ns), "kubernetes", "kubernetes.default",
+        spec.dns_names = {"localhost",
+                          name,
+                          fmt::format("{}.{}", name, ns),
+                          fmt::format("{}.{}.svc", name, ns),
+                          fmt::format("{}.{}.svc.cluster.local", name, ns),
+                          "kubernetes",
+                          "kubernetes.default",
                           "kubernetes.default.svc",
                           "kubernetes.default.svc." + settings_.network.cluster_domain};
         spec.ip_addresses = {"127.0.0.1"};
@@ -216,7 +226,8 @@ class Planner {
         }
         for (const std::string& san : more) {
             auto& list = is_ip_address(san) ? spec.ip_addresses : spec.dns_names;
-            if (!san.empty() && std::find(list.begin(), list.end(), san) == list.end()) list.push_back(san);
+            if (!san.empty() && std::find(list.begin(), list.end(), san) == list.end())
+                list.push_back(san);
         }
         return spec;
     }
@@ -232,16 +243,18 @@ class Planner {
     Result<void> leaves(const CertificateAuthority& ca, const CertificateAuthority& front_proxy) {
         const std::string& name = settings_.name;
         BASALT_TRY(leaf_secret(names::api_server(name), "apiserver", server_spec(), ca));
-        BASALT_TRY(leaf_secret(names::kubelet_client(name), "apiserver-kubelet-client",
-                               client_spec("kube-apiserver-kubelet-client", "kubeadm:cluster-admins"), ca));
+        BASALT_TRY(leaf_secret(
+            names::kubelet_client(name), "apiserver-kubelet-client",
+            client_spec("kube-apiserver-kubelet-client", "kubeadm:cluster-admins"), ca));
         BASALT_TRY(leaf_secret(names::front_proxy_client(name), "front-proxy-client",
                                client_spec("front-proxy-client"), front_proxy));
         return {};
     }
 
     /// Files of one user in one Secret share a certificate.
-    Result<void> kubeconfig(const std::string& secret, const std::string& user, const std::string& group,
-                            const std::vector<KubeconfigFile>& files, const CertificateAuthority& ca) {
+    Result<void> kubeconfig(const std::string& secret, const std::string& user,
+                            const std::string& group, const std::vector<KubeconfigFile>& files,
+                            const CertificateAuthority& ca) {
         std::string crt_pem;
         std::string key_pem;
         auto old = pki::parse_kubeconfig(bytes(secret, files.front().file));
@@ -260,11 +273,13 @@ class Planner {
             config.client_key_pem = pair.key_pem();
             std::string present = bytes(secret, file.file);
             auto parsed = pki::parse_kubeconfig(present);
-            bool same = parsed.ok() && parsed->server == config.server && parsed->ca_pem == config.ca_pem &&
+            bool same = parsed.ok() && parsed->server == config.server &&
+                        parsed->ca_pem == config.ca_pem &&
                         same_certificate(parsed->client_certificate_pem, pair.certificate) &&
                         parsed->client_key_pem == old->client_key_pem;
             if (!same && !is_changed(secret)) changed(secret, file.file + " differs");
-            set_.secrets[secret][file.file] = same ? present : std::string(pki::to_yaml(config).reveal());
+            set_.secrets[secret][file.file] =
+                same ? present : std::string(pki::to_yaml(config).reveal());
         }
         return {};
     }
@@ -278,13 +293,16 @@ class Planner {
         const std::string& name = settings_.name;
         const std::string endpoint = "https://" + in_.endpoint.host_port();
         const std::string own_pod = fmt::format("https://127.0.0.1:{}", settings_.network.port);
-        const std::string service =
-            fmt::format("https://{}.{}.svc:{}", name, settings_.namespace_name, settings_.network.port);
-        BASALT_TRY(kubeconfig(names::admin_kubeconfig(name), "kubernetes-admin", "kubeadm:cluster-admins",
+        const std::string service = fmt::format("https://{}.{}.svc:{}", name,
+                                                settings_.namespace_name, settings_.network.port);
+        BASALT_TRY(kubeconfig(names::admin_kubeconfig(name), "kubernetes-admin",
+                              "kubeadm:cluster-admins",
                               {{"admin.conf", endpoint}, {"admin.svc", service}}, ca));
-        BASALT_TRY(kubeconfig(names::admin_kubeconfig(name), "kubernetes-super-admin", "system:masters",
+        BASALT_TRY(kubeconfig(names::admin_kubeconfig(name), "kubernetes-super-admin",
+                              "system:masters",
                               {{"super-admin.conf", endpoint}, {"super-admin.svc", service}}, ca));
-        BASALT_TRY(kubeconfig(names::controller_manager_kubeconfig(name), "system:kube-controller-manager", "",
+        BASALT_TRY(kubeconfig(names::controller_manager_kubeconfig(name),
+                              "system:kube-controller-manager", "",
                               {{"controller-manager.conf", own_pod}}, ca));
         BASALT_TRY(kubeconfig(names::scheduler_kubeconfig(name), "system:kube-scheduler", "",
                               {{"scheduler.conf", own_pod}}, ca));
@@ -308,11 +326,13 @@ class Planner {
         if (old.ok()) spec.organizations = old->organizations();
         BASALT_TRY(leaf_secret(secret, "server", spec, *ca));
         set_.secrets[secret]["ca.crt"] = in_.datastore_ca_pem;
-        if (!live(secret) || bytes(secret, "ca.crt") != in_.datastore_ca_pem) changed(secret, "CA differs");
+        if (!live(secret) || bytes(secret, "ca.crt") != in_.datastore_ca_pem)
+            changed(secret, "CA differs");
         const std::string config = names::datastore_config(settings_.name);
         SecretData& out = set_.secrets[config];
         std::vector<std::string> urls;
-        for (const std::string& endpoint : in_.datastore_endpoints) urls.push_back("https://" + endpoint);
+        for (const std::string& endpoint : in_.datastore_endpoints)
+            urls.push_back("https://" + endpoint);
         out["DB_CONNECTION_STRING"] = fmt::format("{}", fmt::join(urls, ","));
         out["DB_SCHEMA"] = settings_.schema;
         out["DB_USER"] = settings_.user;
@@ -376,14 +396,17 @@ std::vector<Value> build_secrets(const Settings& settings, const CertificateSet&
     for (const auto& [name, content] : set.secrets) {
         const SecretKind& kind = kind_of(settings, name);
         Value meta = object_meta(settings, name, kind.component);
-        if (!kind.lifecycle.empty()) meta.at("labels").set(names::kCertificateLifecycleLabel, kind.lifecycle);
+        if (!kind.lifecycle.empty())
+            meta.at("labels").set(names::kCertificateLifecycleLabel, kind.lifecycle);
         meta.at("annotations").set(names::kChecksumAnnotation, checksum(content));
         auto rotated = set.rotated_at.find(name);
         if (rotated != set.rotated_at.end()) {
             meta.at("annotations").set(names::kRotateAnnotation, rotated->second);
         }
-        Value object = Value::object({{"apiVersion", "v1"}, {"kind", "Secret"}, {"metadata", meta}});
-        if (name == names::tunnel_certificate(settings.name)) object.set("type", "kubernetes.io/tls");
+        Value object =
+            Value::object({{"apiVersion", "v1"}, {"kind", "Secret"}, {"metadata", meta}});
+        if (name == names::tunnel_certificate(settings.name))
+            object.set("type", "kubernetes.io/tls");
         Value& encoded = object.at("data") = Value::object();
         for (const auto& [key, bytes] : content) encoded.set(key, data::base64_encode(bytes));
         secrets.push_back(std::move(object));

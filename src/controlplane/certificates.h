@@ -1,11 +1,11 @@
 // The Secrets with key material of one control plane: which are good, which are made anew and why.
 //
-// Pure but for the keys, which come from a KeySource. What is good is returned as it is: a private key is never
-// rewritten without a reason, whoever made it and of whatever type it is. Leaves are renewed kRenewBefore their end,
-// when their SANs or names are not what the spec asks for, when they do
-// not belong to their CA, when their text is broken, or when the rotate annotation asks for it. A CA is made only
-// when its Secret does not exist: one that is broken stops the pass instead, since replacing it would cut off
-// every node.
+// Pure but for the keys, which come from a KeySource. What is good is returned as it is: a private
+// key is never rewritten without a reason, whoever made it and of whatever type it is. Leaves are
+// renewed kRenewBefore their end, when their SANs or names are not what the spec asks for, when
+// they do not belong to their CA, when their text is broken, or when the rotate annotation asks for
+// it. A CA is made only when its Secret does not exist: one that is broken stops the pass instead,
+// since replacing it would cut off every node.
 #pragma once
 
 #include <map>

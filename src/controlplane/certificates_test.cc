@@ -34,7 +34,8 @@ class Certificates : public testing::Test {
     /// Makes the planned Secrets the live ones.
     void store(const CertificateSet& set) {
         for (const Value& secret : build_secrets(settings_, set)) {
-            inputs_.secrets[secret["metadata"]["name"].str()] = std::make_shared<const Value>(secret);
+            inputs_.secrets[secret["metadata"]["name"].str()] =
+                std::make_shared<const Value>(secret);
         }
     }
 
@@ -44,7 +45,8 @@ class Certificates : public testing::Test {
         inputs_.secrets[secret] = std::make_shared<const Value>(changed);
     }
 
-    pki::Certificate leaf(const CertificateSet& set, const std::string& secret, const std::string& key) {
+    pki::Certificate leaf(const CertificateSet& set, const std::string& secret,
+                          const std::string& key) {
         return pki::Certificate::parse(set.secrets.at(secret).at(key)).value();
     }
 
@@ -62,12 +64,14 @@ TEST_F(Certificates, AreAllMadeAtFirst) {
     EXPECT_EQ(ca.at("ca.key"), ca.at("tls.key"));
     pki::Certificate server = leaf(set, "tenant-a-api-server-certificate", "apiserver.crt");
     for (const char* host : {"127.0.0.1", "localhost", "tenant-a", "tenant-a.team.svc",
-                             "tenant-a.team.svc.cluster.local", "172.18.0.10", "10.96.4.4", "10.96.0.1",
-                             "kubernetes.default.svc.cluster.local"}) {
+                             "tenant-a.team.svc.cluster.local", "172.18.0.10", "10.96.4.4",
+                             "10.96.0.1", "kubernetes.default.svc.cluster.local"}) {
         EXPECT_TRUE(server.is_valid_for(host)) << host;
     }
-    EXPECT_EQ(leaf(set, "tenant-a-datastore-certificate", "server.crt").common_name(), settings_.user);
-    EXPECT_EQ(set.secrets.at("tenant-a-datastore-config").at("DB_CONNECTION_STRING"), "https://etcd:2379");
+    EXPECT_EQ(leaf(set, "tenant-a-datastore-certificate", "server.crt").common_name(),
+              settings_.user);
+    EXPECT_EQ(set.secrets.at("tenant-a-datastore-config").at("DB_CONNECTION_STRING"),
+              "https://etcd:2379");
 }
 
 TEST_F(Certificates, StayWhenNothingChanges) {
@@ -85,7 +89,8 @@ TEST_F(Certificates, AreRenewedBeforeTheirEndButAuthoritiesAreNot) {
     CertificateSet second = plan();
     EXPECT_FALSE(second.changes.empty());
     EXPECT_EQ(first.secrets.at("tenant-a-ca"), second.secrets.at("tenant-a-ca"));
-    EXPECT_EQ(first.secrets.at("tenant-a-sa-certificate"), second.secrets.at("tenant-a-sa-certificate"));
+    EXPECT_EQ(first.secrets.at("tenant-a-sa-certificate"),
+              second.secrets.at("tenant-a-sa-certificate"));
     EXPECT_NE(first.secrets.at("tenant-a-api-server-certificate"),
               second.secrets.at("tenant-a-api-server-certificate"));
     store(second);
@@ -108,11 +113,15 @@ TEST_F(Certificates, FollowTheEndpointInKubeconfigsWithoutNewKeys) {
     store(first);
     inputs_.endpoint = {"172.18.0.11", "172.18.0.11", 6443};
     CertificateSet set = plan();
-    auto before = pki::parse_kubeconfig(first.secrets.at("tenant-a-admin-kubeconfig").at("admin.conf")).value();
-    auto after = pki::parse_kubeconfig(set.secrets.at("tenant-a-admin-kubeconfig").at("admin.conf")).value();
+    auto before =
+        pki::parse_kubeconfig(first.secrets.at("tenant-a-admin-kubeconfig").at("admin.conf"))
+            .value();
+    auto after =
+        pki::parse_kubeconfig(set.secrets.at("tenant-a-admin-kubeconfig").at("admin.conf")).value();
     EXPECT_EQ(after.server, "https://172.18.0.11:6443");
     EXPECT_EQ(before.client_key_pem, after.client_key_pem);
-    EXPECT_EQ(first.secrets.at("tenant-a-scheduler-kubeconfig"), set.secrets.at("tenant-a-scheduler-kubeconfig"));
+    EXPECT_EQ(first.secrets.at("tenant-a-scheduler-kubeconfig"),
+              set.secrets.at("tenant-a-scheduler-kubeconfig"));
 }
 
 TEST_F(Certificates, ReplaceBrokenLeaves) {
@@ -140,7 +149,8 @@ TEST_F(Certificates, TakeACaThatSomebodyBrought) {
     inputs_.secrets["tenant-a-ca"] = std::make_shared<const Value>(secret);
     CertificateSet set = plan();
     EXPECT_EQ(set.secrets.at("tenant-a-ca").at("ca.crt"), ca.certificate().to_pem());
-    EXPECT_TRUE(leaf(set, "tenant-a-api-server-certificate", "apiserver.crt").is_signed_by(ca.certificate()));
+    EXPECT_TRUE(leaf(set, "tenant-a-api-server-certificate", "apiserver.crt")
+                    .is_signed_by(ca.certificate()));
 }
 
 TEST_F(Certificates, RotateWhenAskedOnce) {
@@ -150,10 +160,12 @@ TEST_F(Certificates, RotateWhenAskedOnce) {
     asked.at("metadata").at("annotations").set(names::kRotateAnnotation, "");
     inputs_.secrets["tenant-a-api-server-certificate"] = std::make_shared<const Value>(asked);
     CertificateSet second = plan();
-    EXPECT_EQ(second.changes, std::vector<std::string>{"tenant-a-api-server-certificate: asked for"});
+    EXPECT_EQ(second.changes,
+              std::vector<std::string>{"tenant-a-api-server-certificate: asked for"});
     store(second);
     const Value& stored = *inputs_.secrets.at("tenant-a-api-server-certificate");
-    EXPECT_EQ(stored["metadata"]["annotations"][names::kRotateAnnotation].as_string(), format_rfc3339(now_));
+    EXPECT_EQ(stored["metadata"]["annotations"][names::kRotateAnnotation].as_string(),
+              format_rfc3339(now_));
     EXPECT_TRUE(plan().changes.empty());
 }
 
@@ -162,7 +174,8 @@ TEST_F(Certificates, RepairThePublicHalf) {
     store(first);
     edit("tenant-a-sa-certificate", "sa.pub", "garbage");
     CertificateSet second = plan();
-    EXPECT_EQ(second.secrets.at("tenant-a-sa-certificate"), first.secrets.at("tenant-a-sa-certificate"));
+    EXPECT_EQ(second.secrets.at("tenant-a-sa-certificate"),
+              first.secrets.at("tenant-a-sa-certificate"));
     EXPECT_EQ(second.changes.size(), 1u);
 }
 

@@ -18,7 +18,8 @@ using data::Value;
 
 namespace {
 
-// How soon a step that no watch ends is tried again: endpoints of a Service and leadership in the tenant.
+// How soon a step that no watch ends is tried again: endpoints of a Service and leadership in the
+// tenant.
 constexpr Duration kSoon = std::chrono::milliseconds(200);
 
 std::string label_selector() { return fmt::format("{}={}", names::kProjectLabel, names::kProject); }
@@ -50,10 +51,12 @@ kube::CacheOptions node_options() {
 }
 
 const std::vector<kube::Resource>& owned_resources() {
-    static const std::vector<kube::Resource> resources = {
-        kube::resources::secrets(),     kube::resources::config_maps(),
-        kube::resources::services(),    kube::resources::deployments(),
-        kube::resources::pod_disruption_budgets(), kube::resources::network_policies()};
+    static const std::vector<kube::Resource> resources = {kube::resources::secrets(),
+                                                          kube::resources::config_maps(),
+                                                          kube::resources::services(),
+                                                          kube::resources::deployments(),
+                                                          kube::resources::pod_disruption_budgets(),
+                                                          kube::resources::network_policies()};
     return resources;
 }
 
@@ -71,13 +74,16 @@ const kube::Resource& tenant_control_planes() {
 }
 
 const kube::Resource& data_stores() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore", false);
+    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore",
+                                         false);
     return resource;
 }
 
-ControlPlaneController::ControlPlaneController(controller::Manager& manager, DataStoreRegistry& datastores,
-                                               pki::KeySource& keys, controller::EventRecorder& events,
-                                               TenantConnector connector, ControlPlaneOptions options)
+ControlPlaneController::ControlPlaneController(controller::Manager& manager,
+                                               DataStoreRegistry& datastores, pki::KeySource& keys,
+                                               controller::EventRecorder& events,
+                                               TenantConnector connector,
+                                               ControlPlaneOptions options)
     : manager_(manager),
       datastores_(datastores),
       keys_(keys),
@@ -172,11 +178,12 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
     Result<bool> went = co_await run_steps(pass);
     if (!went.ok() && went.error().code() != Code::kCancelled) {
         // The step that failed is the first one without a verdict.
-        static constexpr std::string_view kSteps[] = {kDataStoreReady, kEndpointReady, kCertificatesReady,
-                                                      kPodsReady, kClusterReady};
+        static constexpr std::string_view kSteps[] = {
+            kDataStoreReady, kEndpointReady, kCertificatesReady, kPodsReady, kClusterReady};
         size_t reached = std::min(pass->progress.steps.size(), std::size(kSteps) - 1);
-        std::string reason = went.error().reason().empty() ? std::string(code_name(went.error().code()))
-                                                           : went.error().reason();
+        std::string reason = went.error().reason().empty()
+                                 ? std::string(code_name(went.error().code()))
+                                 : went.error().reason();
         if (pass->progress.first_failure() == nullptr) {
             pass->stop(kSteps[reached], reason, went.error().message());
         }
@@ -205,10 +212,11 @@ ControlPlaneController::Step ControlPlaneController::check_datastore(Pass* pass)
     const std::string& name = pass->settings.datastore;
     const DataStoreRegistry::Entry* entry = datastores_.find(name);
     if (entry == nullptr) {
-        co_return pass->stop(kDataStoreReady, "DataStoreNotFound",
-                             fmt::format("spec.dataStore: there is no DataStore \"{}\", create it or name "
-                                         "another one",
-                                         name));
+        co_return pass->stop(
+            kDataStoreReady, "DataStoreNotFound",
+            fmt::format("spec.dataStore: there is no DataStore \"{}\", create it or name "
+                        "another one",
+                        name));
     }
     if (!entry->ready) {
         co_return pass->stop(kDataStoreReady, entry->reason,
@@ -218,9 +226,10 @@ ControlPlaneController::Step ControlPlaneController::check_datastore(Pass* pass)
     for (const auto& [resource, other] : pass->settings.datastore_overrides) {
         const DataStoreRegistry::Entry* extra = datastores_.find(other);
         if (extra == nullptr || !extra->ready) {
-            co_return pass->stop(kDataStoreReady, extra == nullptr ? "DataStoreNotFound" : extra->reason,
-                                 fmt::format("spec.dataStoreOverrides[{}]: DataStore {} is not ready", resource,
-                                             other));
+            co_return pass->stop(
+                kDataStoreReady, extra == nullptr ? "DataStoreNotFound" : extra->reason,
+                fmt::format("spec.dataStoreOverrides[{}]: DataStore {} is not ready", resource,
+                            other));
         }
         pass->override_endpoints[resource] = extra->view->endpoints;
     }
@@ -237,10 +246,11 @@ ControlPlaneController::Step ControlPlaneController::ensure_endpoint(Pass* pass)
         co_return pass->stop(kEndpointReady, "AddressMissing", endpoint.error().message());
     }
     if (!endpoint->has_value()) {
-        co_return pass->stop(kEndpointReady, "WaitingForAddress",
-                             fmt::format("Service {} has no address yet: is there a load balancer in the "
-                                         "management cluster?",
-                                         pass->settings.name));
+        co_return pass->stop(
+            kEndpointReady, "WaitingForAddress",
+            fmt::format("Service {} has no address yet: is there a load balancer in the "
+                        "management cluster?",
+                        pass->settings.name));
     }
     pass->endpoint = **endpoint;
     pass->progress.done(kEndpointReady, "Assigned", pass->endpoint->host_port());
@@ -250,18 +260,22 @@ ControlPlaneController::Step ControlPlaneController::ensure_endpoint(Pass* pass)
 async::Task<Result<void>> ControlPlaneController::collect_secrets(Pass* pass) {
     const std::string& name = pass->settings.name;
     for (const std::string& secret :
-         {names::ca(name), names::front_proxy_ca(name), names::service_account(name), names::api_server(name),
-          names::kubelet_client(name), names::front_proxy_client(name), names::admin_kubeconfig(name),
-          names::controller_manager_kubeconfig(name), names::scheduler_kubeconfig(name),
-          names::datastore_config(name), names::datastore_certificate(name), names::tunnel_certificate(name),
+         {names::ca(name), names::front_proxy_ca(name), names::service_account(name),
+          names::api_server(name), names::kubelet_client(name), names::front_proxy_client(name),
+          names::admin_kubeconfig(name), names::controller_manager_kubeconfig(name),
+          names::scheduler_kubeconfig(name), names::datastore_config(name),
+          names::datastore_certificate(name), names::tunnel_certificate(name),
           names::tunnel_kubeconfig(name)}) {
         kube::ObjectKey key(pass->settings.namespace_name, secret);
         data::SharedValue live = owned_.at("Secret")->get(key);
         if (live == nullptr) {
-            // Not in the cache may also mean without our label: a CA that somebody brought along must stay.
+            // Not in the cache may also mean without our label: a CA that somebody brought along
+            // must stay.
             kube::GetOptions options;
-            Result<Value> found = co_await manager_.client().get(kube::resources::secrets(), key, options);
-            if (!found.ok() && found.error().code() != Code::kNotFound) co_return std::move(found).error();
+            Result<Value> found =
+                co_await manager_.client().get(kube::resources::secrets(), key, options);
+            if (!found.ok() && found.error().code() != Code::kNotFound)
+                co_return std::move(found).error();
             if (found.ok()) live = std::make_shared<const Value>(*std::move(found));
         }
         if (live != nullptr) pass->live_secrets[secret] = live;
@@ -304,8 +318,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_certificates(Pass* p
 
 async::Task<Result<void>> ControlPlaneController::ensure_storage(Pass* pass) {
     const Settings& settings = pass->settings;
-    std::string wanted = fmt::format("{}|{}|{}|{}", settings.datastore, settings.schema, settings.user,
-                                     fmt::join(pass->datastore->endpoints, ","));
+    std::string wanted = fmt::format("{}|{}|{}|{}", settings.datastore, settings.schema,
+                                     settings.user, fmt::join(pass->datastore->endpoints, ","));
     if (storage_done_[settings.uid] == wanted) co_return Result<void>();
     Result<etcd::Tenant> tenant = etcd_tenant(settings.user, settings.schema);
     if (!tenant.ok()) co_return std::move(tenant).error();
@@ -351,12 +365,14 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     pass->deployment = owned_.at("Deployment")->get(key);
     Value workload = build_deployment(settings, *pass->endpoint, surroundings_of(*pass));
     if (!may_start(pass, workload)) co_return false;
-    std::vector<Value> intents = {build_kubeadm_config(settings, *pass->endpoint), std::move(workload)};
+    std::vector<Value> intents = {build_kubeadm_config(settings, *pass->endpoint),
+                                  std::move(workload)};
     Value egress = build_egress_selector(settings);
     if (!egress.is_null()) intents.push_back(std::move(egress));
     Value budget = build_disruption_budget(settings);
     if (!budget.is_null()) intents.push_back(std::move(budget));
-    pass->checksums[names::kubeadm_config(settings.name)] = data::hash_hex(data::hash(intents[0]["data"]));
+    pass->checksums[names::kubeadm_config(settings.name)] =
+        data::hash_hex(data::hash(intents[0]["data"]));
     Result<void> applied = co_await apply_all(pass, std::move(intents));
     if (!applied.ok()) co_return std::move(applied).error();
 
@@ -369,8 +385,9 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
         co_return false;
     }
     if (!rollout_finished(*pass->deployment)) {
-        std::vector<data::SharedValue> pods = pods_.list(
-            settings.namespace_name, kube::LabelSelector::equals(std::string(names::kNameLabel), settings.name));
+        std::vector<data::SharedValue> pods =
+            pods_.list(settings.namespace_name,
+                       kube::LabelSelector::equals(std::string(names::kNameLabel), settings.name));
         Diagnosis diagnosis = diagnose_pods(*pass->deployment, pods);
         co_return pass->stop(kPodsReady, diagnosis.reason, diagnosis.message);
     }
@@ -382,7 +399,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
 async::Task<Result<void>> ControlPlaneController::remove_unwanted(Pass* pass) {
     const Settings& settings = pass->settings;
     std::vector<std::pair<std::string, std::string>> unwanted;  // Kind and name.
-    if (settings.deployment.replicas < 2) unwanted.emplace_back("PodDisruptionBudget", settings.name);
+    if (settings.deployment.replicas < 2)
+        unwanted.emplace_back("PodDisruptionBudget", settings.name);
     if (!settings.tunnel) {
         unwanted.emplace_back("ConfigMap", names::egress_selector(settings.name));
         unwanted.emplace_back("Secret", names::tunnel_certificate(settings.name));
@@ -416,8 +434,9 @@ async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::sess
     Result<std::shared_ptr<net::HttpTransport>> transport = connector_(server, server_name, admin);
     if (!transport.ok()) co_return std::move(transport).error();
     controller::Key tcp_key(settings.namespace_name, settings.name);
-    auto session = std::make_shared<TenantSession>(manager_.loop(), *std::move(transport), identity,
-                                                   [this, tcp_key] { controller_->enqueue(tcp_key); });
+    auto session =
+        std::make_shared<TenantSession>(manager_.loop(), *std::move(transport), identity,
+                                        [this, tcp_key] { controller_->enqueue(tcp_key); });
     sessions_[key] = session;
     co_return session;
 }
@@ -429,7 +448,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
     inputs.endpoint = *pass->endpoint;
     inputs.tunnel_image = options_.image;
     Result<std::vector<Value>> objects = build_tenant_objects(pass->settings, inputs);
-    if (!objects.ok()) co_return pass->stop(kClusterReady, "InvalidSpec", objects.error().message());
+    if (!objects.ok())
+        co_return pass->stop(kClusterReady, "InvalidSpec", objects.error().message());
     uint64_t content = data::hash(Value(data::Array(*objects)));
 
     Result<std::shared_ptr<TenantSession>> session = co_await session_of(pass);
@@ -440,7 +460,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
         if (!ensured.error().retriable() && ensured.error().code() != Code::kNotFound) {
             co_return std::move(ensured).error();
         }
-        // Right after a start: the Service's rules, or the tenant's own namespaces, are not there yet.
+        // Right after a start: the Service's rules, or the tenant's own namespaces, are not there
+        // yet.
         pass->again = kSoon;
         co_return pass->stop(kClusterReady, "WaitingForCluster", ensured.error().message());
     }
@@ -449,8 +470,9 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
         Result<bool> leads = co_await tenant->controller_manager_leads();
         if (!leads.ok() || !*leads) {
             pass->again = kSoon;
-            co_return pass->stop(kClusterReady, "WaitingForControllerManager",
-                                 "The controller manager does not lead yet: it signs what joining nodes ask for");
+            co_return pass->stop(
+                kClusterReady, "WaitingForControllerManager",
+                "The controller manager does not lead yet: it signs what joining nodes ask for");
         }
     }
     pass->tenant_checksum = data::hash_hex(content);
@@ -479,9 +501,11 @@ async::Task<Result<void>> ControlPlaneController::apply_one(Pass* pass, Value in
     co_return Result<void>();
 }
 
-// Objects that another program made under our names: its entries in managedFields become ours, so that fields that
-// we do not want, now or later, go away. Once an object: then we are among its managers.
-async::Task<Result<void>> ControlPlaneController::adopt(kube::Resource resource, data::SharedValue live) {
+// Objects that another program made under our names: its entries in managedFields become ours, so
+// that fields that we do not want, now or later, go away. Once an object: then we are among its
+// managers.
+async::Task<Result<void>> ControlPlaneController::adopt(kube::Resource resource,
+                                                        data::SharedValue live) {
     static const std::vector<std::string> kPredecessors = {"kamaji", "manager"};
     if (live == nullptr || !controller::owned_fields(*live, names::kFieldManager, "").is_null()) {
         co_return Result<void>();
@@ -494,16 +518,19 @@ async::Task<Result<void>> ControlPlaneController::adopt(kube::Resource resource,
         if (complete.error().code() == Code::kNotFound) co_return Result<void>();
         co_return std::move(complete).error();
     }
-    Value operations = controller::take_over_managers(*complete, kPredecessors, names::kFieldManager);
+    Value operations =
+        controller::take_over_managers(*complete, kPredecessors, names::kFieldManager);
     if (operations.empty()) co_return Result<void>();
     kube::WriteOptions options;
-    Result<Value> patched = co_await manager_.client().json_patch(resource, key, operations, options);
+    Result<Value> patched =
+        co_await manager_.client().json_patch(resource, key, operations, options);
     if (!patched.ok()) co_return std::move(patched).error();
     log_info("adopted", {{"object", kube::describe(*live)}});
     co_return Result<void>();
 }
 
-async::Task<Result<void>> ControlPlaneController::apply_all(Pass* pass, std::vector<Value> intents) {
+async::Task<Result<void>> ControlPlaneController::apply_all(Pass* pass,
+                                                            std::vector<Value> intents) {
     std::vector<async::Task<Result<void>>> writes;
     for (Value& intent : intents) writes.push_back(apply_one(pass, std::move(intent)));
     Result<void> done = co_await async::join_all(manager_.loop(), std::move(writes));
@@ -519,9 +546,12 @@ void ControlPlaneController::report(const Pass& pass) {
         }
         return;
     }
-    if (before["reason"].as_string() == failure->reason && before["message"].as_string() == failure->message) return;
+    if (before["reason"].as_string() == failure->reason &&
+        before["message"].as_string() == failure->message)
+        return;
     bool waiting = failure->reason.rfind("Waiting", 0) == 0 || failure->reason == "Starting";
-    events_.record(*pass.object, waiting ? controller::Severity::kNormal : controller::Severity::kWarning,
+    events_.record(*pass.object,
+                   waiting ? controller::Severity::kNormal : controller::Severity::kWarning,
                    failure->reason, failure->message);
 }
 

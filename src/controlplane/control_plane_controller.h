@@ -1,8 +1,8 @@
 // The controller of TenantControlPlanes: docs/design/control-planes.md.
 //
-// reconcile() is one pass. It goes through the steps in order; a step either holds, or stops the pass with a
-// condition (to be continued by a watch), or fails with an error (to be retried with back-off). Whatever happened,
-// the status is written at the end, if it differs.
+// reconcile() is one pass. It goes through the steps in order; a step either holds, or stops the
+// pass with a condition (to be continued by a watch), or fails with an error (to be retried with
+// back-off). Whatever happened, the status is written at the end, if it differs.
 #pragma once
 
 #include <map>
@@ -41,9 +41,9 @@ const kube::Resource& data_stores();
 
 class ControlPlaneController {
  public:
-    ControlPlaneController(controller::Manager& manager, DataStoreRegistry& datastores, pki::KeySource& keys,
-                           controller::EventRecorder& events, TenantConnector connector,
-                           ControlPlaneOptions options);
+    ControlPlaneController(controller::Manager& manager, DataStoreRegistry& datastores,
+                           pki::KeySource& keys, controller::EventRecorder& events,
+                           TenantConnector connector, ControlPlaneOptions options);
     ~ControlPlaneController();
 
     /// A DataStore became something else: its control planes look again.
@@ -53,7 +53,8 @@ class ControlPlaneController {
 
  private:
     struct Pass;
-    using Step = async::Task<Result<bool>>;  ///< True: go on. False: the pass is stopped, with a condition.
+    using Step =
+        async::Task<Result<bool>>;  ///< True: go on. False: the pass is stopped, with a condition.
 
     async::Task<Result<controller::Outcome>> reconcile(controller::Key key);
     async::Task<Result<controller::Outcome>> run(Pass* pass);

@@ -1,4 +1,5 @@
-// DataStores as control planes see them: where they are, how to sign for them, and a connection to them.
+// DataStores as control planes see them: where they are, how to sign for them, and a connection to
+// them.
 #pragma once
 
 #include <map>
@@ -29,13 +30,14 @@ inline Result<etcd::Tenant> etcd_tenant(const std::string& user, const std::stri
     return etcd::Tenant{user, schema, std::move(range)};
 }
 
-/// The DataStores of the process, by name. Written by the DataStore controller, read by the others; one loop.
+/// The DataStores of the process, by name. Written by the DataStore controller, read by the others;
+/// one loop.
 class DataStoreRegistry {
  public:
     struct Entry {
         std::shared_ptr<const DataStoreView> view;  ///< Null while it cannot be resolved.
         bool ready = false;
-        std::string reason;   ///< Why it is not ready, CamelCase.
+        std::string reason;  ///< Why it is not ready, CamelCase.
         std::string message;
     };
     void set(const std::string& name, Entry entry) { entries_[name] = std::move(entry); }

@@ -39,20 +39,20 @@ bool concerns_servers(const Error& error) {
         case Code::kUnauthenticated:
         case Code::kPermissionDenied:
         case Code::kDataLoss:
-        case Code::kUnknown:
-            return true;
-        default:
-            return false;
+        case Code::kUnknown: return true;
+        default: return false;
     }
 }
 
 int64_t size_in_use(const etcd::Health& health) {
     int64_t size = 0;
-    for (const etcd::EndpointHealth& endpoint : health.endpoints) size = std::max(size, endpoint.status.db_size_in_use);
+    for (const etcd::EndpointHealth& endpoint : health.endpoints)
+        size = std::max(size, endpoint.status.db_size_in_use);
     return size;
 }
 
-Result<std::shared_ptr<etcd::Client>> connect_etcd(async::Loop& loop, const DataStoreMaterial& material) {
+Result<std::shared_ptr<etcd::Client>> connect_etcd(async::Loop& loop,
+                                                   const DataStoreMaterial& material) {
     net::TlsConfig tls;
     tls.ca_pem = material.ca_pem;
     tls.cert_pem = material.client_certificate_pem;
@@ -61,7 +61,8 @@ Result<std::shared_ptr<etcd::Client>> connect_etcd(async::Loop& loop, const Data
     etcd::ClientOptions options;
     options.endpoints = material.endpoints;
     BASALT_ASSIGN(options.tls, net::make_tls_client(std::move(tls)));
-    BASALT_ASSIGN(std::unique_ptr<etcd::Client> client, etcd::make_client(loop, std::move(options)));
+    BASALT_ASSIGN(std::unique_ptr<etcd::Client> client,
+                  etcd::make_client(loop, std::move(options)));
     return std::shared_ptr<etcd::Client>(std::move(client));
 }
 
@@ -71,7 +72,8 @@ EtcdConnector etcd_connector(async::Loop& loop) {
     return [&loop](const DataStoreMaterial& material) { return connect_etcd(loop, material); };
 }
 
-DataStoreController::SecretWatch::SecretWatch(kube::Client& client, async::Loop& loop, kube::CacheOptions options)
+DataStoreController::SecretWatch::SecretWatch(kube::Client& client, async::Loop& loop,
+                                              kube::CacheOptions options)
     : cache(client, std::move(options)), group(loop) {}
 
 DataStoreController::DataStoreController(controller::Manager& manager, DataStoreRegistry& registry,
@@ -89,15 +91,17 @@ DataStoreController::DataStoreController(controller::Manager& manager, DataStore
     controller::Controller::Options controller_options;
     controller_options.name = "datastore";
     controller_options.workers_count = options_.workers_count;
-    controller_ = &manager.add_controller(controller_options,
-                                          [this](controller::Key key) { return reconcile(std::move(key)); });
+    controller_ = &manager.add_controller(
+        controller_options, [this](controller::Key key) { return reconcile(std::move(key)); });
     controller_->watch(data_stores_, controller::spec_changed);
-    controller_->watch_mapped(control_planes_, [this](const kube::Change& change) { return concerned(change); });
+    controller_->watch_mapped(control_planes_,
+                              [this](const kube::Change& change) { return concerned(change); });
 }
 
 DataStoreController::~DataStoreController() = default;
 
-// Only a control plane that comes, goes or moves changes who uses a DataStore: its other changes wake nobody.
+// Only a control plane that comes, goes or moves changes who uses a DataStore: its other changes
+// wake nobody.
 std::vector<controller::Key> DataStoreController::concerned(const kube::Change& change) const {
     std::vector<std::string> before;
     std::vector<std::string> after;
@@ -115,7 +119,8 @@ std::vector<std::string> DataStoreController::users_of(const std::string& name) 
     std::vector<std::string> users;
     control_planes_.for_each([&](const data::SharedValue& object) {
         const std::vector<std::string> used = used_datastores(*object, options_.defaults);
-        if (std::find(used.begin(), used.end(), name) != used.end()) users.push_back(kube::key_of(*object).to_string());
+        if (std::find(used.begin(), used.end(), name) != used.end())
+            users.push_back(kube::key_of(*object).to_string());
     });
     std::sort(users.begin(), users.end());
     return users;
@@ -128,7 +133,8 @@ void DataStoreController::report_failure(const std::string& name, const Error& e
     if (state.suspected) return;
     state.suspected = true;
     const Duration since = manager_.loop().now() - state.checked_at;
-    controller_->enqueue_after(controller::Key(name), std::max(Duration(0), kSuspicionInterval - since));
+    controller_->enqueue_after(controller::Key(name),
+                               std::max(Duration(0), kSuspicionInterval - since));
 }
 
 async::Task<void> DataStoreController::stop() {
@@ -150,14 +156,14 @@ async::Task<Result<Outcome>> DataStoreController::reconcile(controller::Key key)
     std::vector<std::string> used_by = users_of(name);
     if (kube::is_deleting(*object) && used_by.empty()) {
         co_await forget(name);
-        Result<Value> freed = co_await controller::drop_finalizer(manager_.client(), data_stores(), *object,
-                                                                  std::string(names::kDataStoreFinalizer));
+        Result<Value> freed = co_await controller::drop_finalizer(
+            manager_.client(), data_stores(), *object, std::string(names::kDataStoreFinalizer));
         if (!freed.ok()) co_return std::move(freed).error();
         co_return Outcome();
     }
     if (!kube::is_deleting(*object)) {
-        Result<Value> guarded = co_await controller::ensure_finalizer(manager_.client(), data_stores(), *object,
-                                                                      std::string(names::kDataStoreFinalizer));
+        Result<Value> guarded = co_await controller::ensure_finalizer(
+            manager_.client(), data_stores(), *object, std::string(names::kDataStoreFinalizer));
         if (!guarded.ok()) co_return std::move(guarded).error();
     }
     Result<Outcome> outcome = co_await serve(name, object, std::move(used_by));
@@ -187,7 +193,8 @@ async::Task<Result<Outcome>> DataStoreController::serve(std::string name, data::
     co_return controller::requeue_after(std::max(wait, options_.backoff_min));
 }
 
-// ---- Secrets ----------------------------------------------------------------------------------------------------
+// ---- Secrets
+// ----------------------------------------------------------------------------------------------------
 
 data::SharedValue DataStoreController::find_secret(const kube::ObjectKey& key) const {
     auto found = secrets_.find(key);
@@ -199,7 +206,8 @@ async::Task<Result<void>> DataStoreController::watch_secrets(std::string name, S
     std::vector<kube::ObjectKey> former = std::move(state->secrets);
     state->secrets = wanted;
     for (const kube::ObjectKey& key : former) {
-        if (std::find(wanted.begin(), wanted.end(), key) == wanted.end()) co_await release_secret(key, name);
+        if (std::find(wanted.begin(), wanted.end(), key) == wanted.end())
+            co_await release_secret(key, name);
     }
     for (const kube::ObjectKey& key : wanted) {
         std::unique_ptr<SecretWatch>& watch = secrets_[key];
@@ -207,7 +215,8 @@ async::Task<Result<void>> DataStoreController::watch_secrets(std::string name, S
             kube::CacheOptions options(kube::resources::secrets(), key.ns);
             options.field_selector = "metadata.name=" + key.name;
             options.transform = keep_content;
-            watch = std::make_unique<SecretWatch>(manager_.client(), manager_.loop(), std::move(options));
+            watch = std::make_unique<SecretWatch>(manager_.client(), manager_.loop(),
+                                                  std::move(options));
             std::set<std::string>* users = &watch->users;
             watch->cache.add_handler([this, users](const kube::Change&) {
                 for (const std::string& user : *users) controller_->enqueue(controller::Key(user));
@@ -228,12 +237,13 @@ async::Task<Result<void>> DataStoreController::wait_for_secret(kube::ObjectKey k
     if (found == secrets_.end()) co_return cancelled();
     kube::Cache* cache = &found->second->cache;
     if (cache->has_synced()) co_return Result<void>();
-    Result<void> synced =
-        co_await async::with_timeout(manager_.loop(), options_.secret_timeout, cache->wait_synced());
+    Result<void> synced = co_await async::with_timeout(manager_.loop(), options_.secret_timeout,
+                                                       cache->wait_synced());
     if (synced.ok() || synced.error().code() == Code::kCancelled) co_return std::move(synced);
     const std::string& why = cache->stats().last_error;
-    co_return Error(Code::kUnavailable, fmt::format("Secret {} cannot be read: {}", key.to_string(),
-                                                    why.empty() ? "the API server does not answer" : why))
+    co_return Error(Code::kUnavailable,
+                    fmt::format("Secret {} cannot be read: {}", key.to_string(),
+                                why.empty() ? "the API server does not answer" : why))
         .with_cause(0, "SecretUnreadable");
 }
 
@@ -261,14 +271,16 @@ async::Task<void> DataStoreController::forget(std::string name) {
     for (const kube::ObjectKey& key : keys) co_await release_secret(key, name);
 }
 
-// ---- the servers ------------------------------------------------------------------------------------------------
+// ---- the servers
+// ------------------------------------------------------------------------------------------------
 
 async::Task<Result<void>> DataStoreController::resolve(State* state, data::SharedValue object) {
     async::Loop& loop = manager_.loop();
-    Result<DataStoreMaterial> material =
-        resolve_datastore(*object, [this](const kube::ObjectKey& key) { return find_secret(key); }, loop.wall_now());
+    Result<DataStoreMaterial> material = resolve_datastore(
+        *object, [this](const kube::ObjectKey& key) { return find_secret(key); }, loop.wall_now());
     Result<std::shared_ptr<etcd::Client>> client = std::shared_ptr<etcd::Client>();
-    const bool fresh = material.ok() && (state->view == nullptr || state->identity != material->identity);
+    const bool fresh =
+        material.ok() && (state->view == nullptr || state->identity != material->identity);
     if (fresh) client = connector_(*material);
     if (!material.ok() || !client.ok()) {
         const Error& error = material.ok() ? client.error() : material.error();
@@ -297,20 +309,24 @@ async::Task<Result<void>> DataStoreController::resolve(State* state, data::Share
     co_return std::move(checked);
 }
 
-async::Task<Result<void>> DataStoreController::check(State* state, std::string notice, data::SharedValue object) {
+async::Task<Result<void>> DataStoreController::check(State* state, std::string notice,
+                                                     data::SharedValue object) {
     async::Loop& loop = manager_.loop();
     std::shared_ptr<etcd::Client> client = state->view->client;
     state->suspected = false;
-    Result<etcd::Health> health =
-        co_await async::with_timeout(loop, options_.check_timeout, etcd::check_health(loop, *client));
+    Result<etcd::Health> health = co_await async::with_timeout(loop, options_.check_timeout,
+                                                               etcd::check_health(loop, *client));
     state->checked_at = loop.now();
-    if (!health.ok() && health.error().code() == Code::kCancelled) co_return std::move(health).error();
+    if (!health.ok() && health.error().code() == Code::kCancelled)
+        co_return std::move(health).error();
     if (health.ok() && health->no_space) {
         Result<bool> relieved = co_await relieve(state, *health, object);
         if (!relieved.ok()) co_return std::move(relieved).error();
         if (*relieved) {
-            health = co_await async::with_timeout(loop, options_.check_timeout, etcd::check_health(loop, *client));
-            if (!health.ok() && health.error().code() == Code::kCancelled) co_return std::move(health).error();
+            health = co_await async::with_timeout(loop, options_.check_timeout,
+                                                  etcd::check_health(loop, *client));
+            if (!health.ok() && health.error().code() == Code::kCancelled)
+                co_return std::move(health).error();
         }
     }
     state->verdict = judge_health(health, notice);
@@ -318,8 +334,10 @@ async::Task<Result<void>> DataStoreController::check(State* state, std::string n
     co_return Result<void>();
 }
 
-// True when the alarm was cleared. Not being able to is no failure of the pass: the verdict says NoSpace.
-async::Task<Result<bool>> DataStoreController::relieve(State* state, etcd::Health health, data::SharedValue object) {
+// True when the alarm was cleared. Not being able to is no failure of the pass: the verdict says
+// NoSpace.
+async::Task<Result<bool>> DataStoreController::relieve(State* state, etcd::Health health,
+                                                       data::SharedValue object) {
     async::Loop& loop = manager_.loop();
     const int64_t in_use = size_in_use(health);
     // Somebody deleted things: the time to try is now.
@@ -327,18 +345,21 @@ async::Task<Result<bool>> DataStoreController::relieve(State* state, etcd::Healt
     if (!shrunk && loop.now() < state->relief_due) co_return false;
     std::shared_ptr<etcd::Client> client = state->view->client;
     Result<etcd::SpaceRelief> relief = co_await etcd::relieve_space(*client);
-    if (!relief.ok() && relief.error().code() == Code::kCancelled) co_return std::move(relief).error();
+    if (!relief.ok() && relief.error().code() == Code::kCancelled)
+        co_return std::move(relief).error();
     const bool cleared = relief.ok() && relief->alarm_cleared;
-    log_info("datastore has no space left", {{"datastore", kube::name_of(*object)},
-                                             {"alarm_cleared", cleared},
-                                             {"error", relief.ok() ? std::string() : relief.error().to_string()}});
+    log_info("datastore has no space left",
+             {{"datastore", kube::name_of(*object)},
+              {"alarm_cleared", cleared},
+              {"error", relief.ok() ? std::string() : relief.error().to_string()}});
     if (cleared) {
         state->relief_backoff = Duration(0);
         state->relief_due = TimePoint();
         state->relief_size_in_use = 0;
-        events_.record(*object, controller::Severity::kNormal, "SpaceFreed",
-                       fmt::format("The largest member takes {} of {} now; the alarm NOSPACE is cleared",
-                                   format_size(relief->db_size), format_size(relief->db_quota)));
+        events_.record(
+            *object, controller::Severity::kNormal, "SpaceFreed",
+            fmt::format("The largest member takes {} of {} now; the alarm NOSPACE is cleared",
+                        format_size(relief->db_size), format_size(relief->db_quota)));
         co_return true;
     }
     state->relief_backoff = state->relief_backoff == Duration(0)
@@ -358,20 +379,23 @@ void DataStoreController::schedule(State& state) {
         state.check_due = loop.now() + options_.healthy_interval;
         return;
     }
-    // What is wrong in the spec or a Secret is mended by a change, which comes by watch; certificates that are not
-    // valid yet become so.
+    // What is wrong in the spec or a Secret is mended by a change, which comes by watch;
+    // certificates that are not valid yet become so.
     if (!state.verdict.resolved && state.verdict.reason != "SecretUnreadable") {
         state.check_due = loop.now() + options_.healthy_interval;
         return;
     }
-    state.backoff = state.backoff == Duration(0) ? options_.backoff_min
-                                                 : std::min(2 * state.backoff, options_.backoff_max);
+    state.backoff = state.backoff == Duration(0)
+                        ? options_.backoff_min
+                        : std::min(2 * state.backoff, options_.backoff_max);
     // Up to a fifth more, so that several do not beat in time.
-    const int64_t jitter = static_cast<int64_t>(loop.random() % 1000) * (state.backoff.count() / 5000);
+    const int64_t jitter =
+        static_cast<int64_t>(loop.random() % 1000) * (state.backoff.count() / 5000);
     state.check_due = loop.now() + state.backoff + Duration(jitter);
 }
 
-// ---- what others see --------------------------------------------------------------------------------------------
+// ---- what others see
+// --------------------------------------------------------------------------------------------
 
 void DataStoreController::publish(const std::string& name, const State& state) {
     const DataStoreRegistry::Entry* before = registry_.find(name);
@@ -380,13 +404,15 @@ void DataStoreController::publish(const std::string& name, const State& state) {
     entry.ready = state.verdict.ready;
     entry.reason = state.verdict.reason;
     entry.message = state.verdict.message;
-    const bool same = before != nullptr && before->view == entry.view && before->ready == entry.ready &&
+    const bool same = before != nullptr && before->view == entry.view &&
+                      before->ready == entry.ready &&
                       (entry.ready || before->reason == entry.reason);
     registry_.set(name, std::move(entry));
     if (!same) on_change_(name);
 }
 
-void DataStoreController::report(const State& state, const Value& object, const std::vector<std::string>& used_by) {
+void DataStoreController::report(const State& state, const Value& object,
+                                 const std::vector<std::string>& used_by) {
     const Value& before = controller::find_condition(object["status"], "Ready");
     const Verdict& verdict = state.verdict;
     const bool was_ready = before["status"].as_string() == controller::kTrue;
@@ -400,21 +426,25 @@ void DataStoreController::report(const State& state, const Value& object, const 
                                             {"message", verdict.message}});
     }
     if (verdict.insecure && !controller::is_condition_true(object["status"], kInsecure)) {
-        events_.record(object, controller::Severity::kWarning, "Insecure", verdict.insecure_message);
+        events_.record(object, controller::Severity::kWarning, "Insecure",
+                       verdict.insecure_message);
     }
     auto found = states_.find(std::string(kube::name_of(object)));
     if (found != states_.end()) note_deletion(found->second, object, used_by);
 }
 
-void DataStoreController::note_deletion(State& state, const Value& object, const std::vector<std::string>& used_by) {
+void DataStoreController::note_deletion(State& state, const Value& object,
+                                        const std::vector<std::string>& used_by) {
     if (!kube::is_deleting(object)) return;
-    std::string note = fmt::format("Not deleted while control planes keep state in it: {}", join(used_by, ", "));
+    std::string note =
+        fmt::format("Not deleted while control planes keep state in it: {}", join(used_by, ", "));
     if (note == state.deletion_note) return;
     events_.record(object, controller::Severity::kWarning, "DataStoreStillUsed", note, "Delete");
     state.deletion_note = std::move(note);
 }
 
-async::Task<Result<void>> DataStoreController::write_status(const State* state, data::SharedValue object,
+async::Task<Result<void>> DataStoreController::write_status(const State* state,
+                                                            data::SharedValue object,
                                                             std::vector<std::string> used_by) {
     DataStoreStatusInputs inputs;
     inputs.object = object.get();
@@ -425,7 +455,8 @@ async::Task<Result<void>> DataStoreController::write_status(const State* state, 
     intent.set("status", build_datastore_status(inputs));
     kube::WriteOptions options;
     options.subresource = "status";
-    Result<controller::Applied> applied = co_await applier_.apply(data_stores(), intent, object, options);
+    Result<controller::Applied> applied =
+        co_await applier_.apply(data_stores(), intent, object, options);
     if (!applied.ok()) {
         if (applied.error().code() == Code::kNotFound) co_return Result<void>();
         co_return std::move(applied).error().context("write the status");

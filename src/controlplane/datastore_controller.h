@@ -1,17 +1,21 @@
-// The controller of DataStores: resolves what they name, connects, and says whether they can take tenants.
+// The controller of DataStores: resolves what they name, connects, and says whether they can take
+// tenants.
 //
-// A pass resolves endpoints and PEM texts (datastore_plan.h), keeps one etcd::Client for as long as none of them
-// changes, asks the servers when it is time to, and publishes the outcome three times: in the registry, from which
-// control planes take it; to `on_change`, when they have to look again; in the status, with conditions and events.
+// A pass resolves endpoints and PEM texts (datastore_plan.h), keeps one etcd::Client for as long as
+// none of them changes, asks the servers when it is time to, and publishes the outcome three times:
+// in the registry, from which control planes take it; to `on_change`, when they have to look again;
+// in the status, with conditions and events.
 //
-// Secrets are watched one by one, each with a field selector on its name: the few that DataStores name are then in
-// memory and no other, an unrelated Secret's change wakes nobody, and the server answers from its index. (One
-// metadata watch of all Secrets would cost memory for each of them and an event for each of their changes, and the
-// content would still have to be read.) A watch ends when no DataStore names its Secret any more.
+// Secrets are watched one by one, each with a field selector on its name: the few that DataStores
+// name are then in memory and no other, an unrelated Secret's change wakes nobody, and the server
+// answers from its index. (One metadata watch of all Secrets would cost memory for each of them and
+// an event for each of their changes, and the content would still have to be read.) A watch ends
+// when no DataStore names its Secret any more.
 //
-// The servers are asked at the start, when something changed, when a control plane reports a failure (at most every
-// kSuspicionInterval), with a back-off of 1 to 30 s while they are not fit, and every two minutes while they are:
-// a full etcd shows in no other way. While the alarm NOSPACE is raised, space is freed and the alarm cleared.
+// The servers are asked at the start, when something changed, when a control plane reports a
+// failure (at most every kSuspicionInterval), with a back-off of 1 to 30 s while they are not fit,
+// and every two minutes while they are: a full etcd shows in no other way. While the alarm NOSPACE
+// is raised, space is freed and the alarm cleared.
 //
 // One loop. stop() before destruction.
 #pragma once
@@ -34,7 +38,8 @@
 namespace basalt::controlplane {
 
 /// Makes a client for what a DataStore resolved to.
-using EtcdConnector = std::function<Result<std::shared_ptr<etcd::Client>>(const DataStoreMaterial& material)>;
+using EtcdConnector =
+    std::function<Result<std::shared_ptr<etcd::Client>>(const DataStoreMaterial& material)>;
 /// Over TLS. `loop` must outlive the clients.
 EtcdConnector etcd_connector(async::Loop& loop);
 
@@ -60,14 +65,15 @@ class DataStoreController {
  public:
     using OnChange = std::function<void(const std::string& name)>;
 
-    DataStoreController(controller::Manager& manager, DataStoreRegistry& registry, controller::EventRecorder& events,
-                        EtcdConnector connector, DataStoreOptions options, OnChange on_change);
+    DataStoreController(controller::Manager& manager, DataStoreRegistry& registry,
+                        controller::EventRecorder& events, EtcdConnector connector,
+                        DataStoreOptions options, OnChange on_change);
     ~DataStoreController();
     DataStoreController(const DataStoreController&) = delete;
     DataStoreController& operator=(const DataStoreController&) = delete;
 
-    /// A control plane could not use the DataStore: it is looked at soon. Errors that say nothing about the
-    /// servers are ignored.
+    /// A control plane could not use the DataStore: it is looked at soon. Errors that say nothing
+    /// about the servers are ignored.
     void report_failure(const std::string& name, const Error& error);
     /// Ends the watches of Secrets and waits for them.
     async::Task<void> stop();
@@ -99,7 +105,8 @@ class DataStoreController {
     async::Task<Result<controller::Outcome>> reconcile(controller::Key key);
     async::Task<Result<controller::Outcome>> serve(std::string name, data::SharedValue object,
                                                    std::vector<std::string> used_by);
-    async::Task<Result<void>> watch_secrets(std::string name, State* state, std::vector<kube::ObjectKey> wanted);
+    async::Task<Result<void>> watch_secrets(std::string name, State* state,
+                                            std::vector<kube::ObjectKey> wanted);
     async::Task<Result<void>> wait_for_secret(kube::ObjectKey key);
     async::Task<void> release_secret(kube::ObjectKey key, std::string name);
     async::Task<Result<void>> resolve(State* state, data::SharedValue object);
@@ -109,8 +116,10 @@ class DataStoreController {
     async::Task<Result<void>> write_status(const State* state, data::SharedValue object,
                                            std::vector<std::string> used_by);
     void publish(const std::string& name, const State& state);
-    void report(const State& state, const data::Value& object, const std::vector<std::string>& used_by);
-    void note_deletion(State& state, const data::Value& object, const std::vector<std::string>& used_by);
+    void report(const State& state, const data::Value& object,
+                const std::vector<std::string>& used_by);
+    void note_deletion(State& state, const data::Value& object,
+                       const std::vector<std::string>& used_by);
     void schedule(State& state);
     data::SharedValue find_secret(const kube::ObjectKey& key) const;
     std::vector<std::string> users_of(const std::string& name) const;

@@ -46,18 +46,28 @@ class ModelEtcd final : public etcd::Client {
         co_return Result<void>();
     }
     Answer<void> user_add(std::string) override { co_return Result<void>(); }
-    Answer<std::vector<std::string>> user_get(std::string) override { co_return std::vector<std::string>(); }
+    Answer<std::vector<std::string>> user_get(std::string) override {
+        co_return std::vector<std::string>();
+    }
     Answer<void> user_delete(std::string) override { co_return Result<void>(); }
     Answer<std::vector<std::string>> user_list() override { co_return std::vector<std::string>(); }
     Answer<void> user_grant_role(std::string, std::string) override { co_return Result<void>(); }
     Answer<void> user_revoke_role(std::string, std::string) override { co_return Result<void>(); }
     Answer<void> role_add(std::string) override { co_return Result<void>(); }
-    Answer<std::vector<etcd::Permission>> role_get(std::string) override { co_return std::vector<etcd::Permission>(); }
+    Answer<std::vector<etcd::Permission>> role_get(std::string) override {
+        co_return std::vector<etcd::Permission>();
+    }
     Answer<void> role_delete(std::string) override { co_return Result<void>(); }
     Answer<std::vector<std::string>> role_list() override { co_return std::vector<std::string>(); }
-    Answer<void> role_grant_permission(std::string, etcd::Permission) override { co_return Result<void>(); }
-    Answer<void> role_revoke_permission(std::string, etcd::KeyRange) override { co_return Result<void>(); }
-    Answer<std::vector<etcd::Alarm>> alarms() override { co_return std::vector<etcd::Alarm>(raised); }
+    Answer<void> role_grant_permission(std::string, etcd::Permission) override {
+        co_return Result<void>();
+    }
+    Answer<void> role_revoke_permission(std::string, etcd::KeyRange) override {
+        co_return Result<void>();
+    }
+    Answer<std::vector<etcd::Alarm>> alarms() override {
+        co_return std::vector<etcd::Alarm>(raised);
+    }
     Answer<void> disarm(etcd::Alarm) override {
         raised.clear();
         co_return Result<void>();
@@ -65,7 +75,8 @@ class ModelEtcd final : public etcd::Client {
     Answer<std::vector<etcd::Member>> members() override { co_return std::vector<etcd::Member>(); }
     Answer<etcd::MemberStatus> status(size_t endpoint) override {
         ++statuses_count;
-        if (endpoint < member_failures.size() && member_failures[endpoint]) co_return *member_failures[endpoint];
+        if (endpoint < member_failures.size() && member_failures[endpoint])
+            co_return *member_failures[endpoint];
         if (failure) co_return *failure;
         co_return etcd::MemberStatus(member);
     }
@@ -97,7 +108,8 @@ struct Pki {
     }
 };
 
-Value secret(const std::string& name, const std::vector<std::pair<std::string, std::string>>& content) {
+Value secret(const std::string& name,
+             const std::vector<std::pair<std::string, std::string>>& content) {
     Value object = kube::make_object(kube::resources::secrets(), kube::ObjectKey("etcd", name));
     for (const auto& [key, text] : content) object.at("data").set(key, data::base64_encode(text));
     return object;
@@ -107,7 +119,8 @@ Value ca_secret(const Pki& pki) {
                               {"tls.key", std::string(pki.ca.key().to_pem().reveal())}});
 }
 Value client_secret(const pki::KeyPair& pair) {
-    return secret("etcd-root", {{"tls.crt", pair.certificate_pem()}, {"tls.key", std::string(pair.key_pem().reveal())}});
+    return secret("etcd-root", {{"tls.crt", pair.certificate_pem()},
+                                {"tls.key", std::string(pair.key_pem().reveal())}});
 }
 
 Value datastore_object() {
@@ -128,13 +141,15 @@ spec:
 )");
 }
 
-// ---- the plan ---------------------------------------------------------------------------------------------------
+// ---- the plan
+// ---------------------------------------------------------------------------------------------------
 
 class DataStorePlan : public ::testing::Test {
  protected:
     Pki pki;
-    std::map<kube::ObjectKey, Value> secrets = {{kube::ObjectKey("etcd", "etcd-ca"), ca_secret(pki)},
-                                                {kube::ObjectKey("etcd", "etcd-root"), client_secret(pki.root)}};
+    std::map<kube::ObjectKey, Value> secrets = {
+        {kube::ObjectKey("etcd", "etcd-ca"), ca_secret(pki)},
+        {kube::ObjectKey("etcd", "etcd-root"), client_secret(pki.root)}};
     Result<DataStoreMaterial> resolve(const Value& object) {
         auto lookup = [this](const kube::ObjectKey& key) -> data::SharedValue {
             auto found = secrets.find(key);
@@ -146,7 +161,8 @@ class DataStorePlan : public ::testing::Test {
         Result<DataStoreMaterial> material = resolve(object);
         ASSERT_FALSE(material.ok()) << message;
         EXPECT_EQ(material.error().reason(), reason) << material.error().message();
-        EXPECT_NE(material.error().message().find(message), std::string::npos) << material.error().message();
+        EXPECT_NE(material.error().message().find(message), std::string::npos)
+            << material.error().message();
         EXPECT_EQ(material.error().message().find('\n'), std::string::npos) << "quotes a PEM text";
     }
     Value& entry(const std::string& name, const std::string& key) {
@@ -165,7 +181,9 @@ TEST_F(DataStorePlan, ResolvesSecretsAndInlineContent) {
     Value object = datastore_object();
     Value& authority = object.at("spec").at("tlsConfig").at("certificateAuthority");
     authority.at("certificate").set("content", data::base64_encode(pki.ca.certificate().to_pem()));
-    authority.set("privateKey", Value::object({{"content", data::base64_encode(pki.ca.key().to_pem().reveal())}}));
+    authority.set(
+        "privateKey",
+        Value::object({{"content", data::base64_encode(pki.ca.key().to_pem().reveal())}}));
     EXPECT_EQ(referenced_secrets(object).size(), 1u);
     Result<DataStoreMaterial> inlined = resolve(object);
     ASSERT_TRUE(inlined.ok()) << inlined.error().message();
@@ -175,34 +193,42 @@ TEST_F(DataStorePlan, ResolvesSecretsAndInlineContent) {
 TEST_F(DataStorePlan, SaysWhatIsWrongAndWhere) {
     Value object = datastore_object();
     object.at("spec").set("driver", "MySQL");
-    expect_failure(object, "Unsupported", "spec.driver: MySQL is not supported: create a DataStore with driver etcd");
+    expect_failure(object, "Unsupported",
+                   "spec.driver: MySQL is not supported: create a DataStore with driver etcd");
     object = datastore_object();
     object.at("spec").set("endpoints", Value::array({"etcd-0"}));
     expect_failure(object, "InvalidEndpoint", "\"etcd-0\" is not host:port");
     object = datastore_object();
     object.at("spec").at("tlsConfig").at("clientCertificate").set("privateKey", Value::object());
-    expect_failure(object, "ContentMissing", "spec.tlsConfig.clientCertificate.privateKey: nothing is given");
+    expect_failure(object, "ContentMissing",
+                   "spec.tlsConfig.clientCertificate.privateKey: nothing is given");
 
     const Value good = entry("etcd-root", "tls.key");
     entry("etcd-root", "tls.key") = Value(data::base64_encode("-----BEGIN PRIVATE KEY-----\nx\n"));
-    expect_failure(datastore_object(), "InvalidKey",
-                   "spec.tlsConfig.clientCertificate.privateKey: Secret etcd/etcd-root, key tls.key: ");
+    expect_failure(
+        datastore_object(), "InvalidKey",
+        "spec.tlsConfig.clientCertificate.privateKey: Secret etcd/etcd-root, key tls.key: ");
     entry("etcd-root", "tls.key") = entry("etcd-ca", "tls.key");
-    expect_failure(datastore_object(), "KeyMismatch", "Secret etcd/etcd-root, key tls.key: the key is not that of the certificate");
+    expect_failure(datastore_object(), "KeyMismatch",
+                   "Secret etcd/etcd-root, key tls.key: the key is not that of the certificate");
     entry("etcd-root", "tls.key") = Value();
-    expect_failure(datastore_object(), "SecretKeyNotFound", "Secret etcd/etcd-root has no key tls.key");
+    expect_failure(datastore_object(), "SecretKeyNotFound",
+                   "Secret etcd/etcd-root has no key tls.key");
     entry("etcd-root", "tls.key") = good;
 
     const Value authority = entry("etcd-ca", "tls.crt");
     entry("etcd-ca", "tls.crt") = Value(data::base64_encode("nothing"));
-    expect_failure(datastore_object(), "InvalidCertificate",
-                   "spec.tlsConfig.certificateAuthority.certificate: Secret etcd/etcd-ca, key tls.crt: ");
+    expect_failure(
+        datastore_object(), "InvalidCertificate",
+        "spec.tlsConfig.certificateAuthority.certificate: Secret etcd/etcd-ca, key tls.crt: ");
     entry("etcd-ca", "tls.crt") = entry("etcd-root", "tls.crt");
-    expect_failure(datastore_object(), "KeyMismatch", "Secret etcd/etcd-ca, key tls.key: the key is not");
+    expect_failure(datastore_object(), "KeyMismatch",
+                   "Secret etcd/etcd-ca, key tls.key: the key is not");
     entry("etcd-ca", "tls.crt") = authority;
 
     secrets.erase(kube::ObjectKey("etcd", "etcd-root"));
-    expect_failure(datastore_object(), "SecretNotFound", "there is no Secret etcd/etcd-root: create it");
+    expect_failure(datastore_object(), "SecretNotFound",
+                   "there is no Secret etcd/etcd-root: create it");
     EXPECT_TRUE(secrets.contains(kube::ObjectKey("etcd", "etcd-ca")));
 }
 
@@ -211,9 +237,12 @@ TEST_F(DataStorePlan, LooksAtTimesAndUsage) {
     secrets[key] = client_secret(pki.client("root", 10 * pki::kDay));
     Result<DataStoreMaterial> soon = resolve(datastore_object());
     ASSERT_TRUE(soon.ok());
-    EXPECT_NE(soon->notice.find("key tls.crt: the certificate expires at 2026-01-11T"), std::string::npos) << soon->notice;
+    EXPECT_NE(soon->notice.find("key tls.crt: the certificate expires at 2026-01-11T"),
+              std::string::npos)
+        << soon->notice;
     pki.now += std::chrono::hours(24 * 11);
-    expect_failure(datastore_object(), "CertificateExpired", "the certificate expired at 2026-01-11T");
+    expect_failure(datastore_object(), "CertificateExpired",
+                   "the certificate expired at 2026-01-11T");
 
     pki::CertificateSpec server;
     server.common_name = "etcd";
@@ -221,9 +250,11 @@ TEST_F(DataStorePlan, LooksAtTimesAndUsage) {
     secrets[key] = client_secret(pki.ca.issue(server, pki.keys, pki.now).value());
     expect_failure(datastore_object(), "InvalidCertificate", "not for clients");
     secrets[key] = client_secret(pki.root);
-    secrets[kube::ObjectKey("etcd", "etcd-ca")] = secret(
-        "etcd-ca", {{"tls.crt", pki.root.certificate_pem()}, {"tls.key", std::string(pki.root.key_pem().reveal())}});
-    expect_failure(datastore_object(), "InvalidCertificate", "put the certificate of an authority there");
+    secrets[kube::ObjectKey("etcd", "etcd-ca")] =
+        secret("etcd-ca", {{"tls.crt", pki.root.certificate_pem()},
+                           {"tls.key", std::string(pki.root.key_pem().reveal())}});
+    expect_failure(datastore_object(), "InvalidCertificate",
+                   "put the certificate of an authority there");
 }
 
 TEST_F(DataStorePlan, ChangesIdentityWithEveryPart) {
@@ -266,7 +297,8 @@ TEST(DataStoreVerdict, FollowsFromHealth) {
     verdict = judge_health(health, "");
     EXPECT_TRUE(verdict.ready);
     EXPECT_TRUE(verdict.insecure);
-    EXPECT_NE(verdict.insecure_message.find("upgrade all its servers to 3.6.14 or 3.7.1 or later"), std::string::npos);
+    EXPECT_NE(verdict.insecure_message.find("upgrade all its servers to 3.6.14 or 3.7.1 or later"),
+              std::string::npos);
 
     health = healthy();
     health.no_space = true;
@@ -305,19 +337,22 @@ TEST(DataStoreStatus, HasKamajisConditionsAndSettles) {
     EXPECT_TRUE(controller::is_condition_true(status, "Ready"));
     EXPECT_TRUE(controller::is_condition_true(status, kDataStoreValidation));
     EXPECT_EQ(controller::find_condition(status, kInsecure)["status"].as_string(), "False");
-    EXPECT_EQ(controller::find_condition(status, kDataStoreAllowedDeletion)["reason"].as_string(), "DataStoreStillUsed");
+    EXPECT_EQ(controller::find_condition(status, kDataStoreAllowedDeletion)["reason"].as_string(),
+              "DataStoreStillUsed");
     object.set("status", status);
     inputs.now += 1h;
     EXPECT_EQ(build_datastore_status(inputs), status);
 
-    inputs.verdict = judge_unresolved(Error(Code::kUnimplemented, "spec.driver: no").with_cause(0, "Unsupported"));
+    inputs.verdict = judge_unresolved(
+        Error(Code::kUnimplemented, "spec.driver: no").with_cause(0, "Unsupported"));
     status = build_datastore_status(inputs);
     EXPECT_FALSE(status["ready"].as_bool());
     EXPECT_EQ(controller::find_condition(status, "Ready")["reason"].as_string(), "Unsupported");
     EXPECT_EQ(controller::find_condition(status, kInsecure)["status"].as_string(), "Unknown");
 }
 
-// ---- the controller ---------------------------------------------------------------------------------------------
+// ---- the controller
+// ---------------------------------------------------------------------------------------------
 
 constexpr const char* kPath = "/apis/kamaji.clastix.io/v1alpha1/datastores/default";
 
@@ -330,17 +365,20 @@ class DataStoreControllerTest : public ::testing::Test {
           events(client, event_options()),
           group(loop) {
         // An API server does not create what only its status was applied to.
-        server->intercept = [this](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
-            if (request.target.find("/status") == std::string::npos || server->object(kPath) != nullptr) return {};
-            return Result<net::HttpResponse>(
-                kube::testing::respond(404, kube::testing::status_document(404, "NotFound", "not found")));
+        server->intercept =
+            [this](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+            if (request.target.find("/status") == std::string::npos ||
+                server->object(kPath) != nullptr)
+                return {};
+            return Result<net::HttpResponse>(kube::testing::respond(
+                404, kube::testing::status_document(404, "NotFound", "not found")));
         };
         etcd->member.version = "3.6.16";
         etcd->member.db_size_quota = 1000;
         etcd->member.db_size = 100;
         subject = std::make_unique<DataStoreController>(
-            manager, registry, events, [this](const DataStoreMaterial&) { return connect(); }, DataStoreOptions(),
-            [this](const std::string& name) { changes.push_back(name); });
+            manager, registry, events, [this](const DataStoreMaterial&) { return connect(); },
+            DataStoreOptions(), [this](const std::string& name) { changes.push_back(name); });
     }
     ~DataStoreControllerTest() override {
         group.cancel();
@@ -371,14 +409,16 @@ class DataStoreControllerTest : public ::testing::Test {
         Value object = example_object();
         object.at("metadata").set("name", name);
         object.at("spec").set("dataStore", datastore);
-        server->put("/apis/kamaji.clastix.io/v1alpha1/namespaces/team/tenantcontrolplanes/" + name, object);
+        server->put("/apis/kamaji.clastix.io/v1alpha1/namespaces/team/tenantcontrolplanes/" + name,
+                    object);
     }
     Value condition(std::string_view type) {
         const Value* object = server->object(kPath);
         return object == nullptr ? Value() : controller::find_condition((*object)["status"], type);
     }
     bool wait_reason(std::string_view reason, Duration limit = 2min) {
-        return loop.run_until([&] { return condition("Ready")["reason"].as_string() == reason; }, limit);
+        return loop.run_until([&] { return condition("Ready")["reason"].as_string() == reason; },
+                              limit);
     }
     bool has_event(std::string_view reason) {
         for (const net::HttpRequest& request : server->requests) {
@@ -437,7 +477,8 @@ TEST_F(DataStoreControllerTest, WatchesOnlySecretsThatAreNamed) {
     EXPECT_EQ(subject->watched_secrets_count(), 2u);
     for (const net::HttpRequest& request : server->requests) {
         if (request.target.find("/secrets") == std::string::npos) continue;
-        EXPECT_NE(request.target.find("metadata.name%3Detcd-"), std::string::npos) << request.target;
+        EXPECT_NE(request.target.find("metadata.name%3Detcd-"), std::string::npos)
+            << request.target;
     }
     // Inline content: one Secret is of no interest any more.
     Value object = *server->object(kPath);
@@ -457,7 +498,8 @@ TEST_F(DataStoreControllerTest, RecoversFromABrokenSecretByItself) {
                 secret("etcd-root", {{"tls.crt", "broken"}, {"tls.key", "broken"}}));
     start();
     ASSERT_TRUE(wait_reason("InvalidCertificate"));
-    EXPECT_EQ(condition(kDataStoreValidation)["reason"].as_string(), "TLSConfigurationValidationFailed");
+    EXPECT_EQ(condition(kDataStoreValidation)["reason"].as_string(),
+              "TLSConfigurationValidationFailed");
     EXPECT_EQ(registry.find("default")->view, nullptr);
     EXPECT_TRUE(loop.run_until([&] { return has_event("InvalidCertificate"); }, 1min));
     server->put("/api/v1/namespaces/etcd/secrets/etcd-root", client_secret(pki.root));
@@ -510,7 +552,8 @@ TEST_F(DataStoreControllerTest, LooksAtOnceWhenAControlPlaneReportsAFailure) {
     EXPECT_TRUE(wait_reason("Unreachable", 1s));
     // Hundreds of control planes report at the same time.
     const int after = etcd->statuses_count;
-    for (int i = 0; i < 500; ++i) subject->report_failure("default", unavailable("connection refused"));
+    for (int i = 0; i < 500; ++i)
+        subject->report_failure("default", unavailable("connection refused"));
     loop.run_for(500ms);
     EXPECT_LE(etcd->statuses_count - after, 2);
 }
@@ -545,7 +588,8 @@ TEST_F(DataStoreControllerTest, ReportsInsecureVersionsAndStaysReady) {
     EXPECT_EQ(condition(kInsecure)["status"].as_string(), "True");
     EXPECT_TRUE(loop.run_until([&] { return has_event("Insecure"); }, 1min));
     etcd->member.version = "3.6.16";
-    EXPECT_TRUE(loop.run_until([&] { return condition(kInsecure)["status"].as_string() == "False"; }, 3min));
+    EXPECT_TRUE(loop.run_until(
+        [&] { return condition(kInsecure)["status"].as_string() == "False"; }, 3min));
 }
 
 TEST_F(DataStoreControllerTest, IsKeptWhileControlPlanesUseIt) {
@@ -558,11 +602,13 @@ TEST_F(DataStoreControllerTest, IsKeptWhileControlPlanesUseIt) {
     server->put(kPath, object);
     EXPECT_TRUE(loop.run_until([&] { return has_event("DataStoreStillUsed"); }, 1min));
     EXPECT_TRUE(kube::has_finalizer(*server->object(kPath), names::kDataStoreFinalizer));
-    EXPECT_NE(condition(kDataStoreAllowedDeletion)["message"].as_string().find("team/a"), std::string_view::npos);
+    EXPECT_NE(condition(kDataStoreAllowedDeletion)["message"].as_string().find("team/a"),
+              std::string_view::npos);
     EXPECT_TRUE(registry.find("default")->ready) << "its control planes still need it to end";
     server->erase("/apis/kamaji.clastix.io/v1alpha1/namespaces/team/tenantcontrolplanes/a");
     EXPECT_TRUE(loop.run_until(
-        [&] { return !kube::has_finalizer(*server->object(kPath), names::kDataStoreFinalizer); }, 1min));
+        [&] { return !kube::has_finalizer(*server->object(kPath), names::kDataStoreFinalizer); },
+        1min));
     EXPECT_EQ(registry.find("default"), nullptr);
 }
 

@@ -1,5 +1,5 @@
-// The thinking of the DataStore controller, as pure functions: what a DataStore names, whether it is usable, and
-// what its status says.
+// The thinking of the DataStore controller, as pure functions: what a DataStore names, whether it
+// is usable, and what its status says.
 #pragma once
 
 #include <functional>
@@ -21,18 +21,21 @@ namespace basalt::controlplane {
 /// Condition types of a DataStore beside Ready.
 inline constexpr std::string_view kInsecure = "Insecure";
 inline constexpr std::string_view kDataStoreValidation = "kamaji.clastix.io/DataStoreValidation";
-inline constexpr std::string_view kDataStoreAllowedDeletion = "kamaji.clastix.io/DataStoreAllowedDeletion";
+inline constexpr std::string_view kDataStoreAllowedDeletion =
+    "kamaji.clastix.io/DataStoreAllowedDeletion";
 
 /// A certificate that ends sooner than this is mentioned.
 inline constexpr Duration kMentionExpiry = std::chrono::hours(30 * 24);
 
-/// The Secrets that a DataStore names and that are looked at, without duplicates. Inline content wins over them.
+/// The Secrets that a DataStore names and that are looked at, without duplicates. Inline content
+/// wins over them.
 std::vector<kube::ObjectKey> referenced_secrets(const data::Value& datastore);
 
 /// The Secret, or null when there is none.
 using SecretLookup = std::function<data::SharedValue(const kube::ObjectKey& key)>;
 
-/// What is needed to connect to a DataStore and to sign for its tenants. All of it parses and fits together.
+/// What is needed to connect to a DataStore and to sign for its tenants. All of it parses and fits
+/// together.
 struct DataStoreMaterial {
     std::vector<std::string> endpoints;  ///< host:port
     std::string ca_pem;
@@ -44,18 +47,19 @@ struct DataStoreMaterial {
     WallTime ends_at;      ///< The first of the certificates.
 };
 
-/// Errors name field, Secret and key, and the remedy. Their reason() is one word for a condition: Unsupported,
-/// SecretNotFound, SecretKeyNotFound, ContentMissing, InvalidCertificate, InvalidKey, KeyMismatch, CertificateExpired,
-/// InvalidEndpoint.
-Result<DataStoreMaterial> resolve_datastore(const data::Value& datastore, const SecretLookup& secrets, WallTime now);
+/// Errors name field, Secret and key, and the remedy. Their reason() is one word for a condition:
+/// Unsupported, SecretNotFound, SecretKeyNotFound, ContentMissing, InvalidCertificate, InvalidKey,
+/// KeyMismatch, CertificateExpired, InvalidEndpoint.
+Result<DataStoreMaterial> resolve_datastore(const data::Value& datastore,
+                                            const SecretLookup& secrets, WallTime now);
 
 /// What is known of a DataStore's fitness.
 struct Verdict {
     bool ready = false;
-    std::string reason;   ///< Of the condition Ready.
+    std::string reason;  ///< Of the condition Ready.
     std::string message;
-    bool resolved = false;        ///< Spec and Secrets are right, whatever the servers say.
-    bool answered = false;        ///< Its servers were reached; the next two were seen.
+    bool resolved = false;  ///< Spec and Secrets are right, whatever the servers say.
+    bool answered = false;  ///< Its servers were reached; the next two were seen.
     bool insecure = false;
     std::string insecure_message;
     std::string version;  ///< Of the oldest server.
@@ -69,12 +73,13 @@ Verdict judge_health(const Result<etcd::Health>& health, const std::string& noti
 std::string format_size(int64_t bytes);
 
 /// Names of the DataStores that keep state of this control plane now, or will.
-std::vector<std::string> used_datastores(const data::Value& control_plane, const SettingsDefaults& defaults);
+std::vector<std::string> used_datastores(const data::Value& control_plane,
+                                         const SettingsDefaults& defaults);
 
 struct DataStoreStatusInputs {
     const data::Value* object = nullptr;  ///< The DataStore as it is.
     Verdict verdict;
-    std::vector<std::string> used_by;     ///< "namespace/name", sorted.
+    std::vector<std::string> used_by;  ///< "namespace/name", sorted.
     WallTime now;
 };
 /// The complete status. A pass that finds nothing new yields an equal value.

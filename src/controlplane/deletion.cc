@@ -1,6 +1,6 @@
-// The end of a control plane: its Pods first, so that nothing writes any more, then what it kept in its DataStore,
-// then the finalizers; the rest goes by ownership. A DataStore that is gone or silent delays this, for a bounded
-// time, and never prevents it.
+// The end of a control plane: its Pods first, so that nothing writes any more, then what it kept in
+// its DataStore, then the finalizers; the rest goes by ownership. A DataStore that is gone or
+// silent delays this, for a bounded time, and never prevents it.
 #include <fmt/format.h>
 
 #include "base/log.h"
@@ -26,7 +26,8 @@ async::Task<Result<Outcome>> ControlPlaneController::finalize(Pass* pass) {
     const controller::Key key = kube::key_of(object);
     free_slot(key.to_string());
     co_await drop_session(key.to_string());
-    if (!kube::has_finalizer(object, names::kFinalizer) && !kube::has_finalizer(object, names::kSootFinalizer)) {
+    if (!kube::has_finalizer(object, names::kFinalizer) &&
+        !kube::has_finalizer(object, names::kSootFinalizer)) {
         co_return Outcome();
     }
     Result<bool> stopped = co_await remove_workload(pass);
@@ -40,14 +41,15 @@ async::Task<Result<Outcome>> ControlPlaneController::finalize(Pass* pass) {
     data::SharedValue secret = owned_.at("Secret")->get(config);
     if (secret != nullptr) {
         Result<Value> freed = co_await controller::drop_finalizer(
-            manager_.client(), kube::resources::secrets(), *secret, std::string(names::kDataStoreSecretFinalizer));
+            manager_.client(), kube::resources::secrets(), *secret,
+            std::string(names::kDataStoreSecretFinalizer));
         if (!freed.ok()) co_return std::move(freed).error();
     }
     storage_done_.erase(std::string(kube::uid_of(object)));
     Value current = object;
     for (std::string_view finalizer : {names::kSootFinalizer, names::kFinalizer}) {
-        Result<Value> freed = co_await controller::drop_finalizer(manager_.client(), tenant_control_planes(), current,
-                                                                  std::string(finalizer));
+        Result<Value> freed = co_await controller::drop_finalizer(
+            manager_.client(), tenant_control_planes(), current, std::string(finalizer));
         if (!freed.ok()) co_return std::move(freed).error();
         if (freed->is_null()) break;
         current = *std::move(freed);
@@ -62,13 +64,14 @@ async::Task<Result<bool>> ControlPlaneController::remove_workload(Pass* pass) {
     if (deployment != nullptr && kube::is_owned_by(*deployment, kube::uid_of(*pass->object))) {
         kube::DeleteOptions options;
         options.propagation = kube::Propagation::kForeground;
-        Result<bool> removed = co_await applier_.remove(kube::resources::deployments(), deployment, options);
+        Result<bool> removed =
+            co_await applier_.remove(kube::resources::deployments(), deployment, options);
         if (!removed.ok()) co_return std::move(removed);
         co_return false;
     }
     bool pods_left = false;
-    for (const data::SharedValue& pod :
-         pods_.list(key.ns, kube::LabelSelector::equals(std::string(names::kNameLabel), key.name))) {
+    for (const data::SharedValue& pod : pods_.list(
+             key.ns, kube::LabelSelector::equals(std::string(names::kNameLabel), key.name))) {
         pods_left |= kube::label_of(*pod, "pod-template-hash") != "";
     }
     co_return !pods_left;
@@ -102,19 +105,21 @@ async::Task<Result<bool>> ControlPlaneController::remove_storage(Pass* pass) {
     auto since = parse_rfc3339(object["metadata"]["deletionTimestamp"].as_string());
     Duration waited = since.ok() ? manager_.loop().wall_now() - *since : options_.deletion_patience;
     if (waited < options_.deletion_patience) {
-        events_.record(object, controller::Severity::kWarning, "DataStoreUnavailable",
-                       fmt::format("Waiting to remove its data from DataStore {}: {}", name, why.message()));
+        events_.record(
+            object, controller::Severity::kWarning, "DataStoreUnavailable",
+            fmt::format("Waiting to remove its data from DataStore {}: {}", name, why.message()));
         co_return false;
     }
     std::string note = fmt::format(
-        "Control plane {} was removed without its data in DataStore {}: {}. Remove keys under /{}/ and the user and "
+        "Control plane {} was removed without its data in DataStore {}: {}. Remove keys under /{}/ "
+        "and the user and "
         "role of that name by hand",
         kube::key_of(object).to_string(), name, why.message(), schema);
-    Value regarding_namespace = kube::make_object(kube::resources::namespaces(),
-                                                  kube::ObjectKey(std::string(kube::namespace_of(object))));
+    Value regarding_namespace = kube::make_object(
+        kube::resources::namespaces(), kube::ObjectKey(std::string(kube::namespace_of(object))));
     events_.record(regarding_namespace, controller::Severity::kWarning, "DataLeftBehind", note);
-    events_.record(kube::make_object(data_stores(), kube::ObjectKey(name)), controller::Severity::kWarning,
-                   "DataLeftBehind", note);
+    events_.record(kube::make_object(data_stores(), kube::ObjectKey(name)),
+                   controller::Severity::kWarning, "DataLeftBehind", note);
     co_return true;
 }
 

@@ -1,5 +1,5 @@
-// The Deployment of a control plane: kube-apiserver, kube-scheduler, kube-controller-manager and the tunnel's
-// server in one Pod, each seeing only the keys it needs.
+// The Deployment of a control plane: kube-apiserver, kube-scheduler, kube-controller-manager and
+// the tunnel's server in one Pod, each seeing only the keys it needs.
 #include <fmt/format.h>
 
 #include "controlplane/args.h"
@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t kNonRootUser = 65532;
 // Secrets are readable for the Pod's group only.
 constexpr int kSecretMode = 0440;
-// Startup is probed every second so that Ready is not quantised, for five minutes so that a loaded machine
-// slows a start down and does not kill it.
+// Startup is probed every second so that Ready is not quantised, for five minutes so that a loaded
+// machine slows a start down and does not kill it.
 constexpr int kStartupPeriodSeconds = 1;
 constexpr int kStartupFailures = 300;
 constexpr int kControllerManagerPort = 10257;
@@ -51,8 +51,8 @@ Value build_volumes(const Settings& settings) {
         "apiserver-pki",
         Value::array({secret_source(names::ca(name), {"ca.crt"}),
                       secret_source(names::api_server(name), {"apiserver.crt", "apiserver.key"}),
-                      secret_source(names::kubelet_client(name),
-                                    {"apiserver-kubelet-client.crt", "apiserver-kubelet-client.key"}),
+                      secret_source(names::kubelet_client(name), {"apiserver-kubelet-client.crt",
+                                                                  "apiserver-kubelet-client.key"}),
                       secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"}),
                       secret_source(names::front_proxy_client(name),
                                     {"front-proxy-client.crt", "front-proxy-client.key"}),
@@ -60,43 +60,43 @@ Value build_volumes(const Settings& settings) {
     volumes.push_back(projected(
         "etcd-pki", Value::array({secret_source(names::datastore_certificate(name),
                                                 {"ca.crt", "server.crt", "server.key"})})));
-    volumes.push_back(projected(
-        "controller-manager-pki",
-        Value::array({secret_source(names::ca(name), {"ca.crt", "ca.key"}),
-                      secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"}),
-                      secret_source(names::service_account(name), {"sa.key"})})));
+    volumes.push_back(
+        projected("controller-manager-pki",
+                  Value::array({secret_source(names::ca(name), {"ca.crt", "ca.key"}),
+                                secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"}),
+                                secret_source(names::service_account(name), {"sa.key"})})));
     volumes.push_back(
         projected("controller-manager-kubeconfig",
                   Value::array({secret_source(names::controller_manager_kubeconfig(name),
                                               {"controller-manager.conf"})})));
-    volumes.push_back(
-        projected("scheduler-pki",
-                  Value::array({secret_source(names::ca(name), {"ca.crt"}),
-                                secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"})})));
+    volumes.push_back(projected(
+        "scheduler-pki",
+        Value::array({secret_source(names::ca(name), {"ca.crt"}),
+                      secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"})})));
     volumes.push_back(projected(
         "scheduler-kubeconfig",
         Value::array({secret_source(names::scheduler_kubeconfig(name), {"scheduler.conf"})})));
-    volumes.push_back(Value::object(
-        {{"name", "tmp"}, {"emptyDir", Value::object({{"sizeLimit", "64Mi"}})}}));
-    if (!settings.tunnel) return volumes;
-    volumes.push_back(projected(
-        "tunnel-pki",
-        Value::array({secret_source(names::ca(name), {"ca.crt"}),
-                      secret_source(names::api_server(name), {"apiserver.crt", "apiserver.key"})})));
     volumes.push_back(
-        projected("tunnel-kubeconfig", Value::array({secret_source(names::tunnel_kubeconfig(name),
-                                                                   {"konnectivity-server.conf"})})));
+        Value::object({{"name", "tmp"}, {"emptyDir", Value::object({{"sizeLimit", "64Mi"}})}}));
+    if (!settings.tunnel) return volumes;
+    volumes.push_back(
+        projected("tunnel-pki", Value::array({secret_source(names::ca(name), {"ca.crt"}),
+                                              secret_source(names::api_server(name),
+                                                            {"apiserver.crt", "apiserver.key"})})));
+    volumes.push_back(projected("tunnel-kubeconfig",
+                                Value::array({secret_source(names::tunnel_kubeconfig(name),
+                                                            {"konnectivity-server.conf"})})));
     volumes.push_back(
         Value::object({{"name", "konnectivity-config"},
                        {"configMap", Value::object({{"name", names::egress_selector(name)}})}}));
-    volumes.push_back(Value::object({{"name", "konnectivity-uds"},
-                                     {"emptyDir", Value::object({{"medium", "Memory"}})}}));
+    volumes.push_back(Value::object(
+        {{"name", "konnectivity-uds"}, {"emptyDir", Value::object({{"medium", "Memory"}})}}));
     return volumes;
 }
 
 // `user` is what was set in the spec: it wins field by field.
-Value probe(const char* path, int64_t port, int period_s, int failures, int timeout_s, const Value& user,
-            const char* scheme = "HTTPS") {
+Value probe(const char* path, int64_t port, int period_s, int failures, int timeout_s,
+            const Value& user, const char* scheme = "HTTPS") {
     Value value = Value::object(
         {{"httpGet", Value::object({{"path", path}, {"port", port}, {"scheme", scheme}})},
          {"periodSeconds", period_s},
@@ -116,13 +116,14 @@ Value container_security(const Value& from_user) {
 
 Value base_container(const char* name, const std::string& image, const std::string& program,
                      const std::vector<std::string>& args) {
-    return Value::object({{"name", name},
-                          {"image", image},
-                          // Versions are immutable: a registry that is down must not hinder a restart.
-                          {"imagePullPolicy", "IfNotPresent"},
-                          {"command", Value::array({program})},
-                          {"args", Value::from(args)},
-                          {"terminationMessagePolicy", "FallbackToLogsOnError"}});
+    return Value::object(
+        {{"name", name},
+         {"image", image},
+         // Versions are immutable: a registry that is down must not hinder a restart.
+         {"imagePullPolicy", "IfNotPresent"},
+         {"command", Value::array({program})},
+         {"args", Value::from(args)},
+         {"terminationMessagePolicy", "FallbackToLogsOnError"}});
 }
 
 void add_component(Value& container, const ComponentSettings& component, Value mounts) {
@@ -145,9 +146,9 @@ Value api_server_container(const Settings& settings, const Endpoint& endpoint,
     }
     add_component(container, component, std::move(mounts));
     int64_t port = settings.network.port;
-    container.set("ports", Value::array({Value::object({{"name", "kube-apiserver"},
-                                                        {"containerPort", port},
-                                                        {"protocol", "TCP"}})}));
+    container.set(
+        "ports", Value::array({Value::object(
+                     {{"name", "kube-apiserver"}, {"containerPort", port}, {"protocol", "TCP"}})}));
     container.set("startupProbe", probe("/livez", port, kStartupPeriodSeconds, kStartupFailures, 10,
                                         component.startup));
     container.set("livenessProbe", probe("/livez", port, 10, 8, 15, component.liveness));
@@ -155,14 +156,15 @@ Value api_server_container(const Settings& settings, const Endpoint& endpoint,
     return container;
 }
 
-Value companion_container(const char* name, const ComponentSettings& component, const char* kubeconfig,
-                          const char* pki, int port, const std::vector<std::string>& args) {
+Value companion_container(const char* name, const ComponentSettings& component,
+                          const char* kubeconfig, const char* pki, int port,
+                          const std::vector<std::string>& args) {
     Value container = base_container(name, component.image, name, args);
     add_component(container, component,
                   Value::array({mount(kubeconfig, kKubeconfigDir), mount(pki, kPkiDir),
                                 mount("tmp", "/tmp", false)}));
-    container.set("startupProbe", probe("/healthz", port, kStartupPeriodSeconds, kStartupFailures, 10,
-                                        component.startup));
+    container.set("startupProbe", probe("/healthz", port, kStartupPeriodSeconds, kStartupFailures,
+                                        10, component.startup));
     container.set("livenessProbe", probe("/healthz", port, 10, 8, 15, component.liveness));
     if (!component.readiness.empty()) {
         container.set("readinessProbe", probe("/healthz", port, 10, 3, 15, component.readiness));
@@ -175,19 +177,23 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
     std::vector<std::string> args = tunnel_server_args(settings);
     bool ours = tunnel.server_image.empty();
     if (ours) args.insert(args.begin(), "server");
-    Value container = base_container("konnectivity-server", ours ? surroundings.tunnel_image : tunnel.server_image,
+    Value container = base_container("konnectivity-server",
+                                     ours ? surroundings.tunnel_image : tunnel.server_image,
                                      ours ? "/usr/local/bin/basalt-tunnel" : "/proxy-server", args);
-    container.set("volumeMounts", Value::array({mount("tunnel-pki", kPkiDir),
-                                                mount("tunnel-kubeconfig", kKubeconfigDir),
-                                                mount("konnectivity-uds", kTunnelSocketDir, false)}));
+    container.set(
+        "volumeMounts",
+        Value::array({mount("tunnel-pki", kPkiDir), mount("tunnel-kubeconfig", kKubeconfigDir),
+                      mount("konnectivity-uds", kTunnelSocketDir, false)}));
     container.set("resources", tunnel.server_resources);
     container.set("securityContext", container_security(tunnel.server_security_context));
-    container.set("ports", Value::array({Value::object({{"name", "agentport"},
-                                                        {"containerPort", tunnel.server_port},
-                                                        {"protocol", "TCP"}})}));
+    container.set(
+        "ports",
+        Value::array({Value::object(
+            {{"name", "agentport"}, {"containerPort", tunnel.server_port}, {"protocol", "TCP"}})}));
     container.set("startupProbe", probe("/healthz", kTunnelHealthPort, kStartupPeriodSeconds,
                                         kStartupFailures, 10, Value(), "HTTP"));
-    container.set("livenessProbe", probe("/healthz", kTunnelHealthPort, 10, 8, 15, Value(), "HTTP"));
+    container.set("livenessProbe",
+                  probe("/healthz", kTunnelHealthPort, 10, 8, 15, Value(), "HTTP"));
     return container;
 }
 
@@ -198,26 +204,29 @@ Value build_containers(const Settings& settings, const Endpoint& endpoint,
     containers.mutable_items();
     containers.push_back(api_server_container(settings, endpoint, surroundings));
     containers.push_back(companion_container("kube-scheduler", deployment[Component::kScheduler],
-                                             "scheduler-kubeconfig", "scheduler-pki", kSchedulerPort,
-                                             scheduler_args(settings)));
-    containers.push_back(companion_container(
-        "kube-controller-manager", deployment[Component::kControllerManager],
-        "controller-manager-kubeconfig", "controller-manager-pki", kControllerManagerPort,
-        controller_manager_args(settings)));
+                                             "scheduler-kubeconfig", "scheduler-pki",
+                                             kSchedulerPort, scheduler_args(settings)));
+    containers.push_back(
+        companion_container("kube-controller-manager", deployment[Component::kControllerManager],
+                            "controller-manager-kubeconfig", "controller-manager-pki",
+                            kControllerManagerPort, controller_manager_args(settings)));
     if (settings.tunnel) containers.push_back(tunnel_container(settings, surroundings));
     return containers;
 }
 
 Value pod_security(const Settings& settings) {
-    if (!settings.deployment.pod_security_context.empty()) return settings.deployment.pod_security_context;
-    Value context = Value::object({{"runAsNonRoot", true},
-                                   {"runAsUser", kNonRootUser},
-                                   {"runAsGroup", kNonRootUser},
-                                   {"fsGroup", kNonRootUser},
-                                   {"seccompProfile", Value::object({{"type", "RuntimeDefault"}})}});
+    if (!settings.deployment.pod_security_context.empty())
+        return settings.deployment.pod_security_context;
+    Value context =
+        Value::object({{"runAsNonRoot", true},
+                       {"runAsUser", kNonRootUser},
+                       {"runAsGroup", kNonRootUser},
+                       {"fsGroup", kNonRootUser},
+                       {"seccompProfile", Value::object({{"type", "RuntimeDefault"}})}});
     if (settings.network.port < 1024) {
-        context.set("sysctls", Value::array({Value::object({{"name", "net.ipv4.ip_unprivileged_port_start"},
-                                                            {"value", "0"}})}));
+        context.set("sysctls",
+                    Value::array({Value::object(
+                        {{"name", "net.ipv4.ip_unprivileged_port_start"}, {"value", "0"}})}));
     }
     return context;
 }
@@ -227,7 +236,8 @@ Value spread_over(const Settings& settings, const char* topology_key) {
         {{"maxSkew", 1},
          {"topologyKey", topology_key},
          {"whenUnsatisfiable", "ScheduleAnyway"},
-         {"labelSelector", Value::object({{"matchLabels", Value::object({{names::kNameLabel, settings.name}})}})}});
+         {"labelSelector",
+          Value::object({{"matchLabels", Value::object({{names::kNameLabel, settings.name}})}})}});
 }
 
 Value topology_spread(const Settings& settings) {
@@ -240,21 +250,23 @@ Value topology_spread(const Settings& settings) {
     Value constraints = from_user;
     for (Value& constraint : constraints.mutable_items()) {
         if (!constraint["labelSelector"].is_null()) continue;
-        constraint.set("labelSelector",
-                       Value::object({{"matchLabels", Value::object({{names::kNameLabel, settings.name}})}}));
+        constraint.set(
+            "labelSelector",
+            Value::object({{"matchLabels", Value::object({{names::kNameLabel, settings.name}})}}));
     }
     return constraints;
 }
 
 Value pod_meta(const Settings& settings, const Surroundings& surroundings, const Value& selector) {
-    Value labels = Value::object({{names::kNameLabel, settings.name}, {names::kProjectLabel, names::kProject}});
+    Value labels = Value::object(
+        {{names::kNameLabel, settings.name}, {names::kProjectLabel, names::kProject}});
     for (const auto& [suffix, checksum] : surroundings.secret_checksums) {
         labels.set("component.kamaji.clastix.io/" + suffix, checksum);
     }
     labels.set("component.kamaji.clastix.io/datastore", surroundings.datastore_name);
-    Value annotations =
-        Value::object({{"storage.kamaji.clastix.io/config", surroundings.datastore_config_checksum},
-                       {"storage.kamaji.clastix.io/certificate", surroundings.datastore_certificate_checksum}});
+    Value annotations = Value::object(
+        {{"storage.kamaji.clastix.io/config", surroundings.datastore_config_checksum},
+         {"storage.kamaji.clastix.io/certificate", surroundings.datastore_certificate_checksum}});
     if (!surroundings.configuration_checksum.empty()) {
         annotations.set("basalt.dev/configuration", surroundings.configuration_checksum);
     }
@@ -267,17 +279,18 @@ Value pod_meta(const Settings& settings, const Surroundings& surroundings, const
     return Value::object({{"labels", labels}, {"annotations", annotations}});
 }
 
-Value build_pod_spec(const Settings& settings, const Endpoint& endpoint, const Surroundings& surroundings) {
+Value build_pod_spec(const Settings& settings, const Endpoint& endpoint,
+                     const Surroundings& surroundings) {
     const DeploymentSettings& deployment = settings.deployment;
-    Value spec = Value::object(
-        {{"containers", build_containers(settings, endpoint, surroundings)},
-         {"volumes", build_volumes(settings)},
-         {"securityContext", pod_security(settings)},
-         {"serviceAccountName", deployment.service_account_name},
-         // Nothing in the Pod speaks to the management cluster.
-         {"automountServiceAccountToken", deployment.automount_service_account_token.value_or(false)},
-         {"enableServiceLinks", false},
-         {"terminationGracePeriodSeconds", kTerminationGraceSeconds}});
+    Value spec = Value::object({{"containers", build_containers(settings, endpoint, surroundings)},
+                                {"volumes", build_volumes(settings)},
+                                {"securityContext", pod_security(settings)},
+                                {"serviceAccountName", deployment.service_account_name},
+                                // Nothing in the Pod speaks to the management cluster.
+                                {"automountServiceAccountToken",
+                                 deployment.automount_service_account_token.value_or(false)},
+                                {"enableServiceLinks", false},
+                                {"terminationGracePeriodSeconds", kTerminationGraceSeconds}});
     spec.set_unless_empty("initContainers", deployment.additional_init_containers);
     spec.set_unless_empty("nodeSelector", deployment.node_selector);
     spec.set_unless_empty("tolerations", deployment.tolerations);
@@ -293,7 +306,8 @@ Value build_deployment(const Settings& settings, const Endpoint& endpoint,
                        const Surroundings& surroundings) {
     Value selector = surroundings.existing_selector;
     if (selector.empty()) {
-        selector = Value::object({{"matchLabels", Value::object({{names::kNameLabel, settings.name}})}});
+        selector =
+            Value::object({{"matchLabels", Value::object({{names::kNameLabel, settings.name}})}});
     }
     Value deployment = Value::object({{"apiVersion", "apps/v1"}, {"kind", "Deployment"}});
     Value& meta = deployment.at("metadata") = object_meta(settings, settings.name, "deployment");
@@ -302,13 +316,15 @@ Value build_deployment(const Settings& settings, const Endpoint& endpoint,
     for (const auto& [key, text] : user.annotations) meta.at("annotations").set(key, text);
     deployment.set(
         "spec",
-        Value::object({{"replicas", settings.deployment.replicas},
-                       {"revisionHistoryLimit", 2},
-                       {"progressDeadlineSeconds", 600},
-                       {"selector", selector},
-                       {"strategy", settings.deployment.strategy},
-                       {"template", Value::object({{"metadata", pod_meta(settings, surroundings, selector)},
-                                                   {"spec", build_pod_spec(settings, endpoint, surroundings)}})}}));
+        Value::object(
+            {{"replicas", settings.deployment.replicas},
+             {"revisionHistoryLimit", 2},
+             {"progressDeadlineSeconds", 600},
+             {"selector", selector},
+             {"strategy", settings.deployment.strategy},
+             {"template",
+              Value::object({{"metadata", pod_meta(settings, surroundings, selector)},
+                             {"spec", build_pod_spec(settings, endpoint, surroundings)}})}}));
     return deployment;
 }
 
@@ -318,10 +334,11 @@ Value build_disruption_budget(const Settings& settings) {
         {{"apiVersion", "policy/v1"},
          {"kind", "PodDisruptionBudget"},
          {"metadata", object_meta(settings, settings.name, "disruption-budget")},
-         {"spec", Value::object({{"maxUnavailable", 1},
-                                 {"selector", Value::object({{"matchLabels",
-                                                              Value::object({{names::kNameLabel,
-                                                                              settings.name}})}})}})}});
+         {"spec",
+          Value::object({{"maxUnavailable", 1},
+                         {"selector",
+                          Value::object({{"matchLabels", Value::object({{names::kNameLabel,
+                                                                         settings.name}})}})}})}});
 }
 
 Value build_egress_selector(const Settings& settings) {

@@ -36,9 +36,11 @@ std::optional<Diagnosis> diagnose_container(std::string_view pod, const Value& c
                                      terminated["exitCode"].as_int(), last_words(terminated)),
                          true};
     }
-    if (reason.empty() || reason == "ContainerCreating" || reason == "PodInitializing") return std::nullopt;
-    return Diagnosis{std::string(reason),
-                     fmt::format("container {} of Pod {}: {}", name, pod, waiting["message"].as_string()), true};
+    if (reason.empty() || reason == "ContainerCreating" || reason == "PodInitializing")
+        return std::nullopt;
+    return Diagnosis{
+        std::string(reason),
+        fmt::format("container {} of Pod {}: {}", name, pod, waiting["message"].as_string()), true};
 }
 
 std::optional<Diagnosis> diagnose_pod(const Value& pod) {
@@ -50,9 +52,11 @@ std::optional<Diagnosis> diagnose_pod(const Value& pod) {
         }
     }
     for (const Value& condition : status["conditions"].items()) {
-        if (condition["type"].as_string() == "PodScheduled" && condition["status"].as_string() == "False") {
+        if (condition["type"].as_string() == "PodScheduled" &&
+            condition["status"].as_string() == "False") {
             return Diagnosis{condition["reason"].str(),
-                             fmt::format("Pod {}: {}", name, condition["message"].as_string()), true};
+                             fmt::format("Pod {}: {}", name, condition["message"].as_string()),
+                             true};
         }
     }
     return std::nullopt;
@@ -63,7 +67,8 @@ std::optional<Diagnosis> diagnose_pod(const Value& pod) {
 Diagnosis diagnose_pods(const Value& deployment, const std::vector<data::SharedValue>& pods) {
     std::vector<data::SharedValue> newest_first = pods;
     std::sort(newest_first.begin(), newest_first.end(), [](const auto& a, const auto& b) {
-        return (*a)["metadata"]["creationTimestamp"].as_string() > (*b)["metadata"]["creationTimestamp"].as_string();
+        return (*a)["metadata"]["creationTimestamp"].as_string() >
+               (*b)["metadata"]["creationTimestamp"].as_string();
     });
     for (const data::SharedValue& pod : newest_first) {
         if (!(*pod)["metadata"]["deletionTimestamp"].is_null()) continue;
@@ -71,13 +76,17 @@ Diagnosis diagnose_pods(const Value& deployment, const std::vector<data::SharedV
     }
     const Value& status = deployment["status"];
     for (const Value& condition : status["conditions"].items()) {
-        if (condition["type"].as_string() == "ReplicaFailure" && condition["status"].as_string() == "True") {
+        if (condition["type"].as_string() == "ReplicaFailure" &&
+            condition["status"].as_string() == "True") {
             return {condition["reason"].str(), condition["message"].str(), true};
         }
     }
-    return {"Starting", fmt::format("{} of {} replicas are ready and current", std::min(status["updatedReplicas"].as_int(), status["readyReplicas"].as_int()),
-                                    deployment["spec"]["replicas"].as_int(1)),
-            false};
+    return {
+        "Starting",
+        fmt::format("{} of {} replicas are ready and current",
+                    std::min(status["updatedReplicas"].as_int(), status["readyReplicas"].as_int()),
+                    deployment["spec"]["replicas"].as_int(1)),
+        false};
 }
 
 }  // namespace basalt::controlplane

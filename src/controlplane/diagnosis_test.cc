@@ -9,7 +9,9 @@ namespace {
 
 using data::Value;
 
-data::SharedValue pod(const char* yaml) { return std::make_shared<const Value>(data::parse_yaml(yaml).value()); }
+data::SharedValue pod(const char* yaml) {
+    return std::make_shared<const Value>(data::parse_yaml(yaml).value());
+}
 
 const Value& deployment() {
     static const Value value = data::parse_yaml("{spec: {replicas: 1}, status: {}}").value();
@@ -28,7 +30,8 @@ status:
 )")});
     EXPECT_EQ(diagnosis.reason, "CrashLoopBackOff");
     EXPECT_EQ(diagnosis.message,
-              "container kube-apiserver of Pod a-1 ended with code 1: Error: bind: address already in use");
+              "container kube-apiserver of Pod a-1 ended with code 1: Error: bind: address already "
+              "in use");
     EXPECT_TRUE(diagnosis.is_failure);
 }
 

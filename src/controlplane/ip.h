@@ -16,7 +16,8 @@ bool is_ipv6_address(std::string_view text);
 
 class Network {
  public:
-    /// "10.96.0.0/16", "fd00::/108". Host bits are dropped, as Go's net.ParseCIDR does for the network.
+    /// "10.96.0.0/16", "fd00::/108". Host bits are dropped, as Go's net.ParseCIDR does for the
+    /// network.
     static Result<Network> parse(std::string_view cidr);
     bool is_v6() const { return size_ == 16; }
     int prefix_length() const { return prefix_length_; }

@@ -29,8 +29,8 @@ TEST(Network, ContainsOnlyItsFamily) {
 }
 
 TEST(Network, RefusesWhatIsNoCidr) {
-    for (const char* text : {"", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8", "fd00::/129", "/8",
-                             "10.0.0.0/8x", "::ffff:1.2.3.4/"}) {
+    for (const char* text : {"", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8", "fd00::/129",
+                             "/8", "10.0.0.0/8x", "::ffff:1.2.3.4/"}) {
         EXPECT_FALSE(Network::parse(text).ok()) << text;
     }
 }

@@ -1,5 +1,5 @@
-// What kubeadm keeps in a cluster: its configuration, the kubelet's, cluster-info, and the RBAC rules that let
-// a node with a bootstrap token join.
+// What kubeadm keeps in a cluster: its configuration, the kubelet's, cluster-info, and the RBAC
+// rules that let a node with a bootstrap token join.
 #include <fmt/format.h>
 
 #include "controlplane/args.h"
@@ -153,7 +153,9 @@ Value cluster_info(const TenantInputs& inputs) {
          {"users", Value::array()}});
 }
 
-std::string join(const std::vector<std::string>& items) { return fmt::format("{}", fmt::join(items, ",")); }
+std::string join(const std::vector<std::string>& items) {
+    return fmt::format("{}", fmt::join(items, ","));
+}
 
 }  // namespace
 
@@ -190,7 +192,8 @@ Result<Value> build_kubelet_configuration(const Settings& settings) {
     if (settings.kubernetes.kubelet_patches.empty()) return configuration;
     auto patched = data::apply_json_patch(configuration, settings.kubernetes.kubelet_patches);
     if (!patched.ok()) {
-        return std::move(patched).error().context("spec.kubernetes.kubelet.configurationJSONPatches");
+        return std::move(patched).error().context(
+            "spec.kubernetes.kubelet.configurationJSONPatches");
     }
     return patched;
 }
@@ -210,11 +213,12 @@ Value build_kubeadm_config(const Settings& settings, const Endpoint& endpoint) {
          {"kind", "ConfigMap"},
          {"metadata", object_meta(settings, names::kubeadm_config(settings.name), "kubeadmconfig")},
          {"data", Value::object({{"InitConfiguration", data::to_json(init)},
-                                 {"ClusterConfiguration",
-                                  data::to_json(build_cluster_configuration(settings, endpoint))}})}});
+                                 {"ClusterConfiguration", data::to_json(build_cluster_configuration(
+                                                              settings, endpoint))}})}});
 }
 
-Result<std::vector<Value>> build_tenant_objects(const Settings& settings, const TenantInputs& inputs) {
+Result<std::vector<Value>> build_tenant_objects(const Settings& settings,
+                                                const TenantInputs& inputs) {
     BASALT_ASSIGN(Value kubelet, build_kubelet_configuration(settings));
     std::vector<Value> objects = build_bootstrap_objects(settings, inputs);
     Placeholders texts = {

@@ -22,13 +22,15 @@ using data::Value;
 
 namespace {
 
-// RFC 5280: ub-common-name and ub-organization-name are 64, which OpenSSL and Go enforce for new names.
+// RFC 5280: ub-common-name and ub-organization-name are 64, which OpenSSL and Go enforce for new
+// names.
 constexpr size_t kMaxNameSize = 64;
 constexpr size_t kMaxPathSegments = 64;
 constexpr int kMaxStatusErrors = 100;
 
 /// The value at a path; members with dots in their names count as well.
-const Value* find_path(const Value& from, const std::vector<std::string_view>& segments, size_t start) {
+const Value* find_path(const Value& from, const std::vector<std::string_view>& segments,
+                       size_t start) {
     if (start == segments.size()) return &from;
     std::string name;
     for (size_t end = start; end < segments.size(); ++end) {
@@ -53,28 +55,31 @@ Result<pki::Kubeconfig> read_template(const KubeconfigInputs& inputs) {
     std::string key = (*inputs.generator)["spec"]["controlPlaneEndpointFrom"].str();
     if (key.empty()) key = "admin.svc";
     if (inputs.admin_secret == nullptr) {
-        return failed_precondition(fmt::format("Secret {} does not exist yet: the control plane makes it", name));
+        return failed_precondition(
+            fmt::format("Secret {} does not exist yet: the control plane makes it", name));
     }
     const std::string text = secret_bytes(inputs.admin_secret, key);
     if (text.empty()) {
         return failed_precondition(
-            fmt::format("spec.controlPlaneEndpointFrom: Secret {} has no key {}: name one that it has, for instance "
+            fmt::format("spec.controlPlaneEndpointFrom: Secret {} has no key {}: name one that it "
+                        "has, for instance "
                         "admin.conf",
                         name, key));
     }
     Result<pki::Kubeconfig> parsed = pki::parse_kubeconfig(text);
-    if (!parsed.ok()) return std::move(parsed).error().context(fmt::format("Secret {}, key {}", name, key));
+    if (!parsed.ok())
+        return std::move(parsed).error().context(fmt::format("Secret {}, key {}", name, key));
     return parsed;
 }
 
 Result<pki::CertificateAuthority> read_authority(const KubeconfigInputs& inputs) {
     const std::string name = names::ca(kube::name_of(*inputs.control_plane));
     if (inputs.ca_secret == nullptr) {
-        return failed_precondition(fmt::format("Secret {} does not exist yet: the control plane makes it", name));
+        return failed_precondition(
+            fmt::format("Secret {} does not exist yet: the control plane makes it", name));
     }
-    Result<pki::CertificateAuthority> authority =
-        pki::CertificateAuthority::parse(secret_bytes(inputs.ca_secret, "ca.crt"),
-                                         Secret(secret_bytes(inputs.ca_secret, "ca.key")));
+    Result<pki::CertificateAuthority> authority = pki::CertificateAuthority::parse(
+        secret_bytes(inputs.ca_secret, "ca.crt"), Secret(secret_bytes(inputs.ca_secret, "ca.key")));
     if (!authority.ok()) return std::move(authority).error().context("Secret " + name);
     return authority;
 }
@@ -90,16 +95,19 @@ std::string reason_to_issue(const KubeconfigInputs& inputs, const pki::Certifica
     if (inputs.existing == nullptr) return "missing";
     const Value* asked = rotate_annotation(inputs.existing);
     if (asked != nullptr && asked->as_string().empty()) return "asked for";
-    Result<pki::Kubeconfig> parsed = pki::parse_kubeconfig(secret_bytes(inputs.existing, kGeneratedKey));
+    Result<pki::Kubeconfig> parsed =
+        pki::parse_kubeconfig(secret_bytes(inputs.existing, kGeneratedKey));
     if (!parsed.ok()) return "the kubeconfig is broken: " + parsed.error().message();
     present = *std::move(parsed);
-    Result<pki::KeyPair> pair = pki::parse_key_pair(present.client_certificate_pem, present.client_key_pem);
+    Result<pki::KeyPair> pair =
+        pki::parse_key_pair(present.client_certificate_pem, present.client_key_pem);
     if (!pair.ok()) return pair.error().message();
     std::vector<std::string> groups = pair->certificate.organizations();
     std::sort(groups.begin(), groups.end());
     // One group too many is a permission too many.
     if (groups != spec.organizations) return "other groups";
-    return pki::renewal_reason(pair->certificate, pair->key, spec, authority.certificate(), inputs.now, kRenewBefore)
+    return pki::renewal_reason(pair->certificate, pair->key, spec, authority.certificate(),
+                               inputs.now, kRenewBefore)
         .value_or("");
 }
 
@@ -112,18 +120,20 @@ Value secret_meta(const KubeconfigInputs& inputs, bool issued) {
          {"labels", Value::object({{kManagedByLabel, generator},
                                    {kManagedForLabel, kube::name_of(plane)},
                                    {names::kCertificateLifecycleLabel, "kubeconfig"}})},
-         {"ownerReferences", Value::array({Value::object({{"apiVersion", "kamaji.clastix.io/v1alpha1"},
-                                                          {"kind", "TenantControlPlane"},
-                                                          {"name", kube::name_of(plane)},
-                                                          {"uid", kube::uid_of(plane)},
-                                                          {"controller", true},
-                                                          {"blockOwnerDeletion", true}})})}});
+         {"ownerReferences",
+          Value::array({Value::object({{"apiVersion", "kamaji.clastix.io/v1alpha1"},
+                                       {"kind", "TenantControlPlane"},
+                                       {"name", kube::name_of(plane)},
+                                       {"uid", kube::uid_of(plane)},
+                                       {"controller", true},
+                                       {"blockOwnerDeletion", true}})})}});
     const Value* asked = rotate_annotation(inputs.existing);
     if (asked != nullptr) {
         // Followed: it carries the time from then on.
         const bool follow = asked->as_string().empty() && issued;
-        meta.set("annotations", Value::object({{names::kRotateAnnotation,
-                                                follow ? Value(format_rfc3339(inputs.now)) : *asked}}));
+        meta.set("annotations",
+                 Value::object({{names::kRotateAnnotation,
+                                 follow ? Value(format_rfc3339(inputs.now)) : *asked}}));
     }
     return meta;
 }
@@ -144,7 +154,8 @@ bool control_plane_changed(const kube::Change& change) {
            !(before["status"]["controlPlaneEndpoint"] == after["status"]["controlPlaneEndpoint"]);
 }
 
-kube::CacheOptions with_our_fields(const kube::Resource& resource, std::string label_selector = {}) {
+kube::CacheOptions with_our_fields(const kube::Resource& resource,
+                                   std::string label_selector = {}) {
     kube::CacheOptions options(resource);
     options.label_selector = std::move(label_selector);
     options.keep_manager = std::string(names::kFieldManager);
@@ -168,8 +179,8 @@ Result<kube::LabelSelector> read_selector(const Value& spec, const char* field) 
 }  // namespace
 
 const kube::Resource& kubeconfig_generators() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "kubeconfiggenerators", "KubeconfigGenerator",
-                                         false);
+    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "kubeconfiggenerators",
+                                         "KubeconfigGenerator", false);
     return resource;
 }
 
@@ -180,17 +191,22 @@ Result<std::string> compound_value(const Value& value, const Value& control_plan
         return invalid_argument("stringValue or fromDefinition is needed: set one of them");
     }
     const std::vector<std::string_view> segments = split(path, '.');
-    const Value* found = segments.size() > kMaxPathSegments ? nullptr : find_path(control_plane, segments, 0);
+    const Value* found =
+        segments.size() > kMaxPathSegments ? nullptr : find_path(control_plane, segments, 0);
     if (found == nullptr || found->is_null()) {
-        return invalid_argument(fmt::format("fromDefinition: the control plane has no field {}: correct the path", path));
+        return invalid_argument(fmt::format(
+            "fromDefinition: the control plane has no field {}: correct the path", path));
     }
     if (found->is_object() || found->is_array()) {
         return invalid_argument(
-            fmt::format("fromDefinition: {} of the control plane is no text but a structure: name a field in it", path));
+            fmt::format("fromDefinition: {} of the control plane is no text but a structure: name "
+                        "a field in it",
+                        path));
     }
     std::string text = found->is_string() ? found->str() : data::to_json(*found);
     if (text.empty()) {
-        return invalid_argument(fmt::format("fromDefinition: {} of the control plane is empty", path));
+        return invalid_argument(
+            fmt::format("fromDefinition: {} of the control plane is empty", path));
     }
     return text;
 }
@@ -205,25 +221,29 @@ Result<GeneratedUser> generated_user(const Value& generator, const Value& contro
     size_t index = 0;
     for (const Value& item : spec["groups"].items()) {
         Result<std::string> group = compound_value(item, control_plane);
-        if (!group.ok()) return std::move(group).error().context(fmt::format("spec.groups[{}]", index));
+        if (!group.ok())
+            return std::move(group).error().context(fmt::format("spec.groups[{}]", index));
         if (group->size() > kMaxNameSize) {
-            return invalid_argument(fmt::format("spec.groups[{}]: \"{}\" is longer than the {} bytes that a certificate "
-                                                "holds: choose a shorter one",
-                                                index, *group, kMaxNameSize));
+            return invalid_argument(fmt::format(
+                "spec.groups[{}]: \"{}\" is longer than the {} bytes that a certificate "
+                "holds: choose a shorter one",
+                index, *group, kMaxNameSize));
         }
         groups.insert(*std::move(group));
         ++index;
     }
     if (user.name.size() > kMaxNameSize) {
-        return invalid_argument(fmt::format(
-            "spec.user: \"{}\" is longer than the {} bytes that a certificate holds: choose a shorter one", user.name,
-            kMaxNameSize));
+        return invalid_argument(
+            fmt::format("spec.user: \"{}\" is longer than the {} bytes that a certificate holds: "
+                        "choose a shorter one",
+                        user.name, kMaxNameSize));
     }
     user.groups.assign(groups.begin(), groups.end());
     return user;
 }
 
-bool is_generated_by(const Value& secret, std::string_view generator, std::string_view control_plane) {
+bool is_generated_by(const Value& secret, std::string_view generator,
+                     std::string_view control_plane) {
     return kube::label_of(secret, kManagedByLabel) == generator &&
            kube::label_of(secret, kManagedForLabel) == control_plane;
 }
@@ -250,8 +270,10 @@ Result<KubeconfigPlan> plan_kubeconfig(const KubeconfigInputs& inputs, pki::KeyS
         config.client_certificate_pem = pair.certificate_pem();
         config.client_key_pem = pair.key_pem();
     }
-    BASALT_ASSIGN(pki::Certificate certificate, pki::Certificate::parse(config.client_certificate_pem));
-    plan.renew_at = std::chrono::time_point_cast<WallTime::duration>(certificate.not_after() - kRenewBefore);
+    BASALT_ASSIGN(pki::Certificate certificate,
+                  pki::Certificate::parse(config.client_certificate_pem));
+    plan.renew_at =
+        std::chrono::time_point_cast<WallTime::duration>(certificate.not_after() - kRenewBefore);
     // One that ends with its authority is renewed when that is.
     if (plan.renew_at <= inputs.now) {
         plan.renew_at = std::chrono::time_point_cast<WallTime::duration>(inputs.now + pki::kDay);
@@ -282,19 +304,22 @@ Value build_generator_status(const GeneratorStatusInputs& inputs) {
     controller::Condition ready(kReady, controller::kTrue, "Available",
                                 fmt::format("{} kubeconfigs are in place", available), generation);
     if (!inputs.invalid.empty()) {
-        ready = controller::Condition(kReady, controller::kFalse, "InvalidSpec", inputs.invalid, generation);
-    } else if (!inputs.errors.empty()) {
-        ready = controller::Condition(kReady, controller::kFalse, "NotAllAvailable",
-                                      fmt::format("{} of {} kubeconfigs are in place; {}: {}", available,
-                                                  inputs.selected_count, inputs.errors.front().first,
-                                                  inputs.errors.front().second),
+        ready = controller::Condition(kReady, controller::kFalse, "InvalidSpec", inputs.invalid,
                                       generation);
+    } else if (!inputs.errors.empty()) {
+        ready = controller::Condition(
+            kReady, controller::kFalse, "NotAllAvailable",
+            fmt::format("{} of {} kubeconfigs are in place; {}: {}", available,
+                        inputs.selected_count, inputs.errors.front().first,
+                        inputs.errors.front().second),
+            generation);
     }
     controller::set_condition(status, ready, inputs.now);
     return status;
 }
 
-KubeconfigGeneratorController::KubeconfigGeneratorController(controller::Manager& manager, pki::KeySource& keys,
+KubeconfigGeneratorController::KubeconfigGeneratorController(controller::Manager& manager,
+                                                             pki::KeySource& keys,
                                                              controller::EventRecorder& events)
     : manager_(manager),
       keys_(keys),
@@ -303,13 +328,15 @@ KubeconfigGeneratorController::KubeconfigGeneratorController(controller::Manager
       generators_(manager.cache(with_our_fields(kubeconfig_generators()))),
       control_planes_(manager.cache(with_our_fields(tenant_control_planes()))),
       namespaces_(manager.cache(metadata_of(kube::resources::namespaces()))),
-      own_secrets_(manager.cache(with_our_fields(kube::resources::secrets(),
-                                                 fmt::format("{}={}", names::kProjectLabel, names::kProject)))),
-      generated_(manager.cache(with_our_fields(kube::resources::secrets(), std::string(kManagedByLabel)))) {
+      own_secrets_(manager.cache(
+          with_our_fields(kube::resources::secrets(),
+                          fmt::format("{}={}", names::kProjectLabel, names::kProject)))),
+      generated_(manager.cache(
+          with_our_fields(kube::resources::secrets(), std::string(kManagedByLabel)))) {
     controller::Controller::Options options;
     options.name = "kubeconfiggenerator";
-    controller_ =
-        &manager.add_controller(options, [this](controller::Key key) { return reconcile(std::move(key)); });
+    controller_ = &manager.add_controller(
+        options, [this](controller::Key key) { return reconcile(std::move(key)); });
     watch_sources();
 }
 
@@ -332,26 +359,31 @@ void KubeconfigGeneratorController::watch_sources() {
 
 std::vector<controller::Key> KubeconfigGeneratorController::all_generators() const {
     std::vector<controller::Key> keys;
-    generators_.for_each([&](const data::SharedValue& generator) { keys.push_back(kube::key_of(*generator)); });
+    generators_.for_each(
+        [&](const data::SharedValue& generator) { keys.push_back(kube::key_of(*generator)); });
     return keys;
 }
 
-Result<std::vector<data::SharedValue>> KubeconfigGeneratorController::select(const Value& generator) const {
+Result<std::vector<data::SharedValue>> KubeconfigGeneratorController::select(
+    const Value& generator) const {
     const Value& spec = generator["spec"];
     BASALT_ASSIGN(kube::LabelSelector of_namespace, read_selector(spec, "namespaceSelector"));
-    BASALT_ASSIGN(kube::LabelSelector of_control_plane, read_selector(spec, "tenantControlPlaneSelector"));
+    BASALT_ASSIGN(kube::LabelSelector of_control_plane,
+                  read_selector(spec, "tenantControlPlaneSelector"));
     std::vector<data::SharedValue> targets;
     control_planes_.for_each([&](const data::SharedValue& object) {
         if (kube::is_deleting(*object) || !of_control_plane.matches(*object)) return;
         if (!of_namespace.empty()) {
-            data::SharedValue ns = namespaces_.get(kube::ObjectKey(std::string(kube::namespace_of(*object))));
+            data::SharedValue ns =
+                namespaces_.get(kube::ObjectKey(std::string(kube::namespace_of(*object))));
             if (ns == nullptr || !of_namespace.matches(*ns)) return;
         }
         targets.push_back(object);
     });
-    std::sort(targets.begin(), targets.end(), [](const data::SharedValue& a, const data::SharedValue& b) {
-        return kube::key_of(*a) < kube::key_of(*b);
-    });
+    std::sort(targets.begin(), targets.end(),
+              [](const data::SharedValue& a, const data::SharedValue& b) {
+                  return kube::key_of(*a) < kube::key_of(*b);
+              });
     return targets;
 }
 
@@ -365,7 +397,8 @@ async::Task<Result<Outcome>> KubeconfigGeneratorController::reconcile(controller
         if (!removed.ok()) co_return std::move(removed).error();
         co_return Outcome();
     }
-    if ((*pass.generator)["metadata"]["annotations"].contains(names::kPausedAnnotation)) co_return Outcome();
+    if ((*pass.generator)["metadata"]["annotations"].contains(names::kPausedAnnotation))
+        co_return Outcome();
     Result<void> ran = co_await run(&pass);
     if (!ran.ok()) co_return std::move(ran).error();
     Result<void> written = co_await write_status(&pass);
@@ -389,20 +422,23 @@ async::Task<Result<void>> KubeconfigGeneratorController::run(Pass* pass) {
     for (const data::SharedValue& target : pass->targets) {
         Result<void> done = co_await process(pass, target);
         if (done.ok()) continue;
-        if (done.error().retriable() || done.error().code() == Code::kCancelled) co_return std::move(done);
+        if (done.error().retriable() || done.error().code() == Code::kCancelled)
+            co_return std::move(done);
         pass->status.errors.emplace_back(kube::key_of(*target).to_string(), done.error().message());
     }
     std::erase_if(known_[pass->name], [&](const auto& entry) {
-        return std::none_of(pass->targets.begin(), pass->targets.end(), [&](const data::SharedValue& target) {
-            return kube::key_of(*target) == entry.first;
-        });
+        return std::none_of(
+            pass->targets.begin(), pass->targets.end(),
+            [&](const data::SharedValue& target) { return kube::key_of(*target) == entry.first; });
     });
     Result<void> removed = co_await remove_others(pass->name, pass->targets);
     co_return std::move(removed);
 }
 
-// From the cache, or, where our label is not on it, from the server: what others made has to be seen, too.
-async::Task<Result<data::SharedValue>> KubeconfigGeneratorController::find_existing(kube::ObjectKey key) {
+// From the cache, or, where our label is not on it, from the server: what others made has to be
+// seen, too.
+async::Task<Result<data::SharedValue>> KubeconfigGeneratorController::find_existing(
+    kube::ObjectKey key) {
     data::SharedValue cached = generated_.get(key);
     if (cached != nullptr) co_return cached;
     Result<Value> found = co_await manager_.client().get(kube::resources::secrets(), key);
@@ -411,7 +447,8 @@ async::Task<Result<data::SharedValue>> KubeconfigGeneratorController::find_exist
     co_return std::move(found).error();
 }
 
-async::Task<Result<void>> KubeconfigGeneratorController::process(Pass* pass, data::SharedValue control_plane) {
+async::Task<Result<void>> KubeconfigGeneratorController::process(Pass* pass,
+                                                                 data::SharedValue control_plane) {
     const kube::ObjectKey plane = kube::key_of(*control_plane);
     const kube::ObjectKey key(plane.ns, fmt::format("{}-{}", plane.name, pass->name));
     KubeconfigInputs inputs;
@@ -419,7 +456,8 @@ async::Task<Result<void>> KubeconfigGeneratorController::process(Pass* pass, dat
     inputs.control_plane = control_plane.get();
     inputs.now = pass->status.now;
     inputs.ca_secret = own_secrets_.get(kube::ObjectKey(plane.ns, names::ca(plane.name)));
-    inputs.admin_secret = own_secrets_.get(kube::ObjectKey(plane.ns, names::admin_kubeconfig(plane.name)));
+    inputs.admin_secret =
+        own_secrets_.get(kube::ObjectKey(plane.ns, names::admin_kubeconfig(plane.name)));
     Result<GeneratedUser> user = generated_user(*pass->generator, *control_plane);
     if (!user.ok()) co_return std::move(user).error();
     inputs.user = *std::move(user);
@@ -427,23 +465,26 @@ async::Task<Result<void>> KubeconfigGeneratorController::process(Pass* pass, dat
     if (!existing.ok()) co_return std::move(existing).error();
     inputs.existing = *std::move(existing);
     if (inputs.existing != nullptr && !is_generated_by(*inputs.existing, pass->name, plane.name)) {
-        co_return failed_precondition(fmt::format(
-            "Secret {} exists and is not of this generator: rename the generator, or remove the Secret", key.name));
+        co_return failed_precondition(
+            fmt::format("Secret {} exists and is not of this generator: rename the generator, or "
+                        "remove the Secret",
+                        key.name));
     }
     auto version_of = [](const data::SharedValue& object) {
-        return object == nullptr ? std::string("-") : std::string(kube::resource_version_of(*object));
+        return object == nullptr ? std::string("-")
+                                 : std::string(kube::resource_version_of(*object));
     };
-    std::string fingerprint = fmt::format("{}|{}|{}|{}|{}|{}|{}", inputs.user.name, join(inputs.user.groups, ","),
-                                          kube::generation_of(*pass->generator), kube::uid_of(*control_plane),
-                                          version_of(inputs.ca_secret), version_of(inputs.admin_secret),
-                                          version_of(inputs.existing));
+    std::string fingerprint = fmt::format(
+        "{}|{}|{}|{}|{}|{}|{}", inputs.user.name, join(inputs.user.groups, ","),
+        kube::generation_of(*pass->generator), kube::uid_of(*control_plane),
+        version_of(inputs.ca_secret), version_of(inputs.admin_secret), version_of(inputs.existing));
     Known& known = known_[pass->name][plane];
     if (known.fingerprint != fingerprint || known.renew_at <= inputs.now) {
         Result<KubeconfigPlan> plan = plan_kubeconfig(inputs, keys_);
         if (!plan.ok()) co_return std::move(plan).error();
         kube::WriteOptions options;
-        Result<controller::Applied> applied =
-            co_await applier_.apply(kube::resources::secrets(), plan->secret, inputs.existing, options);
+        Result<controller::Applied> applied = co_await applier_.apply(
+            kube::resources::secrets(), plan->secret, inputs.existing, options);
         if (!applied.ok()) co_return std::move(applied).error().context("apply Secret " + key.name);
         if (applied->written) generated_.observe_write(*applied->object);
         if (!plan->change.empty()) {
@@ -457,8 +498,8 @@ async::Task<Result<void>> KubeconfigGeneratorController::process(Pass* pass, dat
     co_return Result<void>();
 }
 
-async::Task<Result<void>> KubeconfigGeneratorController::remove_others(std::string generator,
-                                                                       std::vector<data::SharedValue> targets) {
+async::Task<Result<void>> KubeconfigGeneratorController::remove_others(
+    std::string generator, std::vector<data::SharedValue> targets) {
     std::set<kube::ObjectKey> wanted;
     for (const data::SharedValue& target : targets) {
         const kube::ObjectKey plane = kube::key_of(*target);
@@ -475,7 +516,8 @@ async::Task<Result<void>> KubeconfigGeneratorController::remove_others(std::stri
     for (const data::SharedValue& secret : superfluous) {
         Result<bool> removed = co_await applier_.remove(kube::resources::secrets(), secret);
         if (!removed.ok()) co_return std::move(removed).error();
-        if (*removed) log_info("kubeconfig removed", {{"secret", kube::key_of(*secret).to_string()}});
+        if (*removed)
+            log_info("kubeconfig removed", {{"secret", kube::key_of(*secret).to_string()}});
     }
     co_return Result<void>();
 }
@@ -485,9 +527,10 @@ async::Task<Result<void>> KubeconfigGeneratorController::write_status(Pass* pass
     intent.set("status", build_generator_status(pass->status));
     const Value& before = controller::find_condition((*pass->generator)["status"], kReady);
     const Value& after = controller::find_condition(intent["status"], kReady);
-    if (after["status"].as_string() == controller::kFalse && !(before["message"] == after["message"])) {
-        events_.record(*pass->generator, controller::Severity::kWarning, after["reason"].as_string(),
-                       after["message"].as_string());
+    if (after["status"].as_string() == controller::kFalse &&
+        !(before["message"] == after["message"])) {
+        events_.record(*pass->generator, controller::Severity::kWarning,
+                       after["reason"].as_string(), after["message"].as_string());
     }
     kube::WriteOptions options;
     options.subresource = "status";

@@ -1,10 +1,12 @@
-// KubeconfigGenerator: a kubeconfig for one user in every control plane that is selected, kept valid.
+// KubeconfigGenerator: a kubeconfig for one user in every control plane that is selected, kept
+// valid.
 //
-// A pass goes over the selected control planes. For each it has the Secret "<control plane>-<generator>" hold a
-// kubeconfig whose client certificate is signed by the tenant's CA, with the address and CA of one of the control
-// plane's own admin kubeconfigs. What is good is left alone; the certificate is renewed kRenewBefore its end,
-// when user, groups or CA change, and when the rotate annotation asks for it. Secrets of control planes that are no
-// longer selected, and of generators that are gone, are deleted: they are found by their labels.
+// A pass goes over the selected control planes. For each it has the Secret "<control
+// plane>-<generator>" hold a kubeconfig whose client certificate is signed by the tenant's CA, with
+// the address and CA of one of the control plane's own admin kubeconfigs. What is good is left
+// alone; the certificate is renewed kRenewBefore its end, when user, groups or CA change, and when
+// the rotate annotation asks for it. Secrets of control planes that are no longer selected, and of
+// generators that are gone, are deleted: they are found by their labels.
 //
 // A Secret that this generator did not make is never touched.
 #pragma once
@@ -29,8 +31,9 @@ inline constexpr std::string_view kManagedByLabel = "kamaji.clastix.io/managed-b
 inline constexpr std::string_view kManagedForLabel = "kamaji.clastix.io/managed-for";
 inline constexpr std::string_view kGeneratedKey = "value";
 
-/// The text of a CompoundValue: fixed, or of a field of the control plane. A path's segments are separated by dots;
-/// a member whose own name has dots (a label) is found, too. InvalidArgument names what is wrong with it.
+/// The text of a CompoundValue: fixed, or of a field of the control plane. A path's segments are
+/// separated by dots; a member whose own name has dots (a label) is found, too. InvalidArgument
+/// names what is wrong with it.
 Result<std::string> compound_value(const data::Value& value, const data::Value& control_plane);
 
 struct GeneratedUser {
@@ -38,7 +41,8 @@ struct GeneratedUser {
     std::string name;
     std::vector<std::string> groups;  ///< Sorted, without duplicates.
 };
-Result<GeneratedUser> generated_user(const data::Value& generator, const data::Value& control_plane);
+Result<GeneratedUser> generated_user(const data::Value& generator,
+                                     const data::Value& control_plane);
 
 struct KubeconfigInputs {
     const data::Value* generator = nullptr;
@@ -50,15 +54,16 @@ struct KubeconfigInputs {
 };
 
 struct KubeconfigPlan {
-    data::Value secret;    ///< The intent.
-    std::string change;    ///< Why the certificate was made anew; "" when it was not.
+    data::Value secret;  ///< The intent.
+    std::string change;  ///< Why the certificate was made anew; "" when it was not.
     WallTime renew_at;
 };
 /// Errors say what is missing, in words for the status.
 Result<KubeconfigPlan> plan_kubeconfig(const KubeconfigInputs& inputs, pki::KeySource& keys);
 
 /// True when the Secret is what `generator` makes for `control_plane`.
-bool is_generated_by(const data::Value& secret, std::string_view generator, std::string_view control_plane);
+bool is_generated_by(const data::Value& secret, std::string_view generator,
+                     std::string_view control_plane);
 
 struct GeneratorStatusInputs {
     const data::Value* object = nullptr;
@@ -95,7 +100,8 @@ class KubeconfigGeneratorController {
     async::Task<Result<void>> run(Pass* pass);
     async::Task<Result<void>> process(Pass* pass, data::SharedValue control_plane);
     async::Task<Result<data::SharedValue>> find_existing(kube::ObjectKey key);
-    async::Task<Result<void>> remove_others(std::string generator, std::vector<data::SharedValue> targets);
+    async::Task<Result<void>> remove_others(std::string generator,
+                                            std::vector<data::SharedValue> targets);
     async::Task<Result<void>> write_status(Pass* pass);
     Result<std::vector<data::SharedValue>> select(const data::Value& generator) const;
     void watch_sources();

@@ -28,8 +28,13 @@ TEST(CompoundValue, TakesTextsAndPaths) {
     EXPECT_EQ(of("{fromDefinition: metadata.labels.plain}").value(), "x");
     EXPECT_EQ(of("{fromDefinition: metadata.labels.app.kubernetes.io/owner}").value(), "jane");
     EXPECT_EQ(of("{fromDefinition: spec.controlPlane.deployment.replicas}").value(), "1");
-    EXPECT_NE(of("{fromDefinition: metadata.nothing}").error().message().find("has no field metadata.nothing"), std::string::npos);
-    EXPECT_NE(of("{fromDefinition: metadata}").error().message().find("name a field in it"), std::string::npos);
+    EXPECT_NE(of("{fromDefinition: metadata.nothing}")
+                  .error()
+                  .message()
+                  .find("has no field metadata.nothing"),
+              std::string::npos);
+    EXPECT_NE(of("{fromDefinition: metadata}").error().message().find("name a field in it"),
+              std::string::npos);
     EXPECT_FALSE(of("{}").ok());
     EXPECT_FALSE(of("{fromDefinition: metadata..name}").ok());
 }
@@ -39,14 +44,17 @@ struct Tenant {
     WallTime now{std::chrono::seconds(1'767'225'600)};
     pki::CertificateAuthority ca = pki::CertificateAuthority::create(keys, "kubernetes", now);
 
-    static Value secret(const std::string& name, const std::map<std::string, std::string>& content) {
+    static Value secret(const std::string& name,
+                        const std::map<std::string, std::string>& content) {
         Value object = kube::make_object(kube::resources::secrets(), kube::ObjectKey("team", name));
         kube::set_label(object, names::kProjectLabel, names::kProject);
-        for (const auto& [key, text] : content) object.at("data").set(key, data::base64_encode(text));
+        for (const auto& [key, text] : content)
+            object.at("data").set(key, data::base64_encode(text));
         return object;
     }
     Value ca_secret() const {
-        return secret("tenant-a-ca", {{"ca.crt", ca.certificate().to_pem()}, {"ca.key", std::string(ca.key().to_pem().reveal())}});
+        return secret("tenant-a-ca", {{"ca.crt", ca.certificate().to_pem()},
+                                      {"ca.key", std::string(ca.key().to_pem().reveal())}});
     }
     Value admin_secret(const std::string& server = "https://tenant-a.team.svc:6443") {
         pki::CertificateSpec spec;
@@ -61,8 +69,9 @@ struct Tenant {
         config.client_key_pem = pair.key_pem();
         const std::string text(pki::to_yaml(config).reveal());
         config.server = "https://192.0.2.1:6443";
-        return secret("tenant-a-admin-kubeconfig",
-                      {{"admin.svc", text}, {"admin.conf", std::string(pki::to_yaml(config).reveal())}});
+        return secret(
+            "tenant-a-admin-kubeconfig",
+            {{"admin.svc", text}, {"admin.conf", std::string(pki::to_yaml(config).reveal())}});
     }
 };
 
@@ -73,14 +82,17 @@ Value generator(const std::string& spec) {
 }
 
 pki::Kubeconfig config_in(const Value& secret) {
-    return pki::parse_kubeconfig(data::base64_decode(secret["data"]["value"].as_string()).value()).value();
+    return pki::parse_kubeconfig(data::base64_decode(secret["data"]["value"].as_string()).value())
+        .value();
 }
 
 class KubeconfigPlanTest : public ::testing::Test {
  protected:
     Tenant tenant;
     Value plane = example_object();
-    Value object = generator("{user: {fromDefinition: metadata.name}, groups: [{stringValue: view}, {stringValue: audit}, {stringValue: view}]}");
+    Value object = generator(
+        "{user: {fromDefinition: metadata.name}, groups: [{stringValue: view}, {stringValue: "
+        "audit}, {stringValue: view}]}");
     KubeconfigInputs inputs() {
         KubeconfigInputs in;
         in.generator = &object;
@@ -132,7 +144,8 @@ TEST_F(KubeconfigPlanTest, KeepsTheKeyWhenOnlyTheAddressChanges) {
     Result<KubeconfigPlan> plan = plan_kubeconfig(again, tenant.keys);
     EXPECT_EQ(plan->change, "");
     EXPECT_EQ(config_in(plan->secret).server, "https://192.0.2.1:6443");
-    EXPECT_EQ(config_in(plan->secret).client_certificate_pem, config_in(first).client_certificate_pem);
+    EXPECT_EQ(config_in(plan->secret).client_certificate_pem,
+              config_in(first).client_certificate_pem);
 }
 
 TEST_F(KubeconfigPlanTest, IssuesAnewForOtherNamesAndOnRequest) {
@@ -143,9 +156,15 @@ TEST_F(KubeconfigPlanTest, IssuesAnewForOtherNamesAndOnRequest) {
         again.existing = std::make_shared<const Value>(first);
         return plan_kubeconfig(again, tenant.keys)->change;
     };
-    EXPECT_NE(change_with("{user: {stringValue: other}, groups: [{stringValue: view}, {stringValue: audit}]}"), "");
-    EXPECT_EQ(change_with("{user: {fromDefinition: metadata.name}, groups: [{stringValue: view}]}"), "other groups");
-    const std::string same = "{user: {fromDefinition: metadata.name}, groups: [{stringValue: view}, {stringValue: audit}]}";
+    EXPECT_NE(
+        change_with(
+            "{user: {stringValue: other}, groups: [{stringValue: view}, {stringValue: audit}]}"),
+        "");
+    EXPECT_EQ(change_with("{user: {fromDefinition: metadata.name}, groups: [{stringValue: view}]}"),
+              "other groups");
+    const std::string same =
+        "{user: {fromDefinition: metadata.name}, groups: [{stringValue: view}, {stringValue: "
+        "audit}]}";
     EXPECT_EQ(change_with(same), "");
     kube::set_annotation(first, names::kRotateAnnotation, "");
     EXPECT_EQ(change_with(same), "asked for");
@@ -160,19 +179,30 @@ TEST_F(KubeconfigPlanTest, IssuesAnewForOtherNamesAndOnRequest) {
 TEST_F(KubeconfigPlanTest, SaysWhatIsMissing) {
     KubeconfigInputs in = inputs();
     in.ca_secret = nullptr;
-    EXPECT_NE(plan_kubeconfig(in, tenant.keys).error().message().find("Secret tenant-a-ca does not exist yet"), std::string::npos);
+    EXPECT_NE(plan_kubeconfig(in, tenant.keys)
+                  .error()
+                  .message()
+                  .find("Secret tenant-a-ca does not exist yet"),
+              std::string::npos);
     in = inputs();
     in.admin_secret = nullptr;
-    EXPECT_NE(plan_kubeconfig(in, tenant.keys).error().message().find("tenant-a-admin-kubeconfig does not exist"), std::string::npos);
+    EXPECT_NE(plan_kubeconfig(in, tenant.keys)
+                  .error()
+                  .message()
+                  .find("tenant-a-admin-kubeconfig does not exist"),
+              std::string::npos);
     object.at("spec").set("controlPlaneEndpointFrom", "nothing");
-    EXPECT_NE(plan_kubeconfig(inputs(), tenant.keys).error().message().find("has no key nothing"), std::string::npos);
+    EXPECT_NE(plan_kubeconfig(inputs(), tenant.keys).error().message().find("has no key nothing"),
+              std::string::npos);
 }
 
 class KubeconfigGeneratorTest : public ::testing::Test {
  protected:
-    static constexpr const char* kPath = "/apis/kamaji.clastix.io/v1alpha1/kubeconfiggenerators/viewers";
+    static constexpr const char* kPath =
+        "/apis/kamaji.clastix.io/v1alpha1/kubeconfiggenerators/viewers";
     static constexpr const char* kSecret = "/api/v1/namespaces/team/secrets/tenant-a-viewers";
-    static constexpr const char* kPlane = "/apis/kamaji.clastix.io/v1alpha1/namespaces/team/tenantcontrolplanes/tenant-a";
+    static constexpr const char* kPlane =
+        "/apis/kamaji.clastix.io/v1alpha1/namespaces/team/tenantcontrolplanes/tenant-a";
 
     KubeconfigGeneratorTest()
         : server(std::make_shared<kube::testing::TestServer>(loop)),
@@ -186,10 +216,13 @@ class KubeconfigGeneratorTest : public ::testing::Test {
         server->put("/api/v1/namespaces/team", ns);
         server->put(kPlane, example_object());
         // An API server does not create what only its status was applied to.
-        server->intercept = [this](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
-            if (request.target.find("/status") == std::string::npos || server->object(kPath) != nullptr) return {};
-            return Result<net::HttpResponse>(
-                kube::testing::respond(404, kube::testing::status_document(404, "NotFound", "not found")));
+        server->intercept =
+            [this](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+            if (request.target.find("/status") == std::string::npos ||
+                server->object(kPath) != nullptr)
+                return {};
+            return Result<net::HttpResponse>(kube::testing::respond(
+                404, kube::testing::status_document(404, "NotFound", "not found")));
         };
     }
     ~KubeconfigGeneratorTest() override {
@@ -199,12 +232,17 @@ class KubeconfigGeneratorTest : public ::testing::Test {
     void start() { group.spawn("manager", manager.run()); }
     void put_secrets() {
         server->put("/api/v1/namespaces/team/secrets/tenant-a-ca", tenant.ca_secret());
-        server->put("/api/v1/namespaces/team/secrets/tenant-a-admin-kubeconfig", tenant.admin_secret());
+        server->put("/api/v1/namespaces/team/secrets/tenant-a-admin-kubeconfig",
+                    tenant.admin_secret());
     }
     bool wait(const std::function<bool()>& done) { return loop.run_until(done, 1min); }
-    Value status() { return server->object(kPath) == nullptr ? Value() : (*server->object(kPath))["status"]; }
+    Value status() {
+        return server->object(kPath) == nullptr ? Value() : (*server->object(kPath))["status"];
+    }
     bool wait_ready(std::string_view reason) {
-        return wait([&] { return controller::find_condition(status(), "Ready")["reason"].as_string() == reason; });
+        return wait([&] {
+            return controller::find_condition(status(), "Ready")["reason"].as_string() == reason;
+        });
     }
 
     async::SimLoop loop{1};
@@ -257,7 +295,9 @@ TEST_F(KubeconfigGeneratorTest, RenewsBeforeTheEnd) {
 
 TEST_F(KubeconfigGeneratorTest, RemovesWhatIsNoLongerSelected) {
     put_secrets();
-    server->put(kPath, generator("{user: {stringValue: viewer}, namespaceSelector: {matchLabels: {env: prod}}}"));
+    server->put(
+        kPath,
+        generator("{user: {stringValue: viewer}, namespaceSelector: {matchLabels: {env: prod}}}"));
     start();
     ASSERT_TRUE(wait([&] { return server->object(kSecret) != nullptr; }));
     Value ns = *server->object("/api/v1/namespaces/team");
@@ -265,7 +305,8 @@ TEST_F(KubeconfigGeneratorTest, RemovesWhatIsNoLongerSelected) {
     server->put("/api/v1/namespaces/team", ns);
     EXPECT_TRUE(wait([&] { return server->object(kSecret) == nullptr; }));
     EXPECT_TRUE(wait([&] { return status()["resources"].as_int(-1) == 0; }));
-    server->put(kPath, generator("{user: {stringValue: viewer}, tenantControlPlaneSelector: {matchLabels: {tier: gold}}}"));
+    server->put(kPath, generator("{user: {stringValue: viewer}, tenantControlPlaneSelector: "
+                                 "{matchLabels: {tier: gold}}}"));
     Value plane = *server->object(kPlane);
     kube::set_label(plane, "tier", "gold");
     server->put(kPlane, plane);
@@ -282,7 +323,8 @@ TEST_F(KubeconfigGeneratorTest, TouchesNoForeignSecret) {
     server->put(kPath, generator("{user: {stringValue: viewer}}"));
     start();
     ASSERT_TRUE(wait_ready("NotAllAvailable"));
-    EXPECT_NE(status()["errors"][0]["message"].as_string().find("is not of this generator"), std::string_view::npos);
+    EXPECT_NE(status()["errors"][0]["message"].as_string().find("is not of this generator"),
+              std::string_view::npos);
     server->erase(kPath);
     loop.run_for(10s);
     EXPECT_EQ(*server->object(kSecret), before);

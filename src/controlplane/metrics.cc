@@ -29,20 +29,23 @@ constexpr const char* kDataStoreStatus = "kamaji_datastore_status";
 constexpr const char* kDataStoresCurrent = "kamaji_datastores_current";
 constexpr const char* kCertificatesCurrent = "kamaji_certificates_current";
 
-constexpr std::string_view kStatuses[] = {"Unknown",   "Provisioning", "CertificateAuthorityRotating",
-                                          "Upgrading", "Migrating",    "Ready",
-                                          "NotReady",  "Sleeping",     "WriteLimited"};
+constexpr std::string_view kStatuses[] = {
+    "Unknown",   "Provisioning", "CertificateAuthorityRotating",
+    "Upgrading", "Migrating",    "Ready",
+    "NotReady",  "Sleeping",     "WriteLimited"};
 constexpr std::string_view kDrivers[] = {"etcd", "MySQL", "PostgreSQL", "NATS"};
 
 template <size_t N>
-std::string one_of(const std::string_view (&known)[N], std::string_view value, std::string_view otherwise) {
+std::string one_of(const std::string_view (&known)[N], std::string_view value,
+                   std::string_view otherwise) {
     const bool is_known = std::find(std::begin(known), std::end(known), value) != std::end(known);
     return std::string(is_known ? value : otherwise);
 }
 
 std::string truth(bool value) { return value ? "true" : "false"; }
 
-kube::CacheOptions with_our_fields(const kube::Resource& resource, std::string label_selector = {}) {
+kube::CacheOptions with_our_fields(const kube::Resource& resource,
+                                   std::string label_selector = {}) {
     kube::CacheOptions options(resource);
     options.label_selector = std::move(label_selector);
     options.keep_manager = std::string(names::kFieldManager);
@@ -61,7 +64,8 @@ void shorten(std::optional<WallTime>& ends_at, WallTime other) {
 }  // namespace
 
 controller::Histogram& handler_time(controller::Metrics& metrics, const std::string& handler) {
-    return metrics.histogram("kamaji_handler_time_seconds", "Seconds that a step of reconciling a control plane took.",
+    return metrics.histogram("kamaji_handler_time_seconds",
+                             "Seconds that a step of reconciling a control plane took.",
                              controller::reconcile_time_bounds(), {{"handler", handler}});
 }
 
@@ -72,7 +76,8 @@ std::string_view certificate_status(std::optional<WallTime> ends_at, WallTime no
 
 std::optional<WallTime> certificates_end(const Value& secret) {
     std::optional<WallTime> ends_at;
-    const bool kubeconfigs = kube::label_of(secret, names::kCertificateLifecycleLabel) == "kubeconfig";
+    const bool kubeconfigs =
+        kube::label_of(secret, names::kCertificateLifecycleLabel) == "kubeconfig";
     for (const data::Member& member : secret["data"].members()) {
         if (!kubeconfigs && !member.key().ends_with(".crt")) continue;
         Result<std::string> text = data::base64_decode(member.value.as_string());
@@ -94,9 +99,11 @@ ControlPlaneMetrics::ControlPlaneMetrics(controller::Manager& manager, const Bui
     : manager_(manager),
       control_planes_(manager.cache(with_our_fields(tenant_control_planes()))),
       data_stores_(manager.cache(with_our_fields(controlplane::data_stores()))),
-      secrets_(manager.cache(with_our_fields(kube::resources::secrets(),
-                                             fmt::format("{}={}", names::kProjectLabel, names::kProject)))) {
-    handler_ = secrets_.add_handler([this](const kube::Change& change) { read_certificate(change); });
+      secrets_(manager.cache(
+          with_our_fields(kube::resources::secrets(),
+                          fmt::format("{}={}", names::kProjectLabel, names::kProject)))) {
+    handler_ =
+        secrets_.add_handler([this](const kube::Change& change) { read_certificate(change); });
     manager_.metrics()
         .gauge("kamaji_build_info", "The program that runs.",
                {{"version", build.version},
@@ -121,7 +128,8 @@ void ControlPlaneMetrics::read_certificate(const kube::Change& change) {
         certificates_.erase(key);
         return;
     }
-    if (change.before && (*change.before)["data"] == secret["data"] && certificates_.contains(key)) return;
+    if (change.before && (*change.before)["data"] == secret["data"] && certificates_.contains(key))
+        return;
     Certificate certificate;
     certificate.namespace_name = key.ns;
     certificate.control_plane = std::string(kube::label_of(secret, names::kNameLabel));
@@ -144,45 +152,60 @@ void ControlPlaneMetrics::update_control_planes() {
     control_planes_.for_each([&](const data::SharedValue& object) {
         const Value& status = (*object)["status"];
         const kube::ObjectKey key = kube::key_of(*object);
-        const std::string word =
-            one_of(kStatuses, status["kubernetesResources"]["version"]["status"].as_string(), "Unknown");
+        const std::string word = one_of(
+            kStatuses, status["kubernetesResources"]["version"]["status"].as_string(), "Unknown");
         const std::string ready = truth(word == "Ready");
         counts[ready] += 1;
         const std::string version = (*object)["spec"]["kubernetes"]["version"].str();
-        metrics.gauge(kControlPlaneStatus, "State of each control plane.",
-                      {{"tcp_namespace", key.ns}, {"tcp_name", key.name}, {"status", word}, {"ready", ready}})
+        metrics
+            .gauge(kControlPlaneStatus, "State of each control plane.",
+                   {{"tcp_namespace", key.ns},
+                    {"tcp_name", key.name},
+                    {"status", word},
+                    {"ready", ready}})
             .set(1);
-        metrics.gauge(kControlPlaneInfo, "What each control plane is.",
-                      {{"tcp_namespace", key.ns},
-                       {"tcp_name", key.name},
-                       {"kubernetes_version", version.empty() ? "unknown" : version},
-                       {"datastore_driver", one_of(kDrivers, status["storage"]["driver"].as_string(), "unknown")},
-                       {"address", address_of(*object)},
-                       {"exposure_strategy",
-                        status["kubernetesResources"]["service"]["name"].empty() ? "unknown" : "service"}})
+        metrics
+            .gauge(kControlPlaneInfo, "What each control plane is.",
+                   {{"tcp_namespace", key.ns},
+                    {"tcp_name", key.name},
+                    {"kubernetes_version", version.empty() ? "unknown" : version},
+                    {"datastore_driver",
+                     one_of(kDrivers, status["storage"]["driver"].as_string(), "unknown")},
+                    {"address", address_of(*object)},
+                    {"exposure_strategy", status["kubernetesResources"]["service"]["name"].empty()
+                                              ? "unknown"
+                                              : "service"}})
             .set(1);
     });
     for (const auto& [ready, count] : counts) {
-        metrics.gauge(kControlPlanesCurrent, "Number of control planes.", {{"ready", ready}}).set(count);
+        metrics.gauge(kControlPlanesCurrent, "Number of control planes.", {{"ready", ready}})
+            .set(count);
     }
 }
 
 void ControlPlaneMetrics::update_data_stores() {
     controller::Metrics& metrics = manager_.metrics();
-    for (const char* name : {kDataStoreInfo, kDataStoreStatus, kDataStoresCurrent}) metrics.remove(name, {});
+    for (const char* name : {kDataStoreInfo, kDataStoreStatus, kDataStoresCurrent})
+        metrics.remove(name, {});
     data_stores_.for_each([&](const data::SharedValue& object) {
         const std::string name(kube::name_of(*object));
-        const std::string driver = one_of(kDrivers, (*object)["spec"]["driver"].as_string(), "unknown");
+        const std::string driver =
+            one_of(kDrivers, (*object)["spec"]["driver"].as_string(), "unknown");
         const bool ready = (*object)["status"]["ready"].as_bool();
         const Value& condition = controller::find_condition((*object)["status"], kReady);
         const std::string word = condition.is_null() ? "Unknown" : condition["status"].str();
-        metrics.gauge(kDataStoreInfo, "What each DataStore is.", {{"datastore_name", name}, {"driver", driver}}).set(1);
-        metrics.gauge(kDataStoreStatus, "State of each DataStore.",
-                      {{"datastore_name", name}, {"status", word}, {"ready", truth(ready)}})
+        metrics
+            .gauge(kDataStoreInfo, "What each DataStore is.",
+                   {{"datastore_name", name}, {"driver", driver}})
+            .set(1);
+        metrics
+            .gauge(kDataStoreStatus, "State of each DataStore.",
+                   {{"datastore_name", name}, {"status", word}, {"ready", truth(ready)}})
             .set(1);
         for (const bool value : {true, false}) {
-            metrics.gauge(kDataStoresCurrent, "Number of DataStores.",
-                          {{"datastore_name", name}, {"ready", truth(value)}, {"driver", driver}})
+            metrics
+                .gauge(kDataStoresCurrent, "Number of DataStores.",
+                       {{"datastore_name", name}, {"ready", truth(value)}, {"driver", driver}})
                 .set(value == ready ? 1 : 0);
         }
     });

@@ -1,8 +1,9 @@
-// Metrics about control planes, DataStores and certificates, under Kamaji's names and labels so that its
-// dashboards work.
+// Metrics about control planes, DataStores and certificates, under Kamaji's names and labels so
+// that its dashboards work.
 //
-// All but the histogram is computed at a scrape, from caches. Certificates are parsed once for each version of
-// their Secret, when it arrives. Series with names of objects grow with the number of control planes, as Kamaji's do.
+// All but the histogram is computed at a scrape, from caches. Certificates are parsed once for each
+// version of their Secret, when it arrives. Series with names of objects grow with the number of
+// control planes, as Kamaji's do.
 #pragma once
 
 #include <map>
@@ -26,7 +27,8 @@ controller::Histogram& handler_time(controller::Metrics& metrics, const std::str
 
 /// "valid"; "expiring" when the renewal is overdue; "invalid" when it has ended or does not parse.
 std::string_view certificate_status(std::optional<WallTime> ends_at, WallTime now);
-/// The first end of the certificates in a Secret's data; nothing when one of them is broken or there is none.
+/// The first end of the certificates in a Secret's data; nothing when one of them is broken or
+/// there is none.
 std::optional<WallTime> certificates_end(const data::Value& secret);
 
 /// Must live as long as the manager's metrics are scraped.

@@ -30,7 +30,9 @@ inline std::string ca(std::string_view tcp) { return std::string(tcp) + "-ca"; }
 inline std::string front_proxy_ca(std::string_view tcp) {
     return std::string(tcp) + "-front-proxy-ca-certificate";
 }
-inline std::string service_account(std::string_view tcp) { return std::string(tcp) + "-sa-certificate"; }
+inline std::string service_account(std::string_view tcp) {
+    return std::string(tcp) + "-sa-certificate";
+}
 inline std::string api_server(std::string_view tcp) {
     return std::string(tcp) + "-api-server-certificate";
 }
@@ -40,14 +42,18 @@ inline std::string kubelet_client(std::string_view tcp) {
 inline std::string front_proxy_client(std::string_view tcp) {
     return std::string(tcp) + "-front-proxy-client-certificate";
 }
-inline std::string admin_kubeconfig(std::string_view tcp) { return std::string(tcp) + "-admin-kubeconfig"; }
+inline std::string admin_kubeconfig(std::string_view tcp) {
+    return std::string(tcp) + "-admin-kubeconfig";
+}
 inline std::string controller_manager_kubeconfig(std::string_view tcp) {
     return std::string(tcp) + "-controller-manager-kubeconfig";
 }
 inline std::string scheduler_kubeconfig(std::string_view tcp) {
     return std::string(tcp) + "-scheduler-kubeconfig";
 }
-inline std::string datastore_config(std::string_view tcp) { return std::string(tcp) + "-datastore-config"; }
+inline std::string datastore_config(std::string_view tcp) {
+    return std::string(tcp) + "-datastore-config";
+}
 inline std::string datastore_certificate(std::string_view tcp) {
     return std::string(tcp) + "-datastore-certificate";
 }
@@ -60,6 +66,8 @@ inline std::string tunnel_kubeconfig(std::string_view tcp) {
 inline std::string egress_selector(std::string_view tcp) {
     return std::string(tcp) + "-konnectivity-egress-selector-configuration";
 }
-inline std::string kubeadm_config(std::string_view tcp) { return std::string(tcp) + "-kubeadmconfig"; }
+inline std::string kubeadm_config(std::string_view tcp) {
+    return std::string(tcp) + "-kubeadmconfig";
+}
 
 }  // namespace basalt::controlplane::names

@@ -1,5 +1,6 @@
-// The objects of one control plane in the management cluster, as a pure function of its Settings and of what
-// is known about its neighbours. Each is a complete server-side-apply intent: it holds what we own, no more.
+// The objects of one control plane in the management cluster, as a pure function of its Settings
+// and of what is known about its neighbours. Each is a complete server-side-apply intent: it holds
+// what we own, no more.
 #pragma once
 
 #include <map>
@@ -35,12 +36,13 @@ struct Endpoint {
     std::string address;            ///< On the management side.
     std::string advertise_address;  ///< On the tenants' side; equal to `address` unless set.
     int64_t port = 6443;
-    std::string host_port() const;      ///< "10.0.0.1:6443", "[fd00::1]:6443"
+    std::string host_port() const;  ///< "10.0.0.1:6443", "[fd00::1]:6443"
     std::string advertise_host_port() const;
 };
 
 /// metadata with name, namespace, labels and owner reference.
-data::Value object_meta(const Settings& settings, const std::string& name, std::string_view component);
+data::Value object_meta(const Settings& settings, const std::string& name,
+                        std::string_view component);
 
 data::Value build_service(const Settings& settings);
 data::Value build_deployment(const Settings& settings, const Endpoint& endpoint,
@@ -53,12 +55,13 @@ data::Value build_network_policy(const Settings& settings, const Surroundings& s
 data::Value build_egress_selector(const Settings& settings);
 data::Value build_kubeadm_config(const Settings& settings, const Endpoint& endpoint);
 
-/// The address under which the Service is reached, as far as it is known; nullopt while it has to be waited
-/// for. FailedPrecondition names the field that has to be set when waiting would not help.
+/// The address under which the Service is reached, as far as it is known; nullopt while it has to
+/// be waited for. FailedPrecondition names the field that has to be set when waiting would not
+/// help.
 Result<std::optional<Endpoint>> find_endpoint(const Settings& settings, const data::Value& service);
 
-/// Upstream's order of arguments: what we manage and our defaults, sorted, then the user's. A user value for a
-/// managed flag is dropped; for a default it wins.
+/// Upstream's order of arguments: what we manage and our defaults, sorted, then the user's. A user
+/// value for a managed flag is dropped; for a default it wins.
 std::vector<std::string> merge_args(const std::map<std::string, std::string>& managed,
                                     const std::map<std::string, std::string>& defaults,
                                     const std::vector<std::string>& user_args);

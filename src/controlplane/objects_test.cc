@@ -34,9 +34,12 @@ TEST(Objects, MatchTheGoldenFiles) {
     Settings settings = settings_of(object);
     expect_golden("deployment.yaml", data::to_yaml(deployment_of(object)));
     expect_golden("service.yaml", data::to_yaml(build_service(settings)));
-    expect_golden("kubeadm_config.yaml", data::to_yaml(build_kubeadm_config(settings, example_endpoint())));
-    TenantInputs inputs{"-----BEGIN CERTIFICATE-----\n", example_endpoint(), "ghcr.io/basalt/basalt:test"};
-    expect_golden("tenant.yaml", data::to_yaml_documents(build_tenant_objects(settings, inputs).value()));
+    expect_golden("kubeadm_config.yaml",
+                  data::to_yaml(build_kubeadm_config(settings, example_endpoint())));
+    TenantInputs inputs{"-----BEGIN CERTIFICATE-----\n", example_endpoint(),
+                        "ghcr.io/basalt/basalt:test"};
+    expect_golden("tenant.yaml",
+                  data::to_yaml_documents(build_tenant_objects(settings, inputs).value()));
 }
 
 TEST(Deployment, SeparatesKeys) {
@@ -45,7 +48,8 @@ TEST(Deployment, SeparatesKeys) {
     std::string scheduler = data::to_yaml(container(deployment, "kube-scheduler"));
     EXPECT_EQ(api_server.find("controller-manager-pki"), std::string::npos);
     EXPECT_EQ(scheduler.find("apiserver-pki"), std::string::npos);
-    EXPECT_FALSE(deployment["spec"]["template"]["spec"]["automountServiceAccountToken"].as_bool(true));
+    EXPECT_FALSE(
+        deployment["spec"]["template"]["spec"]["automountServiceAccountToken"].as_bool(true));
 }
 
 TEST(Deployment, LetsAnExplicitProbeWinFieldByField) {
@@ -58,22 +62,29 @@ TEST(Deployment, LetsAnExplicitProbeWinFieldByField) {
     EXPECT_EQ(api_server["periodSeconds"].as_int(), 30);
     EXPECT_EQ(api_server["timeoutSeconds"].as_int(), 3);
     EXPECT_EQ(api_server["failureThreshold"].as_int(), 8);
-    EXPECT_EQ(container(deployment, "kube-scheduler")["livenessProbe"]["timeoutSeconds"].as_int(), 15);
+    EXPECT_EQ(container(deployment, "kube-scheduler")["livenessProbe"]["timeoutSeconds"].as_int(),
+              15);
 }
 
 TEST(Deployment, KeepsAnExistingSelector) {
     Surroundings surroundings = example_surroundings();
     surroundings.existing_selector =
         Value::object({{"matchLabels", Value::object({{"kamaji.clastix.io/soot", "x"}})}});
-    Value deployment = build_deployment(settings_of(example_object()), example_endpoint(), surroundings);
+    Value deployment =
+        build_deployment(settings_of(example_object()), example_endpoint(), surroundings);
     EXPECT_EQ(deployment["spec"]["selector"], surroundings.existing_selector);
-    EXPECT_EQ(deployment["spec"]["template"]["metadata"]["labels"]["kamaji.clastix.io/soot"].as_string(), "x");
+    EXPECT_EQ(
+        deployment["spec"]["template"]["metadata"]["labels"]["kamaji.clastix.io/soot"].as_string(),
+        "x");
 }
 
 TEST(Deployment, PutsUserContainersFirst) {
     Value object = example_object();
-    object.at("spec").at("controlPlane").at("deployment").set(
-        "additionalContainers", Value::array({Value::object({{"name", "audit"}, {"image", "audit:1"}})}));
+    object.at("spec")
+        .at("controlPlane")
+        .at("deployment")
+        .set("additionalContainers",
+             Value::array({Value::object({{"name", "audit"}, {"image", "audit:1"}})}));
     Value deployment = deployment_of(object);
     const Value& containers = deployment["spec"]["template"]["spec"]["containers"];
     EXPECT_EQ(containers[0]["name"].as_string(), "audit");
@@ -83,8 +94,11 @@ TEST(Deployment, PutsUserContainersFirst) {
 
 TEST(Deployment, DropsTheModeForAStructuredAuthorization) {
     Value object = example_object();
-    object.at("spec").at("controlPlane").at("deployment").at("extraArgs").set(
-        "apiServer", Value::array({"--authorization-config=/etc/authz.yaml"}));
+    object.at("spec")
+        .at("controlPlane")
+        .at("deployment")
+        .at("extraArgs")
+        .set("apiServer", Value::array({"--authorization-config=/etc/authz.yaml"}));
     Value deployment = deployment_of(object);
     const Value& api_server = container(deployment, "kube-apiserver");
     EXPECT_TRUE(has_arg(api_server, "--authorization-config=/etc/authz.yaml"));
@@ -104,7 +118,9 @@ TEST(Deployment, BindsLowPortsWithoutRoot) {
     Value object = example_object();
     object.at("spec").at("networkProfile").set("port", 443);
     Value deployment = deployment_of(object);
-    EXPECT_EQ(deployment["spec"]["template"]["spec"]["securityContext"]["sysctls"][0]["value"].as_string(), "0");
+    EXPECT_EQ(deployment["spec"]["template"]["spec"]["securityContext"]["sysctls"][0]["value"]
+                  .as_string(),
+              "0");
 }
 
 TEST(Endpoint, ComesFromTheService) {
@@ -113,15 +129,18 @@ TEST(Endpoint, ComesFromTheService) {
     EXPECT_FALSE(find_endpoint(settings_of(object), waiting).value().has_value());
 
     Value balanced = waiting;
-    balanced.at("status").at("loadBalancer").set(
-        "ingress", Value::array({Value::object({{"hostname", "lb.example.org"}}),
-                                 Value::object({{"ip", "192.0.2.7"}})}));
+    balanced.at("status")
+        .at("loadBalancer")
+        .set("ingress", Value::array({Value::object({{"hostname", "lb.example.org"}}),
+                                      Value::object({{"ip", "192.0.2.7"}})}));
     EXPECT_EQ(find_endpoint(settings_of(object), balanced).value()->host_port(), "192.0.2.7:6443");
 
     Value named = waiting;
-    named.at("status").at("loadBalancer").set("ingress",
-                                              Value::array({Value::object({{"hostname", "lb.example.org"}})}));
-    EXPECT_EQ(find_endpoint(settings_of(object), named).value()->host_port(), "lb.example.org:6443");
+    named.at("status")
+        .at("loadBalancer")
+        .set("ingress", Value::array({Value::object({{"hostname", "lb.example.org"}})}));
+    EXPECT_EQ(find_endpoint(settings_of(object), named).value()->host_port(),
+              "lb.example.org:6443");
 
     Value node_port = object;
     node_port.at("spec").at("controlPlane").at("service").set("serviceType", "NodePort");
@@ -132,7 +151,10 @@ TEST(Endpoint, ComesFromTheService) {
 
 TEST(Endpoint, AdvertisesAnotherAddressToTenants) {
     Value object = example_object();
-    object.at("spec").at("networkProfile").set("address", "192.0.2.1").set("advertiseAddress", "10.0.0.254");
+    object.at("spec")
+        .at("networkProfile")
+        .set("address", "192.0.2.1")
+        .set("advertiseAddress", "10.0.0.254");
     Endpoint endpoint = *find_endpoint(settings_of(object), Value()).value();
     EXPECT_EQ(endpoint.host_port(), "192.0.2.1:6443");
     EXPECT_EQ(endpoint.advertise_host_port(), "10.0.0.254:6443");
@@ -140,12 +162,16 @@ TEST(Endpoint, AdvertisesAnotherAddressToTenants) {
 
 TEST(TenantObjects, RefuseKubeletPatchesThatDoNotFit) {
     Value object = example_object();
-    object.at("spec").at("kubernetes").at("kubelet").set(
-        "configurationJSONPatches",
-        Value::array({Value::object({{"op", "replace"}, {"path", "/nothing/here"}, {"value", 1}})}));
+    object.at("spec")
+        .at("kubernetes")
+        .at("kubelet")
+        .set("configurationJSONPatches",
+             Value::array(
+                 {Value::object({{"op", "replace"}, {"path", "/nothing/here"}, {"value", 1}})}));
     auto refused = build_kubelet_configuration(settings_of(object));
     ASSERT_FALSE(refused.ok());
-    EXPECT_EQ(refused.error().message().rfind("spec.kubernetes.kubelet.configurationJSONPatches", 0), 0u);
+    EXPECT_EQ(
+        refused.error().message().rfind("spec.kubernetes.kubelet.configurationJSONPatches", 0), 0u);
 }
 
 }  // namespace

@@ -12,11 +12,13 @@ using data::Value;
 namespace {
 
 std::string join_host_port(const std::string& host, int64_t port) {
-    return is_ipv6_address(host) ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
+    return is_ipv6_address(host) ? fmt::format("[{}]:{}", host, port)
+                                 : fmt::format("{}:{}", host, port);
 }
 
 Value service_port(const char* name, int64_t port) {
-    return Value::object({{"name", name}, {"protocol", "TCP"}, {"port", port}, {"targetPort", port}});
+    return Value::object(
+        {{"name", name}, {"protocol", "TCP"}, {"port", port}, {"targetPort", port}});
 }
 
 Value build_ports(const Settings& settings) {
@@ -47,7 +49,9 @@ bool has_both_families(const std::vector<std::string>& cidrs) {
 }  // namespace
 
 std::string Endpoint::host_port() const { return join_host_port(address, port); }
-std::string Endpoint::advertise_host_port() const { return join_host_port(advertise_address, port); }
+std::string Endpoint::advertise_host_port() const {
+    return join_host_port(advertise_address, port);
+}
 
 Value object_meta(const Settings& settings, const std::string& name, std::string_view component) {
     Value owner = Value::object({{"apiVersion", "kamaji.clastix.io/v1alpha1"},
@@ -67,7 +71,8 @@ Value object_meta(const Settings& settings, const std::string& name, std::string
 Value build_service(const Settings& settings) {
     Value service = Value::object({{"apiVersion", "v1"}, {"kind", "Service"}});
     Value& meta = service.at("metadata") = object_meta(settings, settings.name, "service");
-    for (const auto& [key, text] : settings.service.metadata.labels) meta.at("labels").set(key, text);
+    for (const auto& [key, text] : settings.service.metadata.labels)
+        meta.at("labels").set(key, text);
     for (const auto& [key, text] : settings.service.metadata.annotations) {
         meta.at("annotations").set(key, text);
     }
@@ -76,10 +81,12 @@ Value build_service(const Settings& settings) {
                                 {"ports", build_ports(settings)}});
     const NetworkSettings& network = settings.network;
     if (settings.service.type == "LoadBalancer") {
-        spec.set_unless_empty("loadBalancerSourceRanges", Value::from(network.load_balancer_source_ranges));
+        spec.set_unless_empty("loadBalancerSourceRanges",
+                              Value::from(network.load_balancer_source_ranges));
         spec.set_unless_empty("loadBalancerClass", network.load_balancer_class);
         if (settings.service.allocate_load_balancer_node_ports) {
-            spec.set("allocateLoadBalancerNodePorts", *settings.service.allocate_load_balancer_node_ports);
+            spec.set("allocateLoadBalancerNodePorts",
+                     *settings.service.allocate_load_balancer_node_ports);
         }
     } else if (network.address_as_external_ip && !network.address.empty()) {
         spec.set("externalIPs", Value::array({network.address}));
@@ -99,7 +106,8 @@ Result<std::optional<Endpoint>> find_endpoint(const Settings& settings, const Va
     }
     if (endpoint.address.empty() && settings.service.type == "NodePort") {
         return failed_precondition(
-            "spec.networkProfile.address: a Service of type NodePort needs the address of a node, or of a "
+            "spec.networkProfile.address: a Service of type NodePort needs the address of a node, "
+            "or of a "
             "balancer in front of the nodes");
     }
     if (endpoint.address.empty()) {
@@ -113,8 +121,9 @@ Result<std::optional<Endpoint>> find_endpoint(const Settings& settings, const Va
         }
     }
     if (endpoint.address.empty() || endpoint.address == "None") return std::optional<Endpoint>();
-    endpoint.advertise_address =
-        settings.network.advertise_address.empty() ? endpoint.address : settings.network.advertise_address;
+    endpoint.advertise_address = settings.network.advertise_address.empty()
+                                     ? endpoint.address
+                                     : settings.network.advertise_address;
     return std::optional<Endpoint>(endpoint);
 }
 

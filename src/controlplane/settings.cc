@@ -4,16 +4,16 @@
 
 #include <fmt/format.h>
 
-#include "controlplane/names.h"
 #include "controlplane/ip.h"
+#include "controlplane/names.h"
 
 namespace basalt::controlplane {
 namespace {
 
 using data::Value;
 
-// Small requests, so that no container is BestEffort and the first to be killed; measured idle use is about
-// 230, 77 and 42 MB and 2, 1 and 0.5 % of a core.
+// Small requests, so that no container is BestEffort and the first to be killed; measured idle use
+// is about 230, 77 and 42 MB and 2, 1 and 0.5 % of a core.
 constexpr struct {
     const char* field;
     const char* image_field;
@@ -26,12 +26,23 @@ constexpr struct {
     {"scheduler", "schedulerImage", "kube-scheduler", "10m", "48Mi"},
 };
 
-constexpr const char* kDefaultAdmissionPlugins[] = {
-    "CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction", "DefaultIngressClass",
-    "DefaultStorageClass", "DefaultTolerationSeconds", "LimitRanger", "MutatingAdmissionWebhook",
-    "NamespaceLifecycle", "PersistentVolumeClaimResize", "Priority", "ResourceQuota", "RuntimeClass",
-    "ServiceAccount", "StorageObjectInUseProtection", "TaintNodesByCondition",
-    "ValidatingAdmissionWebhook"};
+constexpr const char* kDefaultAdmissionPlugins[] = {"CertificateApproval",
+                                                    "CertificateSigning",
+                                                    "CertificateSubjectRestriction",
+                                                    "DefaultIngressClass",
+                                                    "DefaultStorageClass",
+                                                    "DefaultTolerationSeconds",
+                                                    "LimitRanger",
+                                                    "MutatingAdmissionWebhook",
+                                                    "NamespaceLifecycle",
+                                                    "PersistentVolumeClaimResize",
+                                                    "Priority",
+                                                    "ResourceQuota",
+                                                    "RuntimeClass",
+                                                    "ServiceAccount",
+                                                    "StorageObjectInUseProtection",
+                                                    "TaintNodesByCondition",
+                                                    "ValidatingAdmissionWebhook"};
 
 std::string text_or(const Value& value, std::string_view fallback) {
     return value.empty() ? std::string(fallback) : value.str();
@@ -65,9 +76,10 @@ void read_components(const Value& deployment, const Version& version, Deployment
     for (size_t i = 0; i < kComponentsCount; ++i) {
         const auto& known = kComponents[i];
         ComponentSettings& component = out.components[i];
-        component.image = fmt::format("{}/{}:{}{}", text_or(registry["registry"], "registry.k8s.io"),
-                                      text_or(registry[known.image_field], known.image),
-                                      version.to_string(), registry["tagSuffix"].as_string());
+        component.image =
+            fmt::format("{}/{}:{}{}", text_or(registry["registry"], "registry.k8s.io"),
+                        text_or(registry[known.image_field], known.image), version.to_string(),
+                        registry["tagSuffix"].as_string());
         component.resources = deployment["resources"][known.field];
         if (component.resources.empty()) {
             component.resources = default_resources(known.cpu, known.memory);
@@ -190,8 +202,8 @@ std::optional<TunnelSettings> read_tunnel(const Value& addon, const Version& ver
     if (out.agent_resources.empty()) out.agent_resources = default_resources("10m", "16Mi");
     out.agent_tolerations = agent["tolerations"];
     if (out.agent_tolerations.is_null()) {
-        out.agent_tolerations = Value::array(
-            {Value::object({{"key", "CriticalAddonsOnly"}, {"operator", "Exists"}})});
+        out.agent_tolerations =
+            Value::array({Value::object({{"key", "CriticalAddonsOnly"}, {"operator", "Exists"}})});
     }
     out.agent_host_network = agent["hostNetwork"].as_bool();
     out.agent_mode = text_or(agent["mode"], "DaemonSet");
@@ -205,8 +217,8 @@ void read_datastore(const Value& object, const SettingsDefaults& defaults, Setti
     std::string wanted = text_or(spec["dataStore"], defaults.datastore);
     out.datastore = text_or(object["status"]["storage"]["dataStoreName"], wanted);
     if (out.datastore != wanted) {
-        out.unsupported.push_back(
-            fmt::format("spec.dataStore: data stays in {}, moving it is not supported", out.datastore));
+        out.unsupported.push_back(fmt::format(
+            "spec.dataStore: data stays in {}, moving it is not supported", out.datastore));
     }
     // What was used before stays, whatever the default is now: the data is there.
     out.schema = text_or(setup["schema"], text_or(spec["dataStoreSchema"], out.uid));
@@ -221,7 +233,8 @@ void read_datastore(const Value& object, const SettingsDefaults& defaults, Setti
 
 Result<std::string> dns_address(const std::string& service_cidr) {
     auto network = Network::parse(service_cidr);
-    if (!network.ok()) return std::move(network).error().context("spec.networkProfile.serviceCidrs");
+    if (!network.ok())
+        return std::move(network).error().context("spec.networkProfile.serviceCidrs");
     return network->address_at(network->is_v6() ? 0x10 : 10);
 }
 
@@ -253,7 +266,8 @@ Result<Settings> read_settings(const Value& object, const SettingsDefaults& defa
     out.kube_proxy = read_addon(addons["kubeProxy"]);
     out.tunnel = read_tunnel(addons["konnectivity"], version);
     const Value& permissions = spec["writePermissions"];
-    out.write_permissions = {permissions["blockCreation"].as_bool(), permissions["blockUpdate"].as_bool(),
+    out.write_permissions = {permissions["blockCreation"].as_bool(),
+                             permissions["blockUpdate"].as_bool(),
                              permissions["blockDeletion"].as_bool()};
     if (out.write_permissions.any()) {
         out.unsupported.push_back("spec.writePermissions: writes are not refused yet");
@@ -261,10 +275,12 @@ Result<Settings> read_settings(const Value& object, const SettingsDefaults& defa
     read_datastore(object, defaults, out);
 
     if (plane["ingress"].is_object()) {
-        out.unsupported.push_back("spec.controlPlane.ingress: the control plane is reached by its Service");
+        out.unsupported.push_back(
+            "spec.controlPlane.ingress: the control plane is reached by its Service");
     }
     if (plane["gateway"].is_object()) {
-        out.unsupported.push_back("spec.controlPlane.gateway: the control plane is reached by its Service");
+        out.unsupported.push_back(
+            "spec.controlPlane.gateway: the control plane is reached by its Service");
     }
     return out;
 }

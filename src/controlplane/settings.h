@@ -1,8 +1,8 @@
 // Settings: what a TenantControlPlane asks for, with every default applied.
 //
-// The one place that knows where a field lives in the spec and what it means when it is missing; all planning
-// works on this value. Pure: no clock, no I/O. Source of the defaults: Kamaji's API, except where
-// docs/design/control-planes.md says otherwise.
+// The one place that knows where a field lives in the spec and what it means when it is missing;
+// all planning works on this value. Pure: no clock, no I/O. Source of the defaults: Kamaji's API,
+// except where docs/design/control-planes.md says otherwise.
 #pragma once
 
 #include <cstdint>
@@ -115,8 +115,9 @@ struct Settings {
     std::optional<TunnelSettings> tunnel;
     WritePermissions write_permissions;
 
-    std::string datastore;  ///< Name of the DataStore in force: status wins, for it cannot be changed yet.
-    std::string schema;     ///< Key prefix (without slashes) and name of the role.
+    std::string
+        datastore;  ///< Name of the DataStore in force: status wins, for it cannot be changed yet.
+    std::string schema;  ///< Key prefix (without slashes) and name of the role.
     std::string user;
     std::map<std::string, std::string> datastore_overrides;  ///< resource -> DataStore
 
@@ -132,7 +133,8 @@ struct SettingsDefaults {
 };
 
 /// InvalidArgument names the field and the remedy; nothing is planned from such a spec.
-Result<Settings> read_settings(const data::Value& tenant_control_plane, const SettingsDefaults& defaults);
+Result<Settings> read_settings(const data::Value& tenant_control_plane,
+                               const SettingsDefaults& defaults);
 
 /// The address of the cluster's DNS in a service range: network + 10 (IPv4) or + 0x10 (IPv6).
 Result<std::string> dns_address(const std::string& service_cidr);

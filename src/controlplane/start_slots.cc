@@ -56,9 +56,9 @@ const std::string* StartSlots::next() const {
         auto found = held.find(waiting.namespace_name);
         return std::tuple(found == held.end() ? size_t{0} : found->second, waiting.order);
     };
-    auto best = std::min_element(waiting_.begin(), waiting_.end(), [&](const auto& a, const auto& b) {
-        return rank(a.second) < rank(b.second);
-    });
+    auto best = std::min_element(
+        waiting_.begin(), waiting_.end(),
+        [&](const auto& a, const auto& b) { return rank(a.second) < rank(b.second); });
     return best == waiting_.end() ? nullptr : &best->first;
 }
 

@@ -1,12 +1,14 @@
 // Who may start now.
 //
-// Problem: a starting API server takes a core for two seconds; thirty at once on a small machine take a minute each,
-// and everything that runs already suffers. So creations, wake-ups and upgrades take a slot before their Deployment
-// is written, and give it back when the control plane is Ready or has had its time. Waiting means only that our own
-// write is late: Pods that the kubelet restarts never ask here.
+// Problem: a starting API server takes a core for two seconds; thirty at once on a small machine
+// take a minute each, and everything that runs already suffers. So creations, wake-ups and upgrades
+// take a slot before their Deployment is written, and give it back when the control plane is Ready
+// or has had its time. Waiting means only that our own write is late: Pods that the kubelet
+// restarts never ask here.
 //
-// Fair over namespaces: the next slot goes to the namespace that holds fewest, there to who came first.
-// Pure: time comes by argument. One loop. Nothing is lost with the process: who waits asks again.
+// Fair over namespaces: the next slot goes to the namespace that holds fewest, there to who came
+// first. Pure: time comes by argument. One loop. Nothing is lost with the process: who waits asks
+// again.
 #pragma once
 
 #include <cstdint>

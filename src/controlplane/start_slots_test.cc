@@ -22,7 +22,8 @@ TEST(StartSlots, LimitHowManyStart) {
 TEST(StartSlots, AreFairOverNamespaces) {
     StartSlots slots(1);
     EXPECT_TRUE(slots.acquire("big/0", "big", kStart));
-    for (int i = 1; i < 5; ++i) EXPECT_FALSE(slots.acquire("big/" + std::to_string(i), "big", kStart));
+    for (int i = 1; i < 5; ++i)
+        EXPECT_FALSE(slots.acquire("big/" + std::to_string(i), "big", kStart));
     EXPECT_FALSE(slots.acquire("small/0", "small", kStart));
     slots.set_capacity(2);
     EXPECT_EQ(slots.take_granted(kStart), std::vector<std::string>{"small/0"})

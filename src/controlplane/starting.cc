@@ -13,8 +13,8 @@ using data::Value;
 
 namespace {
 
-// A start is bound by the API server's two seconds of CPU and by waiting for others in equal parts: with twice as
-// many slots as cores the cores are busy and nobody's probes run out.
+// A start is bound by the API server's two seconds of CPU and by waiting for others in equal parts:
+// with twice as many slots as cores the cores are busy and nobody's probes run out.
 constexpr size_t kSlotsPerCore = 2;
 
 double cores_of(const Value& quantity) {
@@ -40,9 +40,10 @@ bool ControlPlaneController::may_start(Pass* pass, const Value& intent) {
     if (slots_.acquire(key, pass->settings.namespace_name, manager_.loop().now())) return true;
     TimePoint when;
     if (slots_.next_expiry(when)) pass->again = when - manager_.loop().now();
-    return pass->stop(kPodsReady, "Queued",
-                      fmt::format("Waiting to start: {} start now, this one is number {} of {} that wait",
-                                  slots_.holding_count(), slots_.position(key), slots_.waiting_count()));
+    return pass->stop(
+        kPodsReady, "Queued",
+        fmt::format("Waiting to start: {} start now, this one is number {} of {} that wait",
+                    slots_.holding_count(), slots_.position(key), slots_.waiting_count()));
 }
 
 void ControlPlaneController::free_slot(const std::string& key) {

@@ -14,8 +14,8 @@ using data::Value;
 namespace {
 
 // In the order of a pass, which is the order of causes.
-constexpr std::string_view kSteps[] = {kDataStoreReady, kEndpointReady, kCertificatesReady, kPodsReady,
-                                       kClusterReady};
+constexpr std::string_view kSteps[] = {kDataStoreReady, kEndpointReady, kCertificatesReady,
+                                       kPodsReady, kClusterReady};
 
 // {fields…, checksum, lastUpdate}: the time moves only with the checksum.
 Value stamped(Value fields, const std::string& checksum, const Value& previous, WallTime now) {
@@ -45,14 +45,16 @@ class Builder {
         Value config = secret(names::datastore_config(name), old["config"]);
         config.erase("lastUpdate");
         storage.set_unless_empty("config", config);
-        storage.set_unless_empty("certificate", secret(names::datastore_certificate(name), old["certificate"]));
+        storage.set_unless_empty("certificate",
+                                 secret(names::datastore_certificate(name), old["certificate"]));
         auto setup = in_.checksums.find(names::datastore_config(name));
         if (setup == in_.checksums.end()) {
             storage.set_unless_empty("setup", old["setup"]);
         } else {
-            storage.set("setup", stamped(Value::object({{"schema", settings_.schema},
-                                                        {"user", settings_.user}}),
-                                         setup->second, old["setup"], in_.now));
+            storage.set(
+                "setup",
+                stamped(Value::object({{"schema", settings_.schema}, {"user", settings_.user}}),
+                        setup->second, old["setup"], in_.now));
         }
         return storage;
     }
@@ -65,7 +67,8 @@ class Builder {
         out.set_unless_empty("apiServer", secret(names::api_server(name), old["apiServer"]));
         out.set_unless_empty("apiServerKubeletClient",
                              secret(names::kubelet_client(name), old["apiServerKubeletClient"]));
-        out.set_unless_empty("frontProxyCA", secret(names::front_proxy_ca(name), old["frontProxyCA"]));
+        out.set_unless_empty("frontProxyCA",
+                             secret(names::front_proxy_ca(name), old["frontProxyCA"]));
         out.set_unless_empty("frontProxyClient",
                              secret(names::front_proxy_client(name), old["frontProxyClient"]));
         out.set_unless_empty("sa", secret(names::service_account(name), old["sa"]));
@@ -79,7 +82,8 @@ class Builder {
         out.set_unless_empty("admin", secret(names::admin_kubeconfig(name), old["admin"]));
         out.set_unless_empty("controllerManager", secret(names::controller_manager_kubeconfig(name),
                                                          old["controllerManager"]));
-        out.set_unless_empty("scheduler", secret(names::scheduler_kubeconfig(name), old["scheduler"]));
+        out.set_unless_empty("scheduler",
+                             secret(names::scheduler_kubeconfig(name), old["scheduler"]));
         return out;
     }
 
@@ -87,15 +91,16 @@ class Builder {
         std::string name = names::kubeadm_config(settings_.name);
         auto found = in_.checksums.find(name);
         if (found == in_.checksums.end()) return old_["kubeadmconfig"];
-        return stamped(Value::object({{"configmapName", name}}), found->second, old_["kubeadmconfig"],
-                       in_.now);
+        return stamped(Value::object({{"configmapName", name}}), found->second,
+                       old_["kubeadmconfig"], in_.now);
     }
 
     Value addon(bool enabled, const Value& previous) const {
         Value out = Value::object({{"enabled", enabled}});
         bool same = previous["enabled"].is_bool() && previous["enabled"].as_bool() == enabled;
-        out.set("lastUpdate", same && !previous["lastUpdate"].empty() ? previous["lastUpdate"]
-                                                                      : Value(format_rfc3339(in_.now)));
+        out.set("lastUpdate", same && !previous["lastUpdate"].empty()
+                                  ? previous["lastUpdate"]
+                                  : Value(format_rfc3339(in_.now)));
         return out;
     }
 
@@ -108,10 +113,10 @@ class Builder {
         if (settings_.tunnel) {
             const std::string& name = settings_.name;
             const Value& before = old["konnectivity"];
-            konnectivity.set_unless_empty("certificate",
-                                          secret(names::tunnel_certificate(name), before["certificate"]));
-            konnectivity.set_unless_empty("kubeconfig",
-                                          secret(names::tunnel_kubeconfig(name), before["kubeconfig"]));
+            konnectivity.set_unless_empty(
+                "certificate", secret(names::tunnel_certificate(name), before["certificate"]));
+            konnectivity.set_unless_empty(
+                "kubeconfig", secret(names::tunnel_kubeconfig(name), before["kubeconfig"]));
         }
         out.set("konnectivity", konnectivity);
         return out;
@@ -151,15 +156,17 @@ class Builder {
  private:
     Value deployment() const {
         Value out = in_.deployment["status"];
-        // Conditions of the Deployment carry times that move with every Pod; they are to be read there.
+        // Conditions of the Deployment carry times that move with every Pod; they are to be read
+        // there.
         out.erase("conditions");
         out.set("name", settings_.name).set("namespace", settings_.namespace_name);
         out.set("selector", fmt::format("{}={}", names::kNameLabel, settings_.name));
         const Value& old = old_["kubernetesResources"]["deployment"];
         Value before = old;
         before.erase("lastUpdate");
-        out.set("lastUpdate", before == out && !old["lastUpdate"].empty() ? old["lastUpdate"]
-                                                                          : Value(format_rfc3339(in_.now)));
+        out.set("lastUpdate", before == out && !old["lastUpdate"].empty()
+                                  ? old["lastUpdate"]
+                                  : Value(format_rfc3339(in_.now)));
         return out;
     }
 
@@ -171,7 +178,8 @@ class Builder {
 void set_conditions(const StatusInputs& in, int64_t generation, Value& status) {
     auto set = [&](std::string_view type, std::string_view value, std::string_view reason,
                    std::string_view message) {
-        controller::set_condition(status, Condition(type, value, reason, message, generation), in.now);
+        controller::set_condition(status, Condition(type, value, reason, message, generation),
+                                  in.now);
     };
     for (std::string_view type : kSteps) {
         auto step = std::find_if(in.progress.steps.begin(), in.progress.steps.end(),
@@ -185,7 +193,8 @@ void set_conditions(const StatusInputs& in, int64_t generation, Value& status) {
     const Condition* failure = in.progress.first_failure();
     bool asleep = in.settings != nullptr && in.settings->asleep();
     if (asleep && failure == nullptr) {
-        set(kReady, controller::kFalse, "Sleeping", "Replicas are 0: set them to 1 or more to wake it");
+        set(kReady, controller::kFalse, "Sleeping",
+            "Replicas are 0: set them to 1 or more to wake it");
         set(kProgressing, controller::kFalse, "Sleeping", "");
     } else if (failure == nullptr) {
         set(kReady, controller::kTrue, "Joinable", "Nodes can join");
@@ -247,13 +256,15 @@ Value build_status(const StatusInputs& inputs) {
         status.set_unless_empty("kubeadmconfig", builder.kubeadm_config());
         status.set("kubernetesResources", builder.resources());
         status.set("addons", builder.addons());
-        std::string endpoint = inputs.endpoint ? inputs.endpoint->host_port() : old["controlPlaneEndpoint"].str();
+        std::string endpoint =
+            inputs.endpoint ? inputs.endpoint->host_port() : old["controlPlaneEndpoint"].str();
         status.set_unless_empty("controlPlaneEndpoint", endpoint);
         if (!inputs.tenant_objects_checksum.empty()) {
-            status.set("kubeadmPhase",
-                       Value::object({{"bootstrapToken",
-                                       stamped(Value::object(), inputs.tenant_objects_checksum,
-                                               old["kubeadmPhase"]["bootstrapToken"], inputs.now)}}));
+            status.set(
+                "kubeadmPhase",
+                Value::object({{"bootstrapToken",
+                                stamped(Value::object(), inputs.tenant_objects_checksum,
+                                        old["kubeadmPhase"]["bootstrapToken"], inputs.now)}}));
         } else {
             status.set_unless_empty("kubeadmPhase", old["kubeadmPhase"]);
         }

@@ -21,7 +21,8 @@ inline constexpr std::string_view kDataStoreReady = "DataStoreReady";
 inline constexpr std::string_view kEndpointReady = "EndpointReady";
 inline constexpr std::string_view kCertificatesReady = "CertificatesReady";
 inline constexpr std::string_view kPodsReady = "PodsReady";
-inline constexpr std::string_view kClusterReady = "ClusterReady";  ///< Objects inside the tenant are in place.
+inline constexpr std::string_view kClusterReady =
+    "ClusterReady";  ///< Objects inside the tenant are in place.
 inline constexpr std::string_view kUnsupportedCondition = "Unsupported";
 inline constexpr std::string_view kQueued = "Queued";
 
@@ -41,18 +42,18 @@ struct StatusInputs {
     const Settings* settings = nullptr;     ///< Null for a spec that cannot be read.
     Progress progress;
     std::optional<Endpoint> endpoint;
-    data::Value service, deployment;         ///< Live objects, or null.
+    data::Value service, deployment;  ///< Live objects, or null.
     std::string datastore_driver;
     /// Name of a Secret or ConfigMap -> checksum of its data.
     std::map<std::string, std::string> checksums;
-    std::string tenant_objects_checksum;     ///< "" until they were applied.
+    std::string tenant_objects_checksum;  ///< "" until they were applied.
     /// Kubernetes version of the API server that answers; "" when none did.
     std::string serving_version;
     WallTime now;
 };
 
-/// The complete status. Times of parts that did not change are taken from the previous one, so that a pass that
-/// changes nothing yields an equal value.
+/// The complete status. Times of parts that did not change are taken from the previous one, so that
+/// a pass that changes nothing yields an equal value.
 data::Value build_status(const StatusInputs& inputs);
 
 /// True when all replicas of the current template are there and no others.

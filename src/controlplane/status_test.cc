@@ -108,7 +108,8 @@ TEST_F(Status, ReportsUnsupportedFieldsBesideReady) {
     settings_.unsupported = {"spec.controlPlane.ingress: no"};
     Value status = build();
     EXPECT_EQ(condition(status, kReady)["status"].as_string(), "True");
-    EXPECT_EQ(condition(status, kUnsupportedCondition)["message"].as_string(), "spec.controlPlane.ingress: no");
+    EXPECT_EQ(condition(status, kUnsupportedCondition)["message"].as_string(),
+              "spec.controlPlane.ingress: no");
 }
 
 }  // namespace

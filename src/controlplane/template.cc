@@ -35,7 +35,8 @@ Value fill_text(std::string_view text, const Placeholders& values) {
 
 void fill(Value& value, const Placeholders& values) {
     if (value.is_string()) {
-        if (value.as_string().find("${") != std::string_view::npos) value = fill_text(value.str(), values);
+        if (value.as_string().find("${") != std::string_view::npos)
+            value = fill_text(value.str(), values);
     } else if (value.is_array()) {
         for (Value& item : value.mutable_items()) fill(item, values);
     } else if (value.is_object()) {

@@ -1,8 +1,9 @@
 // Objects written as YAML text with ${placeholders}.
 //
-// The text is parsed first and the values put into its strings afterwards: what a tenant wrote cannot change
-// the structure. A scalar that is nothing but one placeholder takes the value's own type ("${port}" becomes a
-// number). Templates are compile-time text: one that does not parse, or names an unknown placeholder, asserts.
+// The text is parsed first and the values put into its strings afterwards: what a tenant wrote
+// cannot change the structure. A scalar that is nothing but one placeholder takes the value's own
+// type ("${port}" becomes a number). Templates are compile-time text: one that does not parse, or
+// names an unknown placeholder, asserts.
 #pragma once
 
 #include <map>

@@ -14,7 +14,8 @@ using data::Value;
 
 namespace {
 
-// A lease that was not renewed for this long has no holder (kube-controller-manager's own lease duration).
+// A lease that was not renewed for this long has no holder (kube-controller-manager's own lease
+// duration).
 constexpr Duration kLeaseDuration = std::chrono::seconds(15);
 constexpr Duration kTenantTimeout = std::chrono::seconds(15);
 
@@ -26,8 +27,8 @@ kube::ClientOptions client_options() {
     return options;
 }
 
-// What moves when somebody else changes an object: its generation where only the spec counts (workloads, whose
-// status moves all the time), its resource version elsewhere.
+// What moves when somebody else changes an object: its generation where only the spec counts
+// (workloads, whose status moves all the time), its resource version elsewhere.
 std::string revision_of(const Value& object, const kube::Resource& resource) {
     const Value& meta = object["metadata"];
     if (resource.group == "apps") {
@@ -50,7 +51,8 @@ TenantSession::TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTranspo
       group_(loop) {
     for (const TenantKind& kind : tenant_kinds()) {
         bool namespaced = std::string_view(kind.kind).rfind("Cluster", 0) != 0;
-        kube::CacheOptions options(kube::Resource(kind.api_version, kind.plural, kind.kind, namespaced));
+        kube::CacheOptions options(
+            kube::Resource(kind.api_version, kind.plural, kind.kind, namespaced));
         options.label_selector = fmt::format("{}={}", kTenantLabel, kTenantLabelValue);
         options.metadata_only = true;
         kinds_.push_back({options.resource, std::make_unique<kube::Cache>(client_, options)});
@@ -89,7 +91,8 @@ const TenantSession::Kind& TenantSession::kind_of(const Value& object) const {
 
 bool TenantSession::in_place(const Value& intent, const std::string& id) const {
     auto written = written_.find(id);
-    if (written == written_.end() || written->second.intent_hash != data::hash(intent)) return false;
+    if (written == written_.end() || written->second.intent_hash != data::hash(intent))
+        return false;
     const Kind& kind = kind_of(intent);
     if (!watching_ || !kind.cache->has_synced()) return true;
     data::SharedValue live = kind.cache->get(kube::key_of(intent));
@@ -101,7 +104,8 @@ async::Task<Result<void>> TenantSession::write(Value intent, std::string id) {
     uint64_t intent_hash = data::hash(intent);
     kube::WriteOptions options;
     Result<Value> applied = co_await client_.apply(kind.resource, std::move(intent), options);
-    if (!applied.ok()) co_return std::move(applied).error().context("apply " + id + " in the tenant's cluster");
+    if (!applied.ok())
+        co_return std::move(applied).error().context("apply " + id + " in the tenant's cluster");
     written_[id] = Written{intent_hash, revision_of(*applied, kind.resource)};
     // The watch may lag: what we wrote must not look like somebody's change meanwhile.
     if (watching_ && kind.cache->has_synced()) kind.cache->observe_write(*applied);
@@ -128,7 +132,8 @@ async::Task<Result<void>> TenantSession::remove_others(std::vector<std::string> 
     for (const Kind& kind : kinds_) {
         kind.cache->for_each([&](const data::SharedValue& object) {
             std::string id = id_of(kind.resource, *object);
-            if (std::find(wanted.begin(), wanted.end(), id) == wanted.end() && !kube::is_deleting(*object)) {
+            if (std::find(wanted.begin(), wanted.end(), id) == wanted.end() &&
+                !kube::is_deleting(*object)) {
                 extra.emplace_back(&kind, kube::key_of(*object));
             }
         });
@@ -136,7 +141,8 @@ async::Task<Result<void>> TenantSession::remove_others(std::vector<std::string> 
     for (const auto& [kind, key] : extra) {
         kube::DeleteOptions options;
         Result<Value> removed = co_await client_.remove(kind->resource, key, options);
-        if (!removed.ok() && removed.error().code() != Code::kNotFound) co_return std::move(removed).error();
+        if (!removed.ok() && removed.error().code() != Code::kNotFound)
+            co_return std::move(removed).error();
         written_.erase(kind->resource.plural + "/" + key.to_string());
     }
     co_return Result<void>();

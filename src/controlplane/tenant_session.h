@@ -1,9 +1,10 @@
 // TenantSession: the controller's hold on one tenant's cluster.
 //
-// One connection to its API server with the control plane's own administrator certificate, and metadata watches on
-// the objects that carry our label. ensure() writes an object when it was never written with this content, or when
-// its watch shows a state that is not the one we wrote; else nothing is sent. So an edit or a deletion by the
-// tenant is undone by the watch that sees it, and an idle tenant costs nothing but its watches.
+// One connection to its API server with the control plane's own administrator certificate, and
+// metadata watches on the objects that carry our label. ensure() writes an object when it was never
+// written with this content, or when its watch shows a state that is not the one we wrote; else
+// nothing is sent. So an edit or a deletion by the tenant is undone by the watch that sees it, and
+// an idle tenant costs nothing but its watches.
 //
 // One loop. stop() and wait before destruction.
 #pragma once
@@ -26,14 +27,15 @@ class TenantSession {
     using OnChange = std::function<void()>;
 
     /// `identity` tells sessions apart: another endpoint or certificate needs another session.
-    TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTransport> transport, std::string identity,
-                  OnChange on_change);
+    TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTransport> transport,
+                  std::string identity, OnChange on_change);
     ~TenantSession();
 
     const std::string& identity() const { return identity_; }
     kube::Client& client() { return client_; }
 
-    /// Makes exactly `objects` be, among those with our label; starts the watches once that succeeded first.
+    /// Makes exactly `objects` be, among those with our label; starts the watches once that
+    /// succeeded first.
     async::Task<Result<void>> ensure(std::vector<data::Value> objects);
     /// True when the tenant's controller manager holds its lease: it signs cluster-info then.
     async::Task<Result<bool>> controller_manager_leads();

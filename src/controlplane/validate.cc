@@ -23,25 +23,33 @@ using data::Value;
 
 namespace {
 
-// pkg/kubeapiserver/options/plugins.go of Kubernetes 1.31 to 1.36. Plugins that are not listed here and are in the
-// schema exist in all of these versions.
+// pkg/kubeapiserver/options/plugins.go of Kubernetes 1.31 to 1.36. Plugins that are not listed here
+// and are in the schema exist in all of these versions.
 struct PluginVersions {
     std::string_view name;
     int first_minor;  ///< kNever: gone before the oldest version that can be run.
 };
 constexpr int kNever = 1000;
 constexpr PluginVersions kPlugins[] = {
-    {"DenyEscalatingExec", kNever},     {"DenyExecOnPrivileged", kNever}, {"PersistentVolumeLabel", kNever},
-    {"PodSecurityPolicy", kNever},      {"SecurityContextDeny", kNever},  {"MutatingAdmissionPolicy", 32},
-    {"PodTopologyLabels", 33},          {"NodeDeclaredFeatureValidator", 35},
-    {"JobValidation", 36},              {"PodGroupProtection", 36},       {"PodGroupWorkloadExists", 36},
+    {"DenyEscalatingExec", kNever},
+    {"DenyExecOnPrivileged", kNever},
+    {"PersistentVolumeLabel", kNever},
+    {"PodSecurityPolicy", kNever},
+    {"SecurityContextDeny", kNever},
+    {"MutatingAdmissionPolicy", 32},
+    {"PodTopologyLabels", 33},
+    {"NodeDeclaredFeatureValidator", 35},
+    {"JobValidation", 36},
+    {"PodGroupProtection", 36},
+    {"PodGroupWorkloadExists", 36},
     {"PodResizeValidator", 36},
 };
 
 // kube-apiserver's --service-cluster-ip-range before 1.34: "the mask must be >=".
 constexpr int kServiceBitsMax = 20;
 constexpr int kAnyServiceBitsMinor = 34;
-// kube-controller-manager's --node-cidr-mask-size-ipv4 and -ipv6, and how many nodes' networks it can count.
+// kube-controller-manager's --node-cidr-mask-size-ipv4 and -ipv6, and how many nodes' networks it
+// can count.
 constexpr int kNodeMaskV4 = 24;
 constexpr int kNodeMaskV6 = 64;
 constexpr int kNodeBitsMax = 16;
@@ -65,7 +73,8 @@ constexpr struct {
 
 constexpr std::string_view kDeployment = "spec.controlPlane.deployment";
 
-// Names that a KubeconfigGenerator must not have: "<control plane>-<generator>" is one of our own Secrets then.
+// Names that a KubeconfigGenerator must not have: "<control plane>-<generator>" is one of our own
+// Secrets then.
 constexpr std::string_view kReservedGenerators[] = {"ca",
                                                     "front-proxy-ca-certificate",
                                                     "sa-certificate",
@@ -104,7 +113,8 @@ class ControlPlaneValidator {
         check_datastores();
         Result<Settings> settings = read_settings(object_, context_.defaults);
         if (!settings.ok()) {
-            if (errors_.empty() && !was_unreadable(settings.error())) add_unreadable(settings.error());
+            if (errors_.empty() && !was_unreadable(settings.error()))
+                add_unreadable(settings.error());
             return std::move(errors_);
         }
         settings_ = *std::move(settings);
@@ -125,7 +135,9 @@ class ControlPlaneValidator {
     bool changed(std::initializer_list<const char*> path) const {
         return old_ == nullptr || !(at(spec_, path) == at((*old_)["spec"], path));
     }
-    void add(std::string field, std::string message) { errors_.emplace_back(std::move(field), std::move(message)); }
+    void add(std::string field, std::string message) {
+        errors_.emplace_back(std::move(field), std::move(message));
+    }
 
     /// What could not be read before is no reason to refuse other changes.
     bool was_unreadable(const Error& error) const {
@@ -135,7 +147,8 @@ class ControlPlaneValidator {
     }
     void add_unreadable(const Error& error) {
         if (error.code() == Code::kOutOfRange) {
-            return add(service_field(), error.message() + ", which the cluster's DNS has: choose a larger network");
+            return add(service_field(),
+                       error.message() + ", which the cluster's DNS has: choose a larger network");
         }
         errors_.push_back(split_error(error, "spec"));
     }
@@ -167,10 +180,12 @@ class ControlPlaneValidator {
         if (found == context_.datastores.end()) {
             add("spec.dataStore",
                 spec_["dataStore"].empty()
-                    ? fmt::format("there is no DataStore \"{}\", which is used where none is named: create it, or "
+                    ? fmt::format("there is no DataStore \"{}\", which is used where none is "
+                                  "named: create it, or "
                                   "name another one",
                                   main)
-                    : fmt::format("there is no DataStore \"{}\": create it, or name another one", main));
+                    : fmt::format("there is no DataStore \"{}\": create it, or name another one",
+                                  main));
         }
         check_overrides(found == context_.datastores.end() ? nullptr : &found->second);
         check_claims();
@@ -183,36 +198,40 @@ class ControlPlaneValidator {
             const std::string field = fmt::format("spec.dataStoreOverrides[{}]", index++);
             const std::string name = item["dataStore"].str();
             if (!resources.insert(item["resource"].str()).second) {
-                add(field + ".resource",
-                    fmt::format("{} is named twice: remove one of them", item["resource"].as_string()));
+                add(field + ".resource", fmt::format("{} is named twice: remove one of them",
+                                                     item["resource"].as_string()));
             }
             auto found = context_.datastores.find(name);
             if (found == context_.datastores.end()) {
                 add(field + ".dataStore",
-                    fmt::format("there is no DataStore \"{}\": create it, or name another one", name));
+                    fmt::format("there is no DataStore \"{}\": create it, or name another one",
+                                name));
                 continue;
             }
             check_override(field, name, found->second, main);
         }
         if (index > 0 && main != nullptr && main->driver != "etcd") {
             add("spec.dataStoreOverrides",
-                fmt::format("overrides need a DataStore with driver etcd, the one in spec.dataStore has {}: remove the "
+                fmt::format("overrides need a DataStore with driver etcd, the one in "
+                            "spec.dataStore has {}: remove the "
                             "overrides, or name another DataStore",
                             main->driver));
         }
     }
 
-    void check_override(const std::string& field, const std::string& name, const KnownDataStore& store,
-                        const KnownDataStore* main) {
+    void check_override(const std::string& field, const std::string& name,
+                        const KnownDataStore& store, const KnownDataStore* main) {
         if (store.driver != "etcd") {
-            add(field + ".dataStore", fmt::format("overrides need driver etcd, DataStore \"{}\" has {}: name another "
-                                                  "one",
-                                                  name, store.driver));
+            add(field + ".dataStore",
+                fmt::format("overrides need driver etcd, DataStore \"{}\" has {}: name another "
+                            "one",
+                            name, store.driver));
         } else if (main != nullptr && !main->ca_pem.empty() && !store.ca_pem.empty() &&
                    main->ca_pem != store.ca_pem) {
             // kube-apiserver has one client certificate and one CA file for all its etcd servers.
             add(field + ".dataStore",
-                fmt::format("DataStore \"{}\" has another certificate authority than spec.dataStore: an API server can "
+                fmt::format("DataStore \"{}\" has another certificate authority than "
+                            "spec.dataStore: an API server can "
                             "use only one, name a DataStore with the same",
                             name));
         }
@@ -224,7 +243,8 @@ class ControlPlaneValidator {
             if (other == nullptr) continue;
             bool same_schema = other->schema == claim.schema;
             add(same_schema ? "spec.dataStoreSchema" : "spec.dataStoreUsername",
-                fmt::format("\"{}\" is in use in DataStore {} by another control plane: remove the field, or choose "
+                fmt::format("\"{}\" is in use in DataStore {} by another control plane: remove the "
+                            "field, or choose "
                             "another value",
                             same_schema ? claim.schema : claim.user, claim.datastore));
         }
@@ -236,9 +256,11 @@ class ControlPlaneValidator {
         const int minor = settings_.kubernetes.version.minor;
         size_t index = 0;
         for (const Value& plugin : at(spec_, {"kubernetes", "admissionControllers"}).items()) {
-            const std::string field = fmt::format("spec.kubernetes.admissionControllers[{}]", index++);
+            const std::string field =
+                fmt::format("spec.kubernetes.admissionControllers[{}]", index++);
             if (has_admission_plugin(plugin.as_string(), minor)) continue;
-            add(field, fmt::format("Kubernetes 1.{} has no admission plugin {}: remove it", minor, plugin.as_string()));
+            add(field, fmt::format("Kubernetes 1.{} has no admission plugin {}: remove it", minor,
+                                   plugin.as_string()));
         }
     }
 
@@ -257,17 +279,21 @@ class ControlPlaneValidator {
             Result<Value> patched = data::apply_json_patch(document, Value::array({patches[i]}));
             if (!patched.ok()) {
                 return add(fmt::format("{}[{}]", kField, i),
-                           fmt::format("cannot be carried out on the KubeletConfiguration, {}: correct or remove it",
+                           fmt::format("cannot be carried out on the KubeletConfiguration, {}: "
+                                       "correct or remove it",
                                        patched.error().message()));
             }
             document = *std::move(patched);
         }
         if (!(document["apiVersion"] == version) || !(document["kind"] == kind)) {
-            add(kField, "apiVersion and kind of the KubeletConfiguration must stay: remove the patches of them");
+            add(kField,
+                "apiVersion and kind of the KubeletConfiguration must stay: remove the patches of "
+                "them");
         }
     }
 
-    // ---- the Pod --------------------------------------------------------------------------------------------
+    // ---- the Pod
+    // --------------------------------------------------------------------------------------------
 
     /// What the Deployment holds without the user's additions.
     Value own_pod() const {
@@ -275,14 +301,16 @@ class ControlPlaneValidator {
         bare.deployment.additional_containers = Value();
         bare.deployment.additional_init_containers = Value();
         bare.deployment.additional_volumes = Value();
-        for (ComponentSettings& component : bare.deployment.components) component.extra_volume_mounts = Value();
+        for (ComponentSettings& component : bare.deployment.components)
+            component.extra_volume_mounts = Value();
         Endpoint endpoint{"192.0.2.1", "192.0.2.1", bare.network.port};  // Not looked at.
         Surroundings surroundings;
         return build_deployment(bare, endpoint, surroundings)["spec"]["template"]["spec"];
     }
 
     void check_pod() {
-        if (!changed({"controlPlane", "deployment"}) && !changed({"addons", "konnectivity"})) return;
+        if (!changed({"controlPlane", "deployment"}) && !changed({"addons", "konnectivity"}))
+            return;
         const Value own = own_pod();
         std::set<std::string> volumes;
         for (const Value& volume : own["volumes"].items()) volumes.insert(volume["name"].str());
@@ -290,21 +318,28 @@ class ControlPlaneValidator {
         size_t index = 0;
         for (const Value& volume : settings_.deployment.additional_volumes.items()) {
             const std::string name = volume["name"].str();
-            const std::string field = fmt::format("{}.additionalVolumes[{}].name", kDeployment, index++);
+            const std::string field =
+                fmt::format("{}.additionalVolumes[{}].name", kDeployment, index++);
             if (volumes.insert(name).second) continue;
-            add(field, own_volumes.contains(name)
-                           ? fmt::format("\"{}\" is a volume of the control plane: give yours another name", name)
-                           : fmt::format("\"{}\" is the name of another additional volume: choose another", name));
+            add(field,
+                own_volumes.contains(name)
+                    ? fmt::format(
+                          "\"{}\" is a volume of the control plane: give yours another name", name)
+                    : fmt::format("\"{}\" is the name of another additional volume: choose another",
+                                  name));
         }
         check_container_names(own);
         check_component_mounts(own, volumes);
-        check_container_mounts("additionalInitContainers", settings_.deployment.additional_init_containers, volumes);
-        check_container_mounts("additionalContainers", settings_.deployment.additional_containers, volumes);
+        check_container_mounts("additionalInitContainers",
+                               settings_.deployment.additional_init_containers, volumes);
+        check_container_mounts("additionalContainers", settings_.deployment.additional_containers,
+                               volumes);
     }
 
     void check_container_names(const Value& own) {
         std::map<std::string, std::string> taken;
-        for (const Value& container : own["containers"].items()) taken[container["name"].str()] = "";
+        for (const Value& container : own["containers"].items())
+            taken[container["name"].str()] = "";
         const std::pair<const char*, const Value*> lists[] = {
             {"additionalInitContainers", &settings_.deployment.additional_init_containers},
             {"additionalContainers", &settings_.deployment.additional_containers}};
@@ -314,11 +349,13 @@ class ControlPlaneValidator {
                 const std::string field = fmt::format("{}.{}[{}].name", kDeployment, list, index++);
                 auto [found, added] = taken.try_emplace(container["name"].str(), field);
                 if (added) continue;
-                add(field, found->second.empty()
-                               ? fmt::format("\"{}\" is a container of the control plane: give yours another name",
-                                             found->first)
-                               : fmt::format("\"{}\" is the name in {}, too: choose another", found->first,
-                                             found->second));
+                add(field,
+                    found->second.empty()
+                        ? fmt::format(
+                              "\"{}\" is a container of the control plane: give yours another name",
+                              found->first)
+                        : fmt::format("\"{}\" is the name in {}, too: choose another", found->first,
+                                      found->second));
             }
         }
     }
@@ -342,20 +379,23 @@ class ControlPlaneValidator {
                     own_paths.insert(normal_path(item["mountPath"].as_string()));
                 }
             }
-            check_mounts(fmt::format("{}.additionalVolumeMounts.{}", kDeployment, kComponentFields[i].field),
-                         settings_.deployment.components[i].extra_volume_mounts, own_paths, volumes);
+            check_mounts(
+                fmt::format("{}.additionalVolumeMounts.{}", kDeployment, kComponentFields[i].field),
+                settings_.deployment.components[i].extra_volume_mounts, own_paths, volumes);
         }
     }
 
-    void check_container_mounts(const char* list, const Value& containers, const std::set<std::string>& volumes) {
+    void check_container_mounts(const char* list, const Value& containers,
+                                const std::set<std::string>& volumes) {
         size_t index = 0;
         for (const Value& container : containers.items()) {
-            check_mounts(fmt::format("{}.{}[{}].volumeMounts", kDeployment, list, index++), container["volumeMounts"],
-                         {}, volumes);
+            check_mounts(fmt::format("{}.{}[{}].volumeMounts", kDeployment, list, index++),
+                         container["volumeMounts"], {}, volumes);
         }
     }
 
-    void check_mounts(const std::string& field, const Value& mounts, const std::set<std::string>& own_paths,
+    void check_mounts(const std::string& field, const Value& mounts,
+                      const std::set<std::string>& own_paths,
                       const std::set<std::string>& volumes) {
         std::set<std::string> seen;
         size_t index = 0;
@@ -366,16 +406,19 @@ class ControlPlaneValidator {
                 add(at_field + ".mountPath",
                     fmt::format("{} is a mount of the control plane: choose another path", path));
             } else if (!seen.insert(path).second) {
-                add(at_field + ".mountPath", fmt::format("{} is mounted twice: remove one of them", path));
+                add(at_field + ".mountPath",
+                    fmt::format("{} is mounted twice: remove one of them", path));
             }
             if (!volumes.contains(item["name"].str())) {
-                add(at_field + ".name", fmt::format("there is no volume \"{}\": add it to {}.additionalVolumes",
-                                                    item["name"].as_string(), kDeployment));
+                add(at_field + ".name",
+                    fmt::format("there is no volume \"{}\": add it to {}.additionalVolumes",
+                                item["name"].as_string(), kDeployment));
             }
         }
     }
 
-    // ---- addresses ------------------------------------------------------------------------------------------
+    // ---- addresses
+    // ------------------------------------------------------------------------------------------
 
     void check_network() {
         if (changed({"controlPlane", "service"}) || changed({"networkProfile"})) check_service();
@@ -389,7 +432,8 @@ class ControlPlaneValidator {
     void check_service() {
         if (settings_.service.type == "NodePort" && settings_.network.address.empty()) {
             add("spec.networkProfile.address",
-                "a Service of type NodePort needs the address of a node, or of a balancer in front of the nodes: set it, "
+                "a Service of type NodePort needs the address of a node, or of a balancer in front "
+                "of the nodes: set it, "
                 "or choose another spec.controlPlane.service.serviceType");
         }
     }
@@ -399,11 +443,13 @@ class ControlPlaneValidator {
             if (own.of_tunnel && !settings_.tunnel) continue;
             if (settings_.network.port == own.port) {
                 add("spec.networkProfile.port",
-                    fmt::format("{} is where {} listens in the same Pod: choose another port", own.port, own.who));
+                    fmt::format("{} is where {} listens in the same Pod: choose another port",
+                                own.port, own.who));
             }
             if (settings_.tunnel && settings_.tunnel->server_port == own.port) {
                 add("spec.addons.konnectivity.server.port",
-                    fmt::format("{} is where {} listens in the same Pod: choose another port", own.port, own.who));
+                    fmt::format("{} is where {} listens in the same Pod: choose another port",
+                                own.port, own.who));
             }
         }
     }
@@ -427,16 +473,19 @@ class ControlPlaneValidator {
             const int bits = network->is_v6() ? 128 : 32;
             const int minor = settings_.kubernetes.version.minor;
             if (minor < kAnyServiceBitsMinor && bits - network->prefix_length() > kServiceBitsMax) {
-                add(service_field(), fmt::format("{} is larger than an API server 1.{} takes: choose /{} or smaller", cidr,
-                                                 minor, bits - kServiceBitsMax));
+                add(service_field(),
+                    fmt::format("{} is larger than an API server 1.{} takes: choose /{} or smaller",
+                                cidr, minor, bits - kServiceBitsMax));
             } else if (!network->address_at(1).ok()) {
-                add(service_field(), fmt::format("{} has no room for Services: choose a larger network", cidr));
+                add(service_field(),
+                    fmt::format("{} has no room for Services: choose a larger network", cidr));
             }
         }
     }
 
     bool has_node_mask_argument() const {
-        for (const std::string& argument : settings_.deployment[Component::kControllerManager].extra_args) {
+        for (const std::string& argument :
+             settings_.deployment[Component::kControllerManager].extra_args) {
             if (argument.rfind("--node-cidr-mask-size", 0) == 0) return true;
             if (argument.rfind("--allocate-node-cidrs", 0) == 0) return true;
         }
@@ -455,7 +504,8 @@ class ControlPlaneValidator {
             const int length = network->prefix_length();
             if (length > node_mask || node_mask - length > kNodeBitsMax) {
                 add(pod_field(),
-                    fmt::format("each node gets a /{} of {}, which does not fit: choose a network from /{} to /{}, or set "
+                    fmt::format("each node gets a /{} of {}, which does not fit: choose a network "
+                                "from /{} to /{}, or set "
                                 "--node-cidr-mask-size-{} in {}.extraArgs.controllerManager",
                                 node_mask, cidr, node_mask - kNodeBitsMax, node_mask,
                                 network->is_v6() ? "ipv6" : "ipv4", kDeployment));
@@ -474,13 +524,16 @@ class ControlPlaneValidator {
                 inside |= network->contains(address.as_string());
                 Result<std::string> first = network->address_at(1);
                 if (first.ok() && *first == address.as_string()) {
-                    add(field, fmt::format("{} is the address of the Service kubernetes: choose another one in {}",
-                                           address.as_string(), cidr));
+                    add(field,
+                        fmt::format(
+                            "{} is the address of the Service kubernetes: choose another one in {}",
+                            address.as_string(), cidr));
                 }
             }
             if (inside) continue;
-            add(field, fmt::format("{} lies outside of the networks of Services: choose an address in {}",
-                                   address.as_string(), join(settings_.network.service_cidrs, " or ")));
+            add(field,
+                fmt::format("{} lies outside of the networks of Services: choose an address in {}",
+                            address.as_string(), join(settings_.network.service_cidrs, " or ")));
         }
     }
 
@@ -492,25 +545,32 @@ class ControlPlaneValidator {
     std::vector<FieldError> errors_;
 };
 
-// ---- DataStore ------------------------------------------------------------------------------------------------
+// ---- DataStore
+// ------------------------------------------------------------------------------------------------
 
 std::string inline_content(const Value& reference) {
     Result<std::string> decoded = data::base64_decode(reference["content"].as_string());
     return decoded.ok() ? *std::move(decoded) : std::string();
 }
 
-void check_inline_certificate(const Value& reference, const std::string& field, std::vector<FieldError>& errors) {
+void check_inline_certificate(const Value& reference, const std::string& field,
+                              std::vector<FieldError>& errors) {
     const std::string pem = inline_content(reference);
     if (pem.empty()) return;
     Result<std::vector<pki::Certificate>> parsed = pki::Certificate::parse_bundle(pem);
-    if (!parsed.ok()) errors.emplace_back(field + ".content", parsed.error().message() + ": put a PEM certificate there");
+    if (!parsed.ok())
+        errors.emplace_back(field + ".content",
+                            parsed.error().message() + ": put a PEM certificate there");
 }
 
-void check_inline_key(const Value& reference, const std::string& field, std::vector<FieldError>& errors) {
+void check_inline_key(const Value& reference, const std::string& field,
+                      std::vector<FieldError>& errors) {
     const Secret pem(inline_content(reference));
     if (pem.empty()) return;
     Result<pki::PrivateKey> parsed = pki::PrivateKey::parse(pem);
-    if (!parsed.ok()) errors.emplace_back(field + ".content", parsed.error().message() + ": put a PEM private key there");
+    if (!parsed.ok())
+        errors.emplace_back(field + ".content",
+                            parsed.error().message() + ": put a PEM private key there");
 }
 
 void check_inline_pair(const Value& certificate, const Value& key, const std::string& field,
@@ -521,7 +581,8 @@ void check_inline_pair(const Value& certificate, const Value& key, const std::st
     Result<pki::Certificate> parsed = pki::Certificate::parse(crt_pem);
     Result<pki::PrivateKey> parsed_key = pki::PrivateKey::parse(key_pem);
     if (!parsed.ok() || !parsed_key.ok() || parsed->matches(*parsed_key)) return;
-    errors.emplace_back(field + ".privateKey.content", "the key is not that of the certificate: put the right one there");
+    errors.emplace_back(field + ".privateKey.content",
+                        "the key is not that of the certificate: put the right one there");
 }
 
 void check_endpoints(const Value& endpoints, std::vector<FieldError>& errors) {
@@ -531,12 +592,15 @@ void check_endpoints(const Value& endpoints, std::vector<FieldError>& errors) {
         const std::string text = item.str();
         const std::string field = fmt::format("spec.endpoints[{}]", index++);
         const size_t colon = text.rfind(':');
-        const std::string_view port_text = std::string_view(text).substr(colon == std::string::npos ? text.size() : colon + 1);
+        const std::string_view port_text =
+            std::string_view(text).substr(colon == std::string::npos ? text.size() : colon + 1);
         const std::optional<uint32_t> port = parse_number<uint32_t>(port_text);
         if (!port || *port == 0 || *port > 65535) {
-            errors.emplace_back(field, fmt::format("\"{}\" has no port from 1 to 65535: write host:port", text));
+            errors.emplace_back(
+                field, fmt::format("\"{}\" has no port from 1 to 65535: write host:port", text));
         } else if (!seen.insert(to_lower(text)).second) {
-            errors.emplace_back(field, fmt::format("\"{}\" is named twice: remove one of them", text));
+            errors.emplace_back(field,
+                                fmt::format("\"{}\" is named twice: remove one of them", text));
         }
     }
 }
@@ -544,14 +608,16 @@ void check_endpoints(const Value& endpoints, std::vector<FieldError>& errors) {
 void check_selector(const Value& selector, const char* field, std::vector<FieldError>& errors) {
     if (selector.is_null()) return;
     Result<kube::LabelSelector> parsed = kube::LabelSelector::from_value(selector);
-    if (!parsed.ok()) errors.emplace_back(field, parsed.error().message() + ": correct or remove it");
+    if (!parsed.ok())
+        errors.emplace_back(field, parsed.error().message() + ": correct or remove it");
 }
 
 }  // namespace
 
 std::string to_text(const std::vector<FieldError>& errors) {
     std::vector<std::string> parts;
-    for (const FieldError& error : errors) parts.push_back(fmt::format("{}: {}", error.field, error.message));
+    for (const FieldError& error : errors)
+        parts.push_back(fmt::format("{}: {}", error.field, error.message));
     return join(parts, "; ");
 }
 
@@ -562,15 +628,19 @@ bool has_admission_plugin(std::string_view plugin, int minor) {
     return true;
 }
 
-std::vector<StorageClaim> storage_claims(const Value& control_plane, const SettingsDefaults& defaults) {
+std::vector<StorageClaim> storage_claims(const Value& control_plane,
+                                         const SettingsDefaults& defaults) {
     const Value& spec = control_plane["spec"];
     const Value& storage = control_plane["status"]["storage"];
     StorageClaim claim;
     claim.owner = kube::key_of(control_plane).to_string();
     claim.owner_uid = std::string(kube::uid_of(control_plane));
-    claim.datastore = text_or(storage["dataStoreName"], text_or(spec["dataStore"], defaults.datastore));
-    claim.schema = text_or(storage["setup"]["schema"], text_or(spec["dataStoreSchema"], claim.owner_uid));
-    claim.user = text_or(storage["setup"]["user"], text_or(spec["dataStoreUsername"], claim.owner_uid));
+    claim.datastore =
+        text_or(storage["dataStoreName"], text_or(spec["dataStore"], defaults.datastore));
+    claim.schema =
+        text_or(storage["setup"]["schema"], text_or(spec["dataStoreSchema"], claim.owner_uid));
+    claim.user =
+        text_or(storage["setup"]["user"], text_or(spec["dataStoreUsername"], claim.owner_uid));
     std::vector<StorageClaim> claims = {claim};
     std::set<std::string> stores = {claim.datastore};
     for (const Value& item : spec["dataStoreOverrides"].items()) {
@@ -581,7 +651,8 @@ std::vector<StorageClaim> storage_claims(const Value& control_plane, const Setti
     return claims;
 }
 
-const StorageClaim* find_conflict(const StorageClaim& claim, const std::vector<StorageClaim>& others) {
+const StorageClaim* find_conflict(const StorageClaim& claim,
+                                  const std::vector<StorageClaim>& others) {
     for (const StorageClaim& other : others) {
         if (other.owner == claim.owner || other.datastore != claim.datastore) continue;
         if (other.schema == claim.schema || other.user == claim.user) return &other;
@@ -597,7 +668,8 @@ std::vector<FieldError> validate_control_plane(const Value& object, const Value*
 
 std::vector<FieldError> validate_data_store(const Value& object, const Value* old) {
     std::vector<FieldError> errors;
-    if (kube::is_deleting(object) || (old != nullptr && (*old)["spec"] == object["spec"])) return errors;
+    if (kube::is_deleting(object) || (old != nullptr && (*old)["spec"] == object["spec"]))
+        return errors;
     const Value& spec = object["spec"];
     check_endpoints(spec["endpoints"], errors);
     const Value& tls = spec["tlsConfig"];
@@ -614,16 +686,20 @@ std::vector<FieldError> validate_kubeconfig_generator(const Value& object, const
     std::vector<FieldError> errors;
     if (kube::is_deleting(object)) return errors;
     const std::string_view name = kube::name_of(object);
-    const auto* reserved = std::find(std::begin(kReservedGenerators), std::end(kReservedGenerators), name);
+    const auto* reserved =
+        std::find(std::begin(kReservedGenerators), std::end(kReservedGenerators), name);
     if (old == nullptr && reserved != std::end(kReservedGenerators)) {
-        errors.emplace_back("metadata.name",
-                            fmt::format("\"{}\" would make the Secret <control plane>-{}, which the control plane has "
-                                        "itself: choose another name",
-                                        name, name));
+        errors.emplace_back(
+            "metadata.name",
+            fmt::format(
+                "\"{}\" would make the Secret <control plane>-{}, which the control plane has "
+                "itself: choose another name",
+                name, name));
     }
     if (old != nullptr && (*old)["spec"] == object["spec"]) return errors;
     check_selector(object["spec"]["namespaceSelector"], "spec.namespaceSelector", errors);
-    check_selector(object["spec"]["tenantControlPlaneSelector"], "spec.tenantControlPlaneSelector", errors);
+    check_selector(object["spec"]["tenantControlPlaneSelector"], "spec.tenantControlPlaneSelector",
+                   errors);
     return errors;
 }
 

@@ -10,7 +10,8 @@ namespace {
 
 bool take_number(std::string_view& text, int& number) {
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc() || end == text.data() || number < 0 || text.front() == '+') return false;
+    if (error != std::errc() || end == text.data() || number < 0 || text.front() == '+')
+        return false;
     text.remove_prefix(static_cast<size_t>(end - text.data()));
     return true;
 }
@@ -59,7 +60,8 @@ std::strong_ordering operator<=>(const Version& a, const Version& b) {
 }
 
 Result<void> check_supported(const Version& version) {
-    if (version.major == 1 && version.minor >= kOldestMinor && version.minor <= kNewestMinor) return {};
+    if (version.major == 1 && version.minor >= kOldestMinor && version.minor <= kNewestMinor)
+        return {};
     return invalid_argument(
         fmt::format("spec.kubernetes.version: {} is not supported, use one from v1.{} to v1.{}",
                     version.to_string(), kOldestMinor, kNewestMinor));
@@ -67,10 +69,10 @@ Result<void> check_supported(const Version& version) {
 
 Result<void> check_upgrade(const Version& from, const Version& to) {
     if (std::pair(to.major, to.minor) < std::pair(from.major, from.minor)) {
-        return invalid_argument(
-            fmt::format("spec.kubernetes.version: {} is a minor version older than the current {}, and "
-                        "control planes cannot be downgraded",
-                        to.to_string(), from.to_string()));
+        return invalid_argument(fmt::format(
+            "spec.kubernetes.version: {} is a minor version older than the current {}, and "
+            "control planes cannot be downgraded",
+            to.to_string(), from.to_string()));
     }
     if (to.major != from.major || to.minor > from.minor + 1) {
         return invalid_argument(fmt::format(

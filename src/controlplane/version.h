@@ -29,8 +29,8 @@ inline constexpr int kNewestMinor = 36;
 
 /// InvalidArgument, naming spec.kubernetes.version and the remedy, when `version` cannot be run.
 Result<void> check_supported(const Version& version);
-/// The same when a control plane of version `from` cannot become `to`: an older minor, or more than one newer.
-/// Patch versions are free in both directions: a bad one has to be left.
+/// The same when a control plane of version `from` cannot become `to`: an older minor, or more than
+/// one newer. Patch versions are free in both directions: a bad one has to be left.
 Result<void> check_upgrade(const Version& from, const Version& to);
 
 }  // namespace basalt::controlplane

@@ -15,8 +15,8 @@ TEST(Version, ParsesWhatKubernetesWrites) {
 }
 
 TEST(Version, RefusesTheRest) {
-    for (const char* text : {"", "v", "1.36", "v1.36", "v1.36.", "v1.36.x", "v-1.2.3", "v1.36.3-", "latest",
-                             "v1.36.3.4", "v1.+36.3"}) {
+    for (const char* text : {"", "v", "1.36", "v1.36", "v1.36.", "v1.36.x", "v-1.2.3", "v1.36.3-",
+                             "latest", "v1.36.3.4", "v1.+36.3"}) {
         EXPECT_FALSE(Version::parse(text).ok()) << text;
     }
 }

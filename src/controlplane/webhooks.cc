@@ -19,7 +19,8 @@ namespace {
 constexpr Duration kDryRunTimeout = std::chrono::seconds(5);
 
 // The same options as elsewhere: who asks for the same collection shares a cache.
-kube::CacheOptions with_our_fields(const kube::Resource& resource, std::string label_selector = {}) {
+kube::CacheOptions with_our_fields(const kube::Resource& resource,
+                                   std::string label_selector = {}) {
     kube::CacheOptions options(resource);
     options.label_selector = std::move(label_selector);
     options.keep_manager = std::string(names::kFieldManager);
@@ -44,7 +45,8 @@ const Value* old_of(const AdmissionRequest& request) {
 }
 
 bool is_write(const AdmissionRequest& request) {
-    return request.subresource.empty() && (request.operation == "CREATE" || request.operation == "UPDATE");
+    return request.subresource.empty() &&
+           (request.operation == "CREATE" || request.operation == "UPDATE");
 }
 
 bool shapes_deployment(const AdmissionRequest& request) {
@@ -59,22 +61,24 @@ bool shapes_deployment(const AdmissionRequest& request) {
 std::string refusal(const Error& error, const Value& status) {
     std::vector<std::string> causes;
     for (const Value& cause : status["details"]["causes"].items()) {
-        causes.push_back(fmt::format("{}: {}", cause["field"].as_string(), cause["message"].as_string()));
+        causes.push_back(
+            fmt::format("{}: {}", cause["field"].as_string(), cause["message"].as_string()));
     }
     return causes.empty() ? error.message() : fmt::format("{}", fmt::join(causes, "; "));
 }
 
 }  // namespace
 
-Webhooks::Webhooks(controller::Manager& manager, kube::Client& client, const DataStoreRegistry& registry,
-                   SettingsDefaults defaults)
+Webhooks::Webhooks(controller::Manager& manager, kube::Client& client,
+                   const DataStoreRegistry& registry, SettingsDefaults defaults)
     : client_(client),
       registry_(registry),
       defaults_(std::move(defaults)),
       control_planes_(manager.cache(with_our_fields(tenant_control_planes()))),
       data_stores_(manager.cache(with_our_fields(controlplane::data_stores()))),
-      deployments_(manager.cache(with_our_fields(kube::resources::deployments(),
-                                                 fmt::format("{}={}", names::kProjectLabel, names::kProject)))) {}
+      deployments_(manager.cache(
+          with_our_fields(kube::resources::deployments(),
+                          fmt::format("{}={}", names::kProjectLabel, names::kProject)))) {}
 
 void Webhooks::add_routes(controller::Router& router) {
     controller::add_admission_route(router, kControlPlaneWebhook, [this](AdmissionRequest request) {
@@ -95,11 +99,12 @@ ValidationContext Webhooks::context() const {
         const std::string name(kube::name_of(*object));
         const DataStoreRegistry::Entry* entry = registry_.find(name);
         const bool resolved = entry != nullptr && entry->view != nullptr;
-        known.datastores[name] =
-            KnownDataStore((*object)["spec"]["driver"].str(), resolved ? entry->view->ca_pem : std::string());
+        known.datastores[name] = KnownDataStore((*object)["spec"]["driver"].str(),
+                                                resolved ? entry->view->ca_pem : std::string());
     });
     control_planes_.for_each([&](const data::SharedValue& object) {
-        for (StorageClaim& claim : storage_claims(*object, defaults_)) known.claims.push_back(std::move(claim));
+        for (StorageClaim& claim : storage_claims(*object, defaults_))
+            known.claims.push_back(std::move(claim));
     });
     return known;
 }
@@ -111,7 +116,8 @@ Webhooks::Answer Webhooks::check_control_plane(AdmissionRequest request) {
     if (!synced.ok()) co_return std::move(synced).error();
     synced = co_await control_planes_.wait_synced();
     if (!synced.ok()) co_return std::move(synced).error();
-    std::vector<FieldError> errors = validate_control_plane(request.object, old_of(request), context());
+    std::vector<FieldError> errors =
+        validate_control_plane(request.object, old_of(request), context());
     if (errors.empty() && shapes_deployment(request)) {
         std::optional<FieldError> refused = co_await try_deployment(request.object);
         if (refused) errors.push_back(*std::move(refused));
@@ -119,7 +125,8 @@ Webhooks::Answer Webhooks::check_control_plane(AdmissionRequest request) {
     std::vector<std::string> warnings;
     Result<Settings> settings = read_settings(request.object, defaults_);
     if (settings.ok()) {
-        for (const std::string& field : settings->unsupported) warnings.push_back("not in force yet: " + field);
+        for (const std::string& field : settings->unsupported)
+            warnings.push_back("not in force yet: " + field);
     }
     co_return answer(request, errors, std::move(warnings));
 }
@@ -141,7 +148,8 @@ async::Task<std::optional<FieldError>> Webhooks::try_deployment(Value object) {
     options.field_manager = std::string(names::kFieldManager);
     options.timeout = kDryRunTimeout;
     options.failure = &status;
-    Result<Value> tried = co_await client_.apply(kube::resources::deployments(), std::move(deployment), options);
+    Result<Value> tried =
+        co_await client_.apply(kube::resources::deployments(), std::move(deployment), options);
     if (tried.ok()) co_return std::nullopt;
     if (tried.error().code() != Code::kInvalidArgument) {
         log_warn("dry run of a deployment failed",
@@ -149,8 +157,8 @@ async::Task<std::optional<FieldError>> Webhooks::try_deployment(Value object) {
         co_return std::nullopt;
     }
     co_return FieldError("spec.controlPlane.deployment",
-                         "Kubernetes refuses the Deployment that it makes: " + refusal(tried.error(), status) +
-                             ": correct these fields");
+                         "Kubernetes refuses the Deployment that it makes: " +
+                             refusal(tried.error(), status) + ": correct these fields");
 }
 
 Webhooks::Answer Webhooks::check_data_store(AdmissionRequest request) {

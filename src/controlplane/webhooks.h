@@ -1,11 +1,13 @@
-// Admission of TenantControlPlanes, DataStores and KubeconfigGenerators: validate.h behind the API server's protocol.
+// Admission of TenantControlPlanes, DataStores and KubeconfigGenerators: validate.h behind the API
+// server's protocol.
 //
-// They validate only; defaults are the schema's. Changes of the status do not pass here: the configuration in
-// deploy/controller names the main resources alone. What is asked for and not in force yet comes back as a warning.
+// They validate only; defaults are the schema's. Changes of the status do not pass here: the
+// configuration in deploy/controller names the main resources alone. What is asked for and not in
+// force yet comes back as a warning.
 //
-// A control plane's Deployment is also shown to the API server, as a dry run, so that what Kubernetes refuses in it
-// (a toleration, a resource, a security context) is refused where the user sees it. Only the verdict "invalid" counts:
-// a server that does not answer is no reason to refuse.
+// A control plane's Deployment is also shown to the API server, as a dry run, so that what
+// Kubernetes refuses in it (a toleration, a resource, a security context) is refused where the user
+// sees it. Only the verdict "invalid" counts: a server that does not answer is no reason to refuse.
 //
 // Answers come on every replica, the leader or not. One loop; must outlive the router's requests.
 #pragma once
@@ -17,9 +19,11 @@
 
 namespace basalt::controlplane {
 
-inline constexpr const char* kControlPlaneWebhook = "/validate-kamaji-clastix-io-v1alpha1-tenantcontrolplane";
+inline constexpr const char* kControlPlaneWebhook =
+    "/validate-kamaji-clastix-io-v1alpha1-tenantcontrolplane";
 inline constexpr const char* kDataStoreWebhook = "/validate-kamaji-clastix-io-v1alpha1-datastore";
-inline constexpr const char* kGeneratorWebhook = "/validate-kamaji-clastix-io-v1alpha1-kubeconfiggenerator";
+inline constexpr const char* kGeneratorWebhook =
+    "/validate-kamaji-clastix-io-v1alpha1-kubeconfiggenerator";
 
 class Webhooks {
  public:

@@ -27,7 +27,9 @@ class WebhooksTest : public ::testing::Test {
           webhooks(manager, client, registry, SettingsDefaults()),
           group(loop) {
         webhooks.add_routes(*router);
-        Value store = yaml("{apiVersion: kamaji.clastix.io/v1alpha1, kind: DataStore, metadata: {name: default}, spec: {driver: etcd}}");
+        Value store = yaml(
+            "{apiVersion: kamaji.clastix.io/v1alpha1, kind: DataStore, metadata: {name: default}, "
+            "spec: {driver: etcd}}");
         server->put("/apis/kamaji.clastix.io/v1alpha1/datastores/default", store);
         group.spawn("manager", manager.run());
     }
@@ -42,26 +44,36 @@ class WebhooksTest : public ::testing::Test {
         request.headers.add("content-type", "application/json");
         request.body = data::to_json(review);
         Result<net::HttpServerResponse> answered = co_await router->handle(std::move(request));
-        if (answered.ok()) response = data::parse_json(answered->body).value_or(Value())["response"];
+        if (answered.ok())
+            response = data::parse_json(answered->body).value_or(Value())["response"];
         done = true;
     }
     /// The AdmissionReview's response.
-    Value review(const std::string& path, const std::string& operation, Value object, Value old = {}) {
+    Value review(const std::string& path, const std::string& operation, Value object,
+                 Value old = {}) {
         Value request = Value::object({{"uid", "u"}, {"operation", operation}});
-        request.set("kind", yaml("{group: kamaji.clastix.io, version: v1alpha1, kind: TenantControlPlane}"));
-        request.set("resource", yaml("{group: kamaji.clastix.io, version: v1alpha1, resource: tenantcontrolplanes}"));
+        request.set(
+            "kind",
+            yaml("{group: kamaji.clastix.io, version: v1alpha1, kind: TenantControlPlane}"));
+        request.set(
+            "resource",
+            yaml("{group: kamaji.clastix.io, version: v1alpha1, resource: tenantcontrolplanes}"));
         request.set("name", object["metadata"]["name"]);
         request.set("namespace", object["metadata"]["namespace"]);
         request.set("object", std::move(object));
         request.set("oldObject", std::move(old));
-        Value body = Value::object({{"apiVersion", "admission.k8s.io/v1"}, {"kind", "AdmissionReview"}, {"request", request}});
+        Value body = Value::object({{"apiVersion", "admission.k8s.io/v1"},
+                                    {"kind", "AdmissionReview"},
+                                    {"request", request}});
         done = false;
         response = Value();
         group.spawn(send(path, std::move(body)));
         EXPECT_TRUE(loop.run_until([&] { return done; }, 1min));
         return response;
     }
-    static Value patched(const std::string& patch) { return data::apply_merge_patch(example_object(), yaml(patch)); }
+    static Value patched(const std::string& patch) {
+        return data::apply_merge_patch(example_object(), yaml(patch));
+    }
 
     async::SimLoop loop{1};
     std::shared_ptr<kube::testing::TestServer> server;
@@ -82,7 +94,8 @@ TEST_F(WebhooksTest, AcceptsAndTriesTheDeployment) {
     EXPECT_NE(server->requests.back().target.find("dryRun=All"), std::string::npos);
     // The API server's answer to a scale is not asked for again when nothing of the Pods changes.
     Value other = patched("{spec: {networkProfile: {certSANs: [a.example]}}}");
-    EXPECT_TRUE(review(kControlPlaneWebhook, "UPDATE", other, example_object())["allowed"].as_bool());
+    EXPECT_TRUE(
+        review(kControlPlaneWebhook, "UPDATE", other, example_object())["allowed"].as_bool());
     EXPECT_EQ(server->count("PATCH", kDeployment), 1u);
 }
 
@@ -92,49 +105,63 @@ TEST_F(WebhooksTest, RefusesWithFieldsAndRemedies) {
     EXPECT_FALSE(answer["allowed"].as_bool(true));
     EXPECT_EQ(answer["status"]["code"].as_int(), 422);
     EXPECT_EQ(answer["status"]["details"]["causes"].size(), 2u) << data::to_json(answer);
-    EXPECT_NE(answer["status"]["message"].as_string().find("there is no DataStore \"nowhere\": create it"),
+    EXPECT_NE(answer["status"]["message"].as_string().find(
+                  "there is no DataStore \"nowhere\": create it"),
               std::string_view::npos);
     EXPECT_EQ(server->count("PATCH", kDeployment), 0u);
 }
 
 TEST_F(WebhooksTest, RefusesWhatKubernetesRefusesInTheDeployment) {
-    server->intercept = [](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+    server->intercept =
+        [](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
         if (request.method != "PATCH") return {};
         Value status = kube::testing::status_document(422, "Invalid", "Deployment is invalid");
-        status.set("details", yaml("{causes: [{reason: FieldValueInvalid, field: 'spec.template.spec.tolerations[0].operator', message: 'Unsupported value'}]}"));
+        status.set(
+            "details",
+            yaml("{causes: [{reason: FieldValueInvalid, field: "
+                 "'spec.template.spec.tolerations[0].operator', message: 'Unsupported value'}]}"));
         return Result<net::HttpResponse>(kube::testing::respond(422, status));
     };
     Value answer = review(kControlPlaneWebhook, "CREATE", example_object());
     EXPECT_FALSE(answer["allowed"].as_bool(true));
-    EXPECT_EQ(answer["status"]["details"]["causes"][0]["field"].as_string(), "spec.controlPlane.deployment");
-    EXPECT_NE(answer["status"]["message"].as_string().find("spec.template.spec.tolerations[0].operator: Unsupported value"),
+    EXPECT_EQ(answer["status"]["details"]["causes"][0]["field"].as_string(),
+              "spec.controlPlane.deployment");
+    EXPECT_NE(answer["status"]["message"].as_string().find(
+                  "spec.template.spec.tolerations[0].operator: Unsupported value"),
               std::string_view::npos);
 }
 
 TEST_F(WebhooksTest, AcceptsWhenTheDryRunCannotBeMade) {
-    server->intercept = [](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+    server->intercept =
+        [](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
         if (request.method != "PATCH") return {};
-        return Result<net::HttpResponse>(
-            kube::testing::respond(403, kube::testing::status_document(403, "Forbidden", "exceeded quota")));
+        return Result<net::HttpResponse>(kube::testing::respond(
+            403, kube::testing::status_document(403, "Forbidden", "exceeded quota")));
     };
     EXPECT_TRUE(review(kControlPlaneWebhook, "CREATE", example_object())["allowed"].as_bool());
 }
 
 TEST_F(WebhooksTest, WarnsOfWhatIsNotInForce) {
-    Value answer = review(kControlPlaneWebhook, "CREATE", patched("{spec: {controlPlane: {ingress: {hostname: a.example}}}}"));
+    Value answer = review(kControlPlaneWebhook, "CREATE",
+                          patched("{spec: {controlPlane: {ingress: {hostname: a.example}}}}"));
     EXPECT_TRUE(answer["allowed"].as_bool());
-    EXPECT_NE(answer["warnings"][0].as_string().find("spec.controlPlane.ingress"), std::string_view::npos);
+    EXPECT_NE(answer["warnings"][0].as_string().find("spec.controlPlane.ingress"),
+              std::string_view::npos);
 }
 
 TEST_F(WebhooksTest, RefusesKeysOfAnotherControlPlane) {
-    Value victim = patched("{metadata: {name: victim, uid: victim}, spec: {dataStoreSchema: theirs}}");
+    Value victim =
+        patched("{metadata: {name: victim, uid: victim}, spec: {dataStoreSchema: theirs}}");
     server->put("/apis/kamaji.clastix.io/v1alpha1/namespaces/other/tenantcontrolplanes/victim",
                 data::apply_merge_patch(victim, yaml("{metadata: {namespace: other}}")));
     loop.run_for(1s);
-    Value answer = review(kControlPlaneWebhook, "CREATE", patched("{spec: {dataStoreSchema: theirs}}"));
+    Value answer =
+        review(kControlPlaneWebhook, "CREATE", patched("{spec: {dataStoreSchema: theirs}}"));
     EXPECT_FALSE(answer["allowed"].as_bool(true));
-    EXPECT_NE(answer["status"]["message"].as_string().find("spec.dataStoreSchema"), std::string_view::npos);
-    EXPECT_EQ(answer["status"]["message"].as_string().find("victim"), std::string_view::npos) << "tells who else is there";
+    EXPECT_NE(answer["status"]["message"].as_string().find("spec.dataStoreSchema"),
+              std::string_view::npos);
+    EXPECT_EQ(answer["status"]["message"].as_string().find("victim"), std::string_view::npos)
+        << "tells who else is there";
 }
 
 TEST_F(WebhooksTest, ChecksTheOtherKinds) {

@@ -21,7 +21,8 @@ struct Mapping {
     const char* reason;
 };
 
-// etcd's texts are stable: clients of other languages match them, too (api/v3rpc/rpctypes/error.go).
+// etcd's texts are stable: clients of other languages match them, too
+// (api/v3rpc/rpctypes/error.go).
 constexpr std::array<Mapping, 17> kMappings = {{
     {"database space exceeded", Code::kResourceExhausted, "NoSpace"},
     {"too many requests", Code::kResourceExhausted, "TooManyRequests"},
@@ -47,8 +48,10 @@ Result<net::Url> parse_etcd_endpoint(std::string_view text) {
     if (text.find("://") == std::string_view::npos) url = "https://" + url;
     Result<net::Url> parsed = net::parse_url(url);
     if (!parsed.ok()) return std::move(parsed).context(fmt::format("endpoint \"{}\"", text));
-    if (parsed->scheme != "https" || (parsed->path != "/" && !parsed->path.empty()) || !parsed->query.empty()) {
-        return invalid_argument(fmt::format("endpoint \"{}\": must be host:port, reached by TLS", text));
+    if (parsed->scheme != "https" || (parsed->path != "/" && !parsed->path.empty()) ||
+        !parsed->query.empty()) {
+        return invalid_argument(
+            fmt::format("endpoint \"{}\": must be host:port, reached by TLS", text));
     }
     // net::Url fills in 443, which is no etcd port; 2379 is what etcdctl assumes.
     const std::string_view authority = std::string_view(url).substr(url.find("://") + 3);
@@ -82,7 +85,10 @@ AlarmType from_pb(pb::AlarmType type) {
 class GrpcClient final : public Client {
  public:
     GrpcClient(Loop& loop, ClientOptions options, std::vector<net::Url> urls)
-        : loop_(loop), options_(std::move(options)), urls_(std::move(urls)), channels_(urls_.size()) {}
+        : loop_(loop),
+          options_(std::move(options)),
+          urls_(std::move(urls)),
+          channels_(urls_.size()) {}
 
     Answer<RangeResult> range(KeyRange range, int64_t limit, bool keys_only) override;
     Answer<void> put(std::string key, std::string value) override;
@@ -112,8 +118,8 @@ class GrpcClient final : public Client {
 
  private:
     std::shared_ptr<net::GrpcChannel> channel(size_t endpoint);
-    Task<Result<std::string>> call_endpoint(size_t endpoint, std::string method, std::string request,
-                                            Duration timeout);
+    Task<Result<std::string>> call_endpoint(size_t endpoint, std::string method,
+                                            std::string request, Duration timeout);
     Task<Result<std::string>> call(std::string method, std::string request);
     Task<Result<void>> call_void(std::string method, std::string request);
     Task<Result<std::vector<std::string>>> call_names(std::string method, std::string request);
@@ -148,19 +154,22 @@ std::shared_ptr<net::GrpcChannel> GrpcClient::channel(size_t endpoint) {
 
 Result<void> GrpcClient::set_tls(std::shared_ptr<const net::TlsContext> tls) {
     options_.tls = std::move(tls);
-    for (std::shared_ptr<net::GrpcChannel>& slot : channels_) slot.reset();  // Calls in flight hold theirs.
+    for (std::shared_ptr<net::GrpcChannel>& slot : channels_)
+        slot.reset();  // Calls in flight hold theirs.
     return {};
 }
 
-Task<Result<std::string>> GrpcClient::call_endpoint(size_t endpoint, std::string method, std::string request,
-                                                    Duration timeout) {
+Task<Result<std::string>> GrpcClient::call_endpoint(size_t endpoint, std::string method,
+                                                    std::string request, Duration timeout) {
     std::shared_ptr<net::GrpcChannel> used = channel(endpoint);
     net::GrpcCallOptions options;
     options.deadline = loop_.now() + timeout;
     options.max_message_size = kMaxMessageSize;
-    Result<std::string> answer = co_await used->unary(method, std::move(request), std::move(options));
+    Result<std::string> answer =
+        co_await used->unary(method, std::move(request), std::move(options));
     if (!answer.ok()) {
-        std::string where = fmt::format("etcd {} {}", options_.endpoints[endpoint], method.substr(method.rfind('/') + 1));
+        std::string where = fmt::format("etcd {} {}", options_.endpoints[endpoint],
+                                        method.substr(method.rfind('/') + 1));
         co_return map_error(std::move(answer).error()).context(where);
     }
     co_return std::move(answer);
@@ -172,11 +181,13 @@ Task<Result<std::string>> GrpcClient::call(std::string method, std::string reque
     int repeats_left = kMaxRepeats;
     for (size_t tried = 0; tried < urls_.size();) {
         const size_t endpoint = (first + tried) % urls_.size();
-        Result<std::string> answer = co_await call_endpoint(endpoint, method, request, options_.request_timeout);
+        Result<std::string> answer =
+            co_await call_endpoint(endpoint, method, request, options_.request_timeout);
         const Code code = answer.ok() ? Code::kOk : answer.error().code();
         // Not executed: users changed between its check and its turn.
         if (code == Code::kAborted && repeats_left-- > 0) continue;
-        // Another member may do better when this one is away, hangs or has no leader. What etcd decided stands.
+        // Another member may do better when this one is away, hangs or has no leader. What etcd
+        // decided stands.
         if (code != Code::kUnavailable && code != Code::kDeadlineExceeded) {
             current_ = endpoint;
             co_return std::move(answer);
@@ -194,7 +205,8 @@ Task<Result<void>> GrpcClient::call_void(std::string method, std::string request
     co_return Result<void>();
 }
 
-Task<Result<std::vector<std::string>>> GrpcClient::call_names(std::string method, std::string request) {
+Task<Result<std::vector<std::string>>> GrpcClient::call_names(std::string method,
+                                                              std::string request) {
     BASALT_CO_ASSIGN(std::string bytes, co_await call(std::move(method), std::move(request)));
     BASALT_CO_ASSIGN(pb::NamesResponse response, decode<pb::NamesResponse>(bytes));
     co_return std::vector<std::string>(response.names().begin(), response.names().end());
@@ -206,15 +218,16 @@ Task<Result<RangeResult>> GrpcClient::range(KeyRange range, int64_t limit, bool 
     request.set_range_end(std::move(range.end));
     request.set_limit(limit);
     request.set_keys_only(keys_only);
-    BASALT_CO_ASSIGN(std::string bytes, co_await call("/etcdserverpb.KV/Range", request.SerializeAsString()));
+    BASALT_CO_ASSIGN(std::string bytes,
+                     co_await call("/etcdserverpb.KV/Range", request.SerializeAsString()));
     BASALT_CO_ASSIGN(pb::RangeResponse response, decode<pb::RangeResponse>(bytes));
     RangeResult result;
     result.more = response.more();
     result.count = response.count();
     result.revision = response.header().revision();
     for (pb::KeyValue& item : *response.mutable_kvs()) {
-        result.items.push_back(
-            {std::move(*item.mutable_key()), std::move(*item.mutable_value()), item.mod_revision()});
+        result.items.push_back({std::move(*item.mutable_key()), std::move(*item.mutable_value()),
+                                item.mod_revision()});
     }
     co_return std::move(result);
 }
@@ -230,7 +243,8 @@ Task<Result<int64_t>> GrpcClient::delete_range(KeyRange range) {
     pb::DeleteRangeRequest request;
     request.set_key(std::move(range.begin));
     request.set_range_end(std::move(range.end));
-    BASALT_CO_ASSIGN(std::string bytes, co_await call("/etcdserverpb.KV/DeleteRange", request.SerializeAsString()));
+    BASALT_CO_ASSIGN(std::string bytes,
+                     co_await call("/etcdserverpb.KV/DeleteRange", request.SerializeAsString()));
     BASALT_CO_ASSIGN(pb::DeleteRangeResponse response, decode<pb::DeleteRangeResponse>(bytes));
     co_return response.deleted();
 }
@@ -243,7 +257,8 @@ Task<Result<void>> GrpcClient::compact(int64_t revision) {
 }
 
 Task<Result<bool>> GrpcClient::auth_enabled() {
-    BASALT_CO_ASSIGN(std::string bytes, co_await call("/etcdserverpb.Auth/AuthStatus", std::string()));
+    BASALT_CO_ASSIGN(std::string bytes,
+                     co_await call("/etcdserverpb.Auth/AuthStatus", std::string()));
     BASALT_CO_ASSIGN(pb::AuthStatusResponse response, decode<pb::AuthStatusResponse>(bytes));
     co_return response.enabled();
 }
@@ -285,11 +300,13 @@ Task<Result<std::vector<std::string>>> GrpcClient::user_list() {
 }
 
 Task<Result<void>> GrpcClient::user_grant_role(std::string user, std::string role) {
-    return call_void("/etcdserverpb.Auth/UserGrantRole", user_role_request(std::move(user), std::move(role)));
+    return call_void("/etcdserverpb.Auth/UserGrantRole",
+                     user_role_request(std::move(user), std::move(role)));
 }
 
 Task<Result<void>> GrpcClient::user_revoke_role(std::string user, std::string role) {
-    return call_void("/etcdserverpb.Auth/UserRevokeRole", user_role_request(std::move(user), std::move(role)));
+    return call_void("/etcdserverpb.Auth/UserRevokeRole",
+                     user_role_request(std::move(user), std::move(role)));
 }
 
 Task<Result<void>> GrpcClient::role_add(std::string name) {
@@ -297,10 +314,12 @@ Task<Result<void>> GrpcClient::role_add(std::string name) {
 }
 
 Task<Result<std::vector<Permission>>> GrpcClient::role_get(std::string name) {
-    BASALT_CO_ASSIGN(std::string bytes, co_await call("/etcdserverpb.Auth/RoleGet", name_request(std::move(name))));
+    BASALT_CO_ASSIGN(std::string bytes,
+                     co_await call("/etcdserverpb.Auth/RoleGet", name_request(std::move(name))));
     BASALT_CO_ASSIGN(pb::RoleGetResponse response, decode<pb::RoleGetResponse>(bytes));
     std::vector<Permission> permissions;
-    for (const pb::Permission& permission : response.permissions()) permissions.push_back(from_pb(permission));
+    for (const pb::Permission& permission : response.permissions())
+        permissions.push_back(from_pb(permission));
     co_return std::move(permissions);
 }
 
@@ -334,7 +353,8 @@ Task<Result<void>> GrpcClient::role_revoke_permission(std::string role, KeyRange
 
 Task<Result<std::vector<Alarm>>> GrpcClient::alarms() {
     pb::AlarmRequest request;
-    BASALT_CO_ASSIGN(std::string bytes, co_await call("/etcdserverpb.Maintenance/Alarm", request.SerializeAsString()));
+    BASALT_CO_ASSIGN(std::string bytes,
+                     co_await call("/etcdserverpb.Maintenance/Alarm", request.SerializeAsString()));
     BASALT_CO_ASSIGN(pb::AlarmResponse response, decode<pb::AlarmResponse>(bytes));
     std::vector<Alarm> found;
     for (const pb::AlarmMember& alarm : response.alarms()) {
@@ -354,19 +374,23 @@ Task<Result<void>> GrpcClient::disarm(Alarm alarm) {
 Task<Result<std::vector<Member>>> GrpcClient::members() {
     pb::MemberListRequest request;
     request.set_linearizable(true);
-    BASALT_CO_ASSIGN(std::string bytes, co_await call("/etcdserverpb.Cluster/MemberList", request.SerializeAsString()));
+    BASALT_CO_ASSIGN(std::string bytes, co_await call("/etcdserverpb.Cluster/MemberList",
+                                                      request.SerializeAsString()));
     BASALT_CO_ASSIGN(pb::MemberListResponse response, decode<pb::MemberListResponse>(bytes));
     std::vector<Member> found;
     for (const pb::Member& member : response.members()) {
-        found.push_back({member.id(), member.name(),
-                         {member.client_urls().begin(), member.client_urls().end()}, member.is_learner()});
+        found.push_back({member.id(),
+                         member.name(),
+                         {member.client_urls().begin(), member.client_urls().end()},
+                         member.is_learner()});
     }
     co_return std::move(found);
 }
 
 Task<Result<MemberStatus>> GrpcClient::status(size_t endpoint) {
-    BASALT_CO_ASSIGN(std::string bytes, co_await call_endpoint(endpoint, "/etcdserverpb.Maintenance/Status",
-                                                               std::string(), options_.request_timeout));
+    BASALT_CO_ASSIGN(std::string bytes,
+                     co_await call_endpoint(endpoint, "/etcdserverpb.Maintenance/Status",
+                                            std::string(), options_.request_timeout));
     BASALT_CO_ASSIGN(pb::StatusResponse response, decode<pb::StatusResponse>(bytes));
     MemberStatus status;
     status.version = response.version();
@@ -382,8 +406,8 @@ Task<Result<MemberStatus>> GrpcClient::status(size_t endpoint) {
 }
 
 Task<Result<void>> GrpcClient::defragment(size_t endpoint) {
-    Result<std::string> answer = co_await call_endpoint(endpoint, "/etcdserverpb.Maintenance/Defragment",
-                                                        std::string(), kDefragmentTimeout);
+    Result<std::string> answer = co_await call_endpoint(
+        endpoint, "/etcdserverpb.Maintenance/Defragment", std::string(), kDefragmentTimeout);
     if (!answer.ok()) co_return std::move(answer).error();
     co_return Result<void>();
 }
@@ -391,7 +415,8 @@ Task<Result<void>> GrpcClient::defragment(size_t endpoint) {
 }  // namespace
 
 Error map_error(Error error) {
-    // All that etcd itself says starts so; errors of the connection and of files may use the same words.
+    // All that etcd itself says starts so; errors of the connection and of files may use the same
+    // words.
     if (error.message().find("etcdserver: ") == std::string::npos) return error;
     for (const Mapping& mapping : kMappings) {
         if (error.message().find(mapping.text) == std::string::npos) continue;
@@ -405,13 +430,15 @@ Result<std::unique_ptr<Client>> make_client(Loop& loop, ClientOptions options) {
     if (options.endpoints.size() > kMaxEndpoints) {
         return invalid_argument(fmt::format("endpoints: more than {}", kMaxEndpoints));
     }
-    if (!options.tls && !options.make_channel) return invalid_argument("etcd is reached by TLS only");
+    if (!options.tls && !options.make_channel)
+        return invalid_argument("etcd is reached by TLS only");
     std::vector<net::Url> urls;
     for (const std::string& endpoint : options.endpoints) {
         BASALT_ASSIGN(net::Url url, parse_etcd_endpoint(endpoint));
         urls.push_back(std::move(url));
     }
-    return std::unique_ptr<Client>(std::make_unique<GrpcClient>(loop, std::move(options), std::move(urls)));
+    return std::unique_ptr<Client>(
+        std::make_unique<GrpcClient>(loop, std::move(options), std::move(urls)));
 }
 
 }  // namespace basalt::etcd

@@ -1,19 +1,21 @@
-// etcd as its administrator uses it: users, roles, key ranges, health. No watches, no leases, no locks: those are
-// the API servers' business.
+// etcd as its administrator uses it: users, roles, key ranges, health. No watches, no leases, no
+// locks: those are the API servers' business.
 //
-// One Client serves all control planes of a datastore: one HTTP/2 connection per member in use, to the first
-// endpoint that answers, and to the next when that fails. mTLS: the client certificate's common name is the
-// etcd user. The interface is abstract so that a model can stand in its place. One loop.
+// One Client serves all control planes of a datastore: one HTTP/2 connection per member in use, to
+// the first endpoint that answers, and to the next when that fails. mTLS: the client certificate's
+// common name is the etcd user. The interface is abstract so that a model can stand in its place.
+// One loop.
 //
 // Errors carry etcd's gRPC code as cause_code() and these codes and reasons:
-//   ResourceExhausted "NoSpace"        the quota is used up, an alarm is raised, nothing can be written
-//   ResourceExhausted "TooManyRequests"
-//   AlreadyExists "UserExists" / "RoleExists"; NotFound "UserNotFound" / "RoleNotFound" / "RoleNotGranted" /
-//   "PermissionNotGranted" / "MemberNotFound"
-//   Aborted "AuthRevision"             users changed between a request's check and its execution (repeated inside a
+//   ResourceExhausted "NoSpace"        the quota is used up, an alarm is raised, nothing can be
+//   written ResourceExhausted "TooManyRequests" AlreadyExists "UserExists" / "RoleExists"; NotFound
+//   "UserNotFound" / "RoleNotFound" / "RoleNotGranted" / "PermissionNotGranted" / "MemberNotFound"
+//   Aborted "AuthRevision"             users changed between a request's check and its execution
+//   (repeated inside a
 //                                      few times, as etcd's own client does)
-//   PermissionDenied "PermissionDenied"; Unauthenticated "NoUser" (certificate without a name), "InvalidToken"
-//   FailedPrecondition "AuthDisabled"; OutOfRange "Compacted"; DataLoss "Corrupt"; Unavailable "NoLeader"
+//   PermissionDenied "PermissionDenied"; Unauthenticated "NoUser" (certificate without a name),
+//   "InvalidToken" FailedPrecondition "AuthDisabled"; OutOfRange "Compacted"; DataLoss "Corrupt";
+//   Unavailable "NoLeader"
 #pragma once
 
 #include <cstdint>
@@ -35,7 +37,8 @@ inline constexpr size_t kMaxEndpoints = 64;
 /// Of one answer; etcd refuses requests above 1.5 MiB, ranges are limited by us.
 inline constexpr size_t kMaxMessageSize = 16 * 1024 * 1024;
 
-/// Keys from `begin` up to, not including, `end`. An empty end means the one key `begin`; "\0" means no end.
+/// Keys from `begin` up to, not including, `end`. An empty end means the one key `begin`; "\0"
+/// means no end.
 struct KeyRange {
     std::string begin;
     std::string end;
@@ -89,8 +92,8 @@ struct Member {
     bool is_learner = false;
 };
 
-/// A call may reach etcd twice when a connection breaks in between; all of these end in the same state then,
-/// though the answer may be AlreadyExists or NotFound.
+/// A call may reach etcd twice when a connection breaks in between; all of these end in the same
+/// state then, though the answer may be AlreadyExists or NotFound.
 class Client {
  public:
     template <class T>
@@ -125,7 +128,8 @@ class Client {
     virtual Answer<void> disarm(Alarm alarm) = 0;
     virtual Answer<std::vector<Member>> members() = 0;
 
-    /// These two ask one member and do not fall back to others. `endpoint` is an index into endpoints().
+    /// These two ask one member and do not fall back to others. `endpoint` is an index into
+    /// endpoints().
     virtual Answer<MemberStatus> status(size_t endpoint) = 0;
     /// The member does not answer others meanwhile (seconds per gigabyte).
     virtual Answer<void> defragment(size_t endpoint) = 0;

@@ -17,10 +17,12 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST(MapErrorTest, OnlyWhatAServerSaid) {
-    Error full = map_error(Error(Code::kResourceExhausted, "etcdserver: mvcc: database space exceeded").with_cause(8));
+    Error full = map_error(
+        Error(Code::kResourceExhausted, "etcdserver: mvcc: database space exceeded").with_cause(8));
     EXPECT_EQ(full.reason(), "NoSpace");
     EXPECT_EQ(full.cause_code(), 8);
-    Error old = map_error(Error(Code::kInvalidArgument, "etcdserver: revision of auth store is old").with_cause(3));
+    Error old = map_error(
+        Error(Code::kInvalidArgument, "etcdserver: revision of auth store is old").with_cause(3));
     EXPECT_EQ(old.code(), Code::kAborted);
     EXPECT_TRUE(old.retriable());
     Error local = map_error(Error(Code::kUnavailable, "permission denied by the local firewall"));
@@ -38,7 +40,8 @@ TEST(MakeClientTest, EndpointsAreChecked) {
         Result<std::unique_ptr<Client>> client = make_client(loop, std::move(options));
         return client.ok() ? std::string("ok") : client.error().to_string();
     };
-    EXPECT_EQ(make({"etcd-0.etcd.system.svc:2379", "https://10.0.0.1:2379", "[fd00::1]:2379"}), "ok");
+    EXPECT_EQ(make({"etcd-0.etcd.system.svc:2379", "https://10.0.0.1:2379", "[fd00::1]:2379"}),
+              "ok");
     EXPECT_THAT(make({}), HasSubstr("InvalidArgument: endpoints"));
     EXPECT_THAT(make({"a:1", "http://b:2379"}), HasSubstr("http://b:2379"));
     EXPECT_THAT(make({"host"}), HasSubstr("has no port"));
@@ -58,7 +61,8 @@ class ScriptedChannel final : public net::GrpcChannel {
  public:
     ScriptedChannel(std::string name, std::vector<std::string>* asked, std::optional<Error>* error)
         : name_(std::move(name)), asked_(asked), error_(error) {}
-    Task<Result<std::unique_ptr<net::GrpcStream>>> open(std::string, net::GrpcCallOptions) override {
+    Task<Result<std::unique_ptr<net::GrpcStream>>> open(std::string,
+                                                        net::GrpcCallOptions) override {
         asked_->push_back(name_);
         if (*error_) co_return Error(**error_);
         co_return std::unique_ptr<net::GrpcStream>(std::make_unique<EmptyAnswer>());
@@ -94,7 +98,8 @@ class FailOverTest : public testing::Test {
         ClientOptions options;
         options.endpoints = {"a:1", "b:1", "c:1"};
         options.make_channel = [this](const std::string& endpoint) {
-            return std::make_shared<ScriptedChannel>(endpoint.substr(0, 1), &asked_, &errors_[endpoint.substr(0, 1)]);
+            return std::make_shared<ScriptedChannel>(endpoint.substr(0, 1), &asked_,
+                                                     &errors_[endpoint.substr(0, 1)]);
         };
         client_ = std::move(*make_client(loop_, std::move(options)));
     }
@@ -141,7 +146,8 @@ TEST_F(FailOverTest, WhatEtcdDecidedIsNotAskedAgain) {
 }
 
 TEST_F(FailOverTest, ARequestThatMetAChangeOfUsersIsRepeatedThere) {
-    errors_["a"] = Error(Code::kInvalidArgument, "etcdserver: revision of auth store is old").with_cause(3);
+    errors_["a"] =
+        Error(Code::kInvalidArgument, "etcdserver: revision of auth store is old").with_cause(3);
     Result<void> result = put();
     ASSERT_FALSE(result.ok());
     EXPECT_EQ(result.error().code(), Code::kAborted) << "but not without end";
@@ -152,7 +158,8 @@ TEST_F(FailOverTest, ARequestThatMetAChangeOfUsersIsRepeatedThere) {
 }
 
 TEST_F(FailOverTest, AllAwayIsTheLastError) {
-    for (const char* name : {"a", "b", "c"}) errors_[name] = unavailable(std::string("no route to ") + name);
+    for (const char* name : {"a", "b", "c"})
+        errors_[name] = unavailable(std::string("no route to ") + name);
     Result<void> result = put();
     ASSERT_FALSE(result.ok());
     EXPECT_EQ(result.error().code(), Code::kUnavailable);
@@ -192,7 +199,8 @@ TEST_F(RealClientTest, AFullServerIsDetectedAndRelieved) {
     ASSERT_TRUE(run(ensure_tenant(*root, tenant)).ok());
     std::unique_ptr<Client> user = etcd.client(loop_, "a-user");
     Result<void> put;
-    for (int i = 0; i < 64 && put.ok(); ++i) put = run(user->put("/a/same", std::string(1'000'000, 'x')));
+    for (int i = 0; i < 64 && put.ok(); ++i)
+        put = run(user->put("/a/same", std::string(1'000'000, 'x')));
     ASSERT_FALSE(put.ok()) << "the quota was not enforced";
     EXPECT_EQ(put.error().code(), Code::kResourceExhausted);
     EXPECT_EQ(put.error().reason(), "NoSpace");

@@ -111,7 +111,8 @@ class EtcdProcess {
     std::shared_ptr<net::GrpcChannel> channel(async::Loop& loop, const std::string& user,
                                               const std::string& authority = "ca") {
         net::HttpClientOptions options;
-        Result<std::shared_ptr<const net::TlsContext>> tls = net::make_tls_client(tls_config(user, authority));
+        Result<std::shared_ptr<const net::TlsContext>> tls =
+            net::make_tls_client(tls_config(user, authority));
         EXPECT_TRUE(tls.ok()) << tls.error().to_string();
         options.tls = *tls;
         options.version = net::HttpVersion::kHttp2;
@@ -123,7 +124,8 @@ class EtcdProcess {
     std::unique_ptr<Client> client(async::Loop& loop, const std::string& user,
                                    std::vector<std::string> endpoints = {}) {
         ClientOptions options;
-        options.endpoints = endpoints.empty() ? std::vector<std::string>{endpoint()} : std::move(endpoints);
+        options.endpoints =
+            endpoints.empty() ? std::vector<std::string>{endpoint()} : std::move(endpoints);
         Result<std::shared_ptr<const net::TlsContext>> tls = net::make_tls_client(tls_config(user));
         EXPECT_TRUE(tls.ok()) << tls.error().to_string();
         options.tls = *tls;
@@ -164,28 +166,39 @@ class EtcdProcess {
         EXPECT_EQ(std::system(line.c_str()), 0) << command << "\n" << read("openssl.log");
     }
     void make_authority(const std::string& name) {
-        shell("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=" + name +
-              " -keyout " + name + ".key -out " + name + ".pem");
+        shell(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "
+            "/CN=" +
+            name + " -keyout " + name + ".key -out " + name + ".pem");
     }
-    void make_certificate(const std::string& stem, const std::string& common_name, const std::string& extension,
-                          const std::string& authority = "ca") {
+    void make_certificate(const std::string& stem, const std::string& common_name,
+                          const std::string& extension, const std::string& authority = "ca") {
         const std::string subject = common_name.empty() ? "/O=nobody" : "/CN=" + common_name;
         std::ofstream(file(stem + ".cnf")) << extension << "\n";
-        shell("openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj " + subject + " -keyout " +
-              stem + ".key -out " + stem + ".csr");
-        shell("openssl x509 -req -in " + stem + ".csr -CA " + authority + ".pem -CAkey " + authority +
-              ".key -CAcreateserial -days 30 -extfile " + stem + ".cnf -out " + stem + ".pem");
+        shell("openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj " +
+              subject + " -keyout " + stem + ".key -out " + stem + ".csr");
+        shell("openssl x509 -req -in " + stem + ".csr -CA " + authority + ".pem -CAkey " +
+              authority + ".key -CAcreateserial -days 30 -extfile " + stem + ".cnf -out " + stem +
+              ".pem");
     }
 
     void start(const std::string& program, std::vector<std::string> more_flags) {
         const std::string client_url = "https://" + endpoint();
         const std::string peer_url = "http://127.0.0.1:" + std::to_string(peer_port_);
-        std::vector<std::string> args = {program, "--name=one", "--data-dir=" + file("data"), "--unsafe-no-fsync",
-                                         "--listen-client-urls=" + client_url, "--advertise-client-urls=" + client_url,
-                                         "--listen-peer-urls=" + peer_url, "--initial-advertise-peer-urls=" + peer_url,
-                                         "--initial-cluster=one=" + peer_url, "--client-cert-auth",
-                                         "--trusted-ca-file=" + file("ca.pem"), "--cert-file=" + file("server.pem"),
-                                         "--key-file=" + file("server.key"), "--log-level=warn",
+        std::vector<std::string> args = {program,
+                                         "--name=one",
+                                         "--data-dir=" + file("data"),
+                                         "--unsafe-no-fsync",
+                                         "--listen-client-urls=" + client_url,
+                                         "--advertise-client-urls=" + client_url,
+                                         "--listen-peer-urls=" + peer_url,
+                                         "--initial-advertise-peer-urls=" + peer_url,
+                                         "--initial-cluster=one=" + peer_url,
+                                         "--client-cert-auth",
+                                         "--trusted-ca-file=" + file("ca.pem"),
+                                         "--cert-file=" + file("server.pem"),
+                                         "--key-file=" + file("server.key"),
+                                         "--log-level=warn",
                                          "--log-outputs=" + file("etcd.log")};
         args.insert(args.end(), more_flags.begin(), more_flags.end());
         std::vector<char*> argv;

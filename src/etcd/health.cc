@@ -107,7 +107,8 @@ Task<Result<Space>> measure(Client& client) {
         if (!status.ok()) co_return std::move(status).error();
         space.largest = std::max(space.largest, status->db_size);
         space.revision = std::max(space.revision, status->revision);
-        if (status->db_size_quota > 0 && (space.quota == 0 || status->db_size_quota < space.quota)) {
+        if (status->db_size_quota > 0 &&
+            (space.quota == 0 || status->db_size_quota < space.quota)) {
             space.quota = status->db_size_quota;
         }
     }
@@ -115,12 +116,14 @@ Task<Result<Space>> measure(Client& client) {
 }
 
 bool fits(const Space& space) {
-    return space.quota > 0 && static_cast<double>(space.largest) < kSpaceTarget * static_cast<double>(space.quota);
+    return space.quota > 0 &&
+           static_cast<double>(space.largest) < kSpaceTarget * static_cast<double>(space.quota);
 }
 
 Task<Result<void>> shrink(Client& client, int64_t revision) {
     Result<void> compacted = co_await client.compact(revision);
-    if (!compacted.ok() && compacted.error().code() != Code::kOutOfRange) co_return std::move(compacted);
+    if (!compacted.ok() && compacted.error().code() != Code::kOutOfRange)
+        co_return std::move(compacted);
     for (size_t i = 0; i < client.endpoints().size(); ++i) {
         Result<void> done = co_await client.defragment(i);
         if (!done.ok()) co_return std::move(done);

@@ -15,7 +15,9 @@ Error server_error(Code code, const std::string& text) {
     return map_error(Error(code, "etcdserver: " + text).with_cause(static_cast<int>(code)));
 }
 Error denied() { return server_error(Code::kPermissionDenied, "permission denied"); }
-Error precondition(const std::string& text) { return server_error(Code::kFailedPrecondition, text); }
+Error precondition(const std::string& text) {
+    return server_error(Code::kFailedPrecondition, text);
+}
 
 bool is_open(const std::string& end) { return end == std::string(1, '\0'); }
 
@@ -27,9 +29,13 @@ bool contains(const KeyRange& outer, const KeyRange& inner) {
     return !is_open(inner.end) && inner.end <= outer.end;
 }
 
-bool allows(Access granted, Access wanted) { return granted == Access::kReadWrite || granted == wanted; }
+bool allows(Access granted, Access wanted) {
+    return granted == Access::kReadWrite || granted == wanted;
+}
 
-bool begins_before(const Permission& a, const Permission& b) { return a.range.begin < b.range.begin; }
+bool begins_before(const Permission& a, const Permission& b) {
+    return a.range.begin < b.range.begin;
+}
 
 }  // namespace
 
@@ -45,7 +51,8 @@ class ModelClient final : public Client {
         : model_(model), user_(std::move(user)), endpoints_{"model:2379"} {}
 
     Answer<RangeResult> range(KeyRange range, int64_t limit, bool keys_only) override {
-        return answer<RangeResult>("Range", [this, range, limit, keys_only] { return do_range(range, limit, keys_only); });
+        return answer<RangeResult>(
+            "Range", [this, range, limit, keys_only] { return do_range(range, limit, keys_only); });
     }
     Answer<void> put(std::string key, std::string value) override {
         return answer<void>("Put", [this, key, value] { return do_put(key, value); });
@@ -76,14 +83,15 @@ class ModelClient final : public Client {
         });
     }
     Answer<std::vector<std::string>> user_get(std::string name) override {
-        return answer<std::vector<std::string>>("UserGet", [this, name]() -> Result<std::vector<std::string>> {
-            if (name != user_) {
-                BASALT_TRY(admin());
-            }
-            auto found = model_.users.find(name);
-            if (found == model_.users.end()) return precondition("user name not found");
-            return std::vector<std::string>(found->second.begin(), found->second.end());
-        });
+        return answer<std::vector<std::string>>(
+            "UserGet", [this, name]() -> Result<std::vector<std::string>> {
+                if (name != user_) {
+                    BASALT_TRY(admin());
+                }
+                auto found = model_.users.find(name);
+                if (found == model_.users.end()) return precondition("user name not found");
+                return std::vector<std::string>(found->second.begin(), found->second.end());
+            });
     }
     Answer<void> user_delete(std::string name) override {
         return answer<void>("UserDelete", [this, name]() -> Result<void> {
@@ -103,7 +111,8 @@ class ModelClient final : public Client {
             BASALT_TRY(admin());
             auto found = model_.users.find(user);
             if (found == model_.users.end()) return precondition("user name not found");
-            if (role != "root" && !model_.roles.contains(role)) return precondition("role name not found");
+            if (role != "root" && !model_.roles.contains(role))
+                return precondition("role name not found");
             if (!found->second.insert(role).second) return {};
             return written();
         });
@@ -113,7 +122,8 @@ class ModelClient final : public Client {
             BASALT_TRY(admin());
             auto found = model_.users.find(user);
             if (found == model_.users.end()) return precondition("user name not found");
-            if (found->second.erase(role) == 0) return precondition("role is not granted to the user");
+            if (found->second.erase(role) == 0)
+                return precondition("role is not granted to the user");
             return written();
         });
     }
@@ -128,15 +138,16 @@ class ModelClient final : public Client {
         });
     }
     Answer<std::vector<Permission>> role_get(std::string name) override {
-        return answer<std::vector<Permission>>("RoleGet", [this, name]() -> Result<std::vector<Permission>> {
-            auto self = model_.users.find(user_);
-            if (self == model_.users.end() || !self->second.contains(name)) {
-                BASALT_TRY(admin());
-            }
-            auto found = model_.roles.find(name);
-            if (found == model_.roles.end()) return precondition("role name not found");
-            return found->second;
-        });
+        return answer<std::vector<Permission>>(
+            "RoleGet", [this, name]() -> Result<std::vector<Permission>> {
+                auto self = model_.users.find(user_);
+                if (self == model_.users.end() || !self->second.contains(name)) {
+                    BASALT_TRY(admin());
+                }
+                auto found = model_.roles.find(name);
+                if (found == model_.roles.end()) return precondition("role name not found");
+                return found->second;
+            });
     }
     Answer<void> role_delete(std::string name) override {
         return answer<void>("RoleDelete", [this, name]() -> Result<void> {
@@ -150,14 +161,16 @@ class ModelClient final : public Client {
         return answer<std::vector<std::string>>("RoleList", [this] { return names(model_.roles); });
     }
     Answer<void> role_grant_permission(std::string role, Permission permission) override {
-        return answer<void>("RoleGrantPermission", [this, role, permission] { return do_grant(role, permission); });
+        return answer<void>("RoleGrantPermission",
+                            [this, role, permission] { return do_grant(role, permission); });
     }
     Answer<void> role_revoke_permission(std::string role, KeyRange range) override {
         return answer<void>("RoleRevokePermission", [this, role, range]() -> Result<void> {
             BASALT_TRY(admin());
             auto found = model_.roles.find(role);
             if (found == model_.roles.end()) return precondition("role name not found");
-            if (std::erase_if(found->second, [&](const Permission& p) { return p.range == range; }) == 0) {
+            if (std::erase_if(found->second,
+                              [&](const Permission& p) { return p.range == range; }) == 0) {
                 return precondition("permission is not granted to the role");
             }
             return written();
@@ -240,7 +253,8 @@ class ModelClient final : public Client {
             auto permissions = model_.roles.find(role);
             if (permissions == model_.roles.end()) continue;
             for (const Permission& permission : permissions->second) {
-                if (allows(permission.access, wanted) && contains(permission.range, range)) return {};
+                if (allows(permission.access, wanted) && contains(permission.range, range))
+                    return {};
             }
         }
         return denied();
@@ -259,8 +273,9 @@ class ModelClient final : public Client {
         return result;
     }
 
-    std::pair<std::map<std::string, std::string>::iterator, std::map<std::string, std::string>::iterator> bounds(
-        const KeyRange& range) {
+    std::pair<std::map<std::string, std::string>::iterator,
+              std::map<std::string, std::string>::iterator>
+    bounds(const KeyRange& range) {
         auto begin = model_.data.lower_bound(range.begin);
         if (range.end.empty()) return {begin, model_.data.upper_bound(range.begin)};
         if (is_open(range.end)) return {begin, model_.data.end()};
@@ -313,7 +328,8 @@ class ModelClient final : public Client {
         BASALT_TRY(admin());
         auto root = model_.users.find("root");
         if (root == model_.users.end()) return precondition("root user does not exist");
-        if (!root->second.contains("root")) return precondition("root user does not have root role");
+        if (!root->second.contains("root"))
+            return precondition("root user does not have root role");
         model_.auth_on = true;
         return written();
     }
@@ -323,7 +339,8 @@ class ModelClient final : public Client {
         auto found = model_.roles.find(role);
         if (found == model_.roles.end()) return precondition("role name not found");
         // Only the first with this begin is compared, as in etcd: there may be two for one range.
-        auto first = std::lower_bound(found->second.begin(), found->second.end(), permission, begins_before);
+        auto first =
+            std::lower_bound(found->second.begin(), found->second.end(), permission, begins_before);
         if (first != found->second.end() && first->range == permission.range) {
             first->access = permission.access;
             return written();

@@ -1,9 +1,10 @@
-// A model of one etcd cluster for simulations: keys, users, roles, permissions, alarms and quota, in memory.
+// A model of one etcd cluster for simulations: keys, users, roles, permissions, alarms and quota,
+// in memory.
 //
-// It answers as etcd does where Client can see it, errors included; the tests of tenancy run against it and
-// against real servers. What it leaves out: leases, watches, old revisions, several members with different states.
-// Every call takes one turn of the loop before and one after its effect, so that callers interleave and a
-// cancelled or failed answer may have had its effect.
+// It answers as etcd does where Client can see it, errors included; the tests of tenancy run
+// against it and against real servers. What it leaves out: leases, watches, old revisions, several
+// members with different states. Every call takes one turn of the loop before and one after its
+// effect, so that callers interleave and a cancelled or failed answer may have had its effect.
 #pragma once
 
 #include <functional>
@@ -26,7 +27,8 @@ class ModelEtcd {
     /// A connection whose certificate names `user`. The model must outlive it.
     std::unique_ptr<Client> connect(std::string user);
 
-    /// Asked before and after the effect of each call ("Put", "UserAdd", …); an Error is the call's answer.
+    /// Asked before and after the effect of each call ("Put", "UserAdd", …); an Error is the call's
+    /// answer.
     struct Fault {
         std::function<std::optional<Error>(std::string_view method)> before;
         std::function<std::optional<Error>(std::string_view method)> after;
@@ -40,8 +42,8 @@ class ModelEtcd {
 
     // State, for checks.
     std::map<std::string, std::string> data;
-    std::map<std::string, std::set<std::string>> users;         ///< Roles by user.
-    std::map<std::string, std::vector<Permission>> roles;       ///< Permissions by role.
+    std::map<std::string, std::set<std::string>> users;    ///< Roles by user.
+    std::map<std::string, std::vector<Permission>> roles;  ///< Permissions by role.
     bool auth_on = false;
     bool no_space = false;
     int64_t file_size = 0;  ///< Grows with writes, shrinks by defragmentation.

@@ -23,14 +23,17 @@ std::string prefix_end(std::string_view prefix) {
 
 Result<KeyRange> tenant_range(std::string_view schema) {
     auto refuse = [&](std::string_view why) {
-        return invalid_argument(fmt::format("datastore schema \"{}\": {}", schema.substr(0, 64), why));
+        return invalid_argument(
+            fmt::format("datastore schema \"{}\": {}", schema.substr(0, 64), why));
     };
     if (schema.empty()) return refuse("is empty");
-    if (schema.size() > kMaxSchemaSize) return refuse(fmt::format("is longer than {} bytes", kMaxSchemaSize));
+    if (schema.size() > kMaxSchemaSize)
+        return refuse(fmt::format("is longer than {} bytes", kMaxSchemaSize));
     if (schema == "." || schema == "..") return refuse("would be cleaned away from a path");
     for (char c : schema) {
         if (c == '/') return refuse("must not contain a slash");
-        if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f) return refuse("contains a blank or control character");
+        if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f)
+            return refuse("contains a blank or control character");
     }
     const std::string prefix = fmt::format("/{}/", schema);
     return KeyRange{prefix, prefix_end(prefix)};
@@ -42,7 +45,9 @@ constexpr std::string_view kRoot = "root";
 /// After writing, the state is read again; somebody else may write at the same time.
 constexpr int kMaxRounds = 4;
 
-bool is(const Result<void>& result, Code code) { return !result.ok() && result.error().code() == code; }
+bool is(const Result<void>& result, Code code) {
+    return !result.ok() && result.error().code() == code;
+}
 
 Task<Result<bool>> ensure_role(Client& client, Tenant tenant) {
     Result<std::vector<Permission>> present = co_await client.role_get(tenant.role);
@@ -55,22 +60,25 @@ Task<Result<bool>> ensure_role(Client& client, Tenant tenant) {
     }
     const std::vector<Permission> permissions = present.ok() ? *present : std::vector<Permission>();
     const Permission wanted{Access::kReadWrite, tenant.range};
-    const auto same_range = std::count_if(permissions.begin(), permissions.end(),
-                                          [&](const Permission& p) { return p.range == tenant.range; });
+    const auto same_range =
+        std::count_if(permissions.begin(), permissions.end(),
+                      [&](const Permission& p) { return p.range == tenant.range; });
     if (same_range > 1) {
-        // etcd changes a permission in place only when it is the first with its begin; otherwise it adds a second
-        // for the same range. Revoking takes both.
+        // etcd changes a permission in place only when it is the first with its begin; otherwise it
+        // adds a second for the same range. Revoking takes both.
         Result<void> revoked = co_await client.role_revoke_permission(tenant.role, tenant.range);
         if (!revoked.ok() && !is(revoked, Code::kNotFound)) co_return std::move(revoked).error();
     }
-    if (same_range != 1 || std::find(permissions.begin(), permissions.end(), wanted) == permissions.end()) {
+    if (same_range != 1 ||
+        std::find(permissions.begin(), permissions.end(), wanted) == permissions.end()) {
         Result<void> granted = co_await client.role_grant_permission(tenant.role, wanted);
         if (!granted.ok()) co_return std::move(granted).error();
         changed = true;
     }
     for (const Permission& permission : permissions) {
         if (permission.range == tenant.range) continue;
-        Result<void> revoked = co_await client.role_revoke_permission(tenant.role, permission.range);
+        Result<void> revoked =
+            co_await client.role_revoke_permission(tenant.role, permission.range);
         if (!revoked.ok() && !is(revoked, Code::kNotFound)) co_return std::move(revoked).error();
         changed = true;
     }
@@ -103,11 +111,13 @@ Task<Result<bool>> ensure_user(Client& client, Tenant tenant) {
 
 /// Before anything is written: nobody's administrator becomes a tenant.
 Task<Result<void>> check_names(Client& client, Tenant tenant) {
-    if (tenant.user.empty() || tenant.role.empty() || tenant.range.begin.empty() || tenant.range.end.empty()) {
+    if (tenant.user.empty() || tenant.role.empty() || tenant.range.begin.empty() ||
+        tenant.range.end.empty()) {
         co_return invalid_argument("a tenant needs a user, a role and a range");
     }
     if (tenant.user == kRoot || tenant.role == kRoot) {
-        co_return failed_precondition("the name root belongs to etcd's administrator; choose another user and schema");
+        co_return failed_precondition(
+            "the name root belongs to etcd's administrator; choose another user and schema");
     }
     Result<std::vector<std::string>> roles = co_await client.user_get(tenant.user);
     if (!roles.ok()) {
@@ -115,8 +125,8 @@ Task<Result<void>> check_names(Client& client, Tenant tenant) {
         co_return std::move(roles).error();
     }
     if (std::find(roles->begin(), roles->end(), kRoot) != roles->end()) {
-        co_return failed_precondition(
-            fmt::format("the etcd user \"{}\" is an administrator; choose another user name", tenant.user));
+        co_return failed_precondition(fmt::format(
+            "the etcd user \"{}\" is an administrator; choose another user name", tenant.user));
     }
     co_return Result<void>();
 }
@@ -175,8 +185,9 @@ Task<Result<bool>> ensure_tenant(Client& client, Tenant tenant) {
         last = user.error();
     }
     if (last) co_return std::move(*last);
-    co_return aborted(fmt::format("the etcd user \"{}\" and its role keep changing; is another program at work?",
-                                  tenant.user));
+    co_return aborted(
+        fmt::format("the etcd user \"{}\" and its role keep changing; is another program at work?",
+                    tenant.user));
 }
 
 Task<Result<int64_t>> remove_tenant(Client& client, Tenant tenant) {

@@ -38,14 +38,16 @@ TEST(RangeTest, ATenantsRangeHoldsItsKeysAndNoOther) {
     EXPECT_TRUE(inside("/team-a_one/"));
     EXPECT_TRUE(inside("/team-a_one/registry/pods/default/x"));
     EXPECT_TRUE(inside(std::string("/team-a_one/\xff\xff")));
-    for (const char* foreign : {"/team-a_one", "/team-a_one-b/x", "/team-a_one0", "/team-a_onf/", "/team-a_on/",
-                                "/team-a_one.x/", "0", "/", "\xff", "/team-b_one/registry/secrets"}) {
+    for (const char* foreign :
+         {"/team-a_one", "/team-a_one-b/x", "/team-a_one0", "/team-a_onf/", "/team-a_on/",
+          "/team-a_one.x/", "0", "/", "\xff", "/team-b_one/registry/secrets"}) {
         EXPECT_FALSE(inside(foreign)) << foreign;
     }
 }
 
 TEST(RangeTest, OneTenantsRangeNeverHoldsAnothers) {
-    const std::vector<std::string> schemas = {"a", "a-", "a-b", "a0", "aa", "A", "a.b", "a_b", "a~", "b", "\xff", "a\xff"};
+    const std::vector<std::string> schemas = {"a",   "a-",  "a-b", "a0", "aa",   "A",
+                                              "a.b", "a_b", "a~",  "b",  "\xff", "a\xff"};
     for (const std::string& one : schemas) {
         for (const std::string& other : schemas) {
             if (one == other) continue;
@@ -57,9 +59,9 @@ TEST(RangeTest, OneTenantsRangeNeverHoldsAnothers) {
 }
 
 TEST(RangeTest, RefusesSchemasThatLandElsewhere) {
-    for (const std::string& schema : {std::string(), std::string("."), std::string(".."), std::string("a/b"),
-                                     std::string("/a"), std::string("a b"), std::string("a\nb"),
-                                     std::string("a\0b", 3), std::string(254, 'a')}) {
+    for (const std::string& schema :
+         {std::string(), std::string("."), std::string(".."), std::string("a/b"), std::string("/a"),
+          std::string("a b"), std::string("a\nb"), std::string("a\0b", 3), std::string(254, 'a')}) {
         Result<KeyRange> range = tenant_range(schema);
         ASSERT_FALSE(range.ok()) << schema;
         EXPECT_EQ(range.error().code(), Code::kInvalidArgument);
@@ -92,7 +94,9 @@ class Backend {
 
 class ModelBackend final : public Backend {
  public:
-    std::unique_ptr<Client> connect(const std::string& user) override { return model_.connect(user); }
+    std::unique_ptr<Client> connect(const std::string& user) override {
+        return model_.connect(user);
+    }
     async::Loop& loop() override { return loop_; }
     void run(Task<void> task) override {
         async::TaskGroup group(loop_);
@@ -114,7 +118,9 @@ class RealBackend final : public Backend {
         loop_.keep_running(false);
         loop_.run();
     }
-    std::unique_ptr<Client> connect(const std::string& user) override { return process_.client(loop_, user); }
+    std::unique_ptr<Client> connect(const std::string& user) override {
+        return process_.client(loop_, user);
+    }
     async::Loop& loop() override { return loop_; }
     void run(Task<void> task) override { (void)run_task(loop_, succeed(std::move(task))); }
     using Backend::run;
@@ -139,7 +145,8 @@ class TenancyTest : public testing::TestWithParam<std::string> {
  protected:
     void SetUp() override {
         if (GetParam() == "no etcd") {
-            GTEST_SKIP() << "*** NO REAL ETCD under /var/cache/basalt/bin and no BASALT_ETCD: only the model was tested ***";
+            GTEST_SKIP() << "*** NO REAL ETCD under /var/cache/basalt/bin and no BASALT_ETCD: only "
+                            "the model was tested ***";
         }
         if (GetParam() == "model") {
             backend_ = std::make_unique<ModelBackend>();
@@ -157,8 +164,12 @@ class TenancyTest : public testing::TestWithParam<std::string> {
     Result<T> run(Task<Result<T>> task) {
         return backend_->run(std::move(task));
     }
-    static Tenant tenant(const std::string& name) { return {name + "-user", name, *tenant_range(name)}; }
-    static Code code_of(const Result<void>& result) { return result.ok() ? Code::kOk : result.error().code(); }
+    static Tenant tenant(const std::string& name) {
+        return {name + "-user", name, *tenant_range(name)};
+    }
+    static Code code_of(const Result<void>& result) {
+        return result.ok() ? Code::kOk : result.error().code();
+    }
 
     std::unique_ptr<Backend> backend_;
     std::unique_ptr<Client> root_;
@@ -195,7 +206,8 @@ TEST_P(TenancyTest, ATenantIsMadeAndKeptAndHasItsRangeOnly) {
     EXPECT_EQ(code_of(run(a->put("/a", "2"))), Code::kPermissionDenied);
     EXPECT_EQ(code_of(run(a->put("/a0", "2"))), Code::kPermissionDenied);
     for (KeyRange foreign : {KeyRange{"/a-b/k", {}}, KeyRange{"/a/", "/a1"}, KeyRange{"/a", "/a0"},
-                             KeyRange{"/a/", std::string(1, '\0')}, KeyRange{std::string(1, '\0'), std::string(1, '\0')}}) {
+                             KeyRange{"/a/", std::string(1, '\0')},
+                             KeyRange{std::string(1, '\0'), std::string(1, '\0')}}) {
         Result<RangeResult> read = run(a->range(foreign, 0, false));
         ASSERT_FALSE(read.ok()) << foreign.begin;
         EXPECT_EQ(read.error().code(), Code::kPermissionDenied);
@@ -214,9 +226,10 @@ TEST_P(TenancyTest, WrongPermissionsAndRolesAreMended) {
     ASSERT_TRUE(run(root_->role_add("a")).ok());
     ASSERT_TRUE(run(root_->role_add("other")).ok());
     const std::string open(1, '\0');
-    for (const Permission& wrong : {Permission{Access::kReadWrite, {"/a/", open}}, Permission{Access::kRead, {"/b/", "/b0"}},
-                                    Permission{Access::kRead, tenant("a").range}, Permission{Access::kReadWrite, {"/c", {}}},
-                                    Permission{Access::kReadWrite, {"/a", "/b"}}}) {
+    for (const Permission& wrong :
+         {Permission{Access::kReadWrite, {"/a/", open}}, Permission{Access::kRead, {"/b/", "/b0"}},
+          Permission{Access::kRead, tenant("a").range}, Permission{Access::kReadWrite, {"/c", {}}},
+          Permission{Access::kReadWrite, {"/a", "/b"}}}) {
         ASSERT_TRUE(run(root_->role_grant_permission("a", wrong)).ok());
     }
     ASSERT_TRUE(run(root_->user_grant_role("a-user", "other")).ok());
@@ -235,7 +248,8 @@ TEST_P(TenancyTest, WrongPermissionsAndRolesAreMended) {
 
 TEST_P(TenancyTest, AdministratorsAreNoTenants) {
     ASSERT_TRUE(run(ensure_auth(*root_)).ok());
-    for (const Tenant& bad : {Tenant{"root", "x", *tenant_range("x")}, Tenant{"x", "root", *tenant_range("x")}}) {
+    for (const Tenant& bad :
+         {Tenant{"root", "x", *tenant_range("x")}, Tenant{"x", "root", *tenant_range("x")}}) {
         Result<bool> made = run(ensure_tenant(*root_, bad));
         ASSERT_FALSE(made.ok());
         EXPECT_EQ(made.error().code(), Code::kFailedPrecondition);
@@ -288,8 +302,9 @@ TEST_P(TenancyTest, ErrorsAreMapped) {
     ASSERT_TRUE(run(root_->role_add("r")).ok());
     auto reason = [&](Task<Result<void>> task) {
         Result<void> result = run(std::move(task));
-        return result.ok() ? std::string("ok")
-                           : std::string(code_name(result.error().code())) + " " + result.error().reason();
+        return result.ok()
+                   ? std::string("ok")
+                   : std::string(code_name(result.error().code())) + " " + result.error().reason();
     };
     EXPECT_EQ(reason(root_->user_add("u")), "AlreadyExists UserExists");
     EXPECT_EQ(reason(root_->role_add("r")), "AlreadyExists RoleExists");
@@ -298,14 +313,16 @@ TEST_P(TenancyTest, ErrorsAreMapped) {
     EXPECT_EQ(reason(root_->user_grant_role("x", "r")), "NotFound UserNotFound");
     EXPECT_EQ(reason(root_->user_grant_role("u", "x")), "NotFound RoleNotFound");
     EXPECT_EQ(reason(root_->user_revoke_role("u", "r")), "NotFound RoleNotGranted");
-    EXPECT_EQ(reason(root_->role_revoke_permission("r", KeyRange{"/x", "/y"})), "NotFound PermissionNotGranted");
+    EXPECT_EQ(reason(root_->role_revoke_permission("r", KeyRange{"/x", "/y"})),
+              "NotFound PermissionNotGranted");
     EXPECT_EQ(reason(root_->user_grant_role("u", "r")), "ok");
     EXPECT_EQ(reason(root_->user_grant_role("u", "r")), "ok") << "granting twice is no error";
     std::unique_ptr<Client> user = backend_->connect("u");
     EXPECT_EQ(reason(user->user_add("y")), "PermissionDenied PermissionDenied");
     EXPECT_EQ(reason(user->compact(1)), "PermissionDenied PermissionDenied");
     EXPECT_EQ(reason(user->defragment(0)), "PermissionDenied PermissionDenied");
-    EXPECT_EQ(reason(user->disarm(Alarm{0, AlarmType::kNoSpace})), "PermissionDenied PermissionDenied");
+    EXPECT_EQ(reason(user->disarm(Alarm{0, AlarmType::kNoSpace})),
+              "PermissionDenied PermissionDenied");
     Result<std::vector<std::string>> own = run(user->user_get("u"));
     ASSERT_TRUE(own.ok()) << "a user may look at itself";
     EXPECT_THAT(*own, ElementsAre("r"));
@@ -370,7 +387,8 @@ TEST(TenancyFaultsTest, ConvergesThroughFailuresAtEveryWrite) {
             ADD_FAILURE() << "no convergence, seed " << seed;
         };
         run_until_ok(&ensure_tenant);
-        EXPECT_THAT(model.roles["a"], ElementsAre(Permission{Access::kReadWrite, tenant.range})) << seed;
+        EXPECT_THAT(model.roles["a"], ElementsAre(Permission{Access::kReadWrite, tenant.range}))
+            << seed;
         EXPECT_THAT(model.users["a-user"], ElementsAre("a")) << seed;
         run_until_ok(&remove_tenant);
         EXPECT_THAT(model.users, IsEmpty()) << seed;

@@ -27,7 +27,8 @@ Result<Version> parse_version(std::string_view text) {
         fits = number && *number >= 0;
         if (fits) *fields[i] = *number;
     }
-    if (!fits) return invalid_argument(fmt::format("\"{}\" is not a version of etcd", text.substr(0, 64)));
+    if (!fits)
+        return invalid_argument(fmt::format("\"{}\" is not a version of etcd", text.substr(0, 64)));
     return version;
 }
 

@@ -7,8 +7,8 @@
 //
 // A cache is eventually consistent: it may lag behind our own writes. Level-based controllers cope.
 //
-// Cost: for each object its Value (measured: about twice the size of its JSON), 100 bytes for the table,
-// and one entry an index. One loop.
+// Cost: for each object its Value (measured: about twice the size of its JSON), 100 bytes for the
+// table, and one entry an index. One loop.
 #pragma once
 
 #include <functional>

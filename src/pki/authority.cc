@@ -13,7 +13,8 @@
 namespace basalt::pki {
 namespace {
 
-/// Beyond them OpenSSL, Go and Kubernetes stop agreeing on what is legal; real names are far shorter.
+/// Beyond them OpenSSL, Go and Kubernetes stop agreeing on what is legal; real names are far
+/// shorter.
 constexpr size_t kMaxNameSize = 1024;
 constexpr size_t kMaxAlternativeNames = 1000;
 
@@ -38,14 +39,15 @@ Result<void> check_text(std::string_view field, std::string_view text) {
 }
 
 Result<void> check_dns_name(std::string_view name) {
-    const bool fits = !name.empty() && name.size() <= 253 &&
-                      std::all_of(name.begin(), name.end(), [](char c) {
-                          return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' ||
-                                 c == '_' || c == '*';
-                      });
+    const bool fits =
+        !name.empty() && name.size() <= 253 && std::all_of(name.begin(), name.end(), [](char c) {
+            return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' ||
+                   c == '_' || c == '*';
+        });
     const size_t star = name.find('*');
-    if (!fits || (star != std::string_view::npos && (star != 0 || !name.starts_with("*.") || name.size() < 3 ||
-                                                     name.find('*', 1) != std::string_view::npos))) {
+    if (!fits || (star != std::string_view::npos &&
+                  (star != 0 || !name.starts_with("*.") || name.size() < 3 ||
+                   name.find('*', 1) != std::string_view::npos))) {
         return invalid_argument(fmt::format("dns_names: \"{}\" is not a DNS name", name));
     }
     return {};
@@ -60,7 +62,8 @@ void add_general_name(GENERAL_NAMES* names, int type, ASN1_STRING* value) {
 
 Result<openssl::Names> alternative_names(const CertificateSpec& spec) {
     if (spec.dns_names.size() + spec.ip_addresses.size() > kMaxAlternativeNames) {
-        return invalid_argument(fmt::format("more than {} alternative names", kMaxAlternativeNames));
+        return invalid_argument(
+            fmt::format("more than {} alternative names", kMaxAlternativeNames));
     }
     openssl::Names names(GENERAL_NAMES_new());
     std::set<std::string> seen;
@@ -75,7 +78,8 @@ Result<openssl::Names> alternative_names(const CertificateSpec& spec) {
         ASN1_OCTET_STRING* bytes = a2i_IPADDRESS(address.c_str());
         if (bytes == nullptr) {
             ERR_clear_error();
-            return invalid_argument(fmt::format("ip_addresses: \"{}\" is not an IP address", address));
+            return invalid_argument(
+                fmt::format("ip_addresses: \"{}\" is not an IP address", address));
         }
         if (!seen.insert(std::string(reinterpret_cast<const char*>(ASN1_STRING_get0_data(bytes)),
                                      static_cast<size_t>(ASN1_STRING_length(bytes))))
@@ -88,9 +92,11 @@ Result<openssl::Names> alternative_names(const CertificateSpec& spec) {
     return names;
 }
 
-Result<void> add_name_entry(X509_NAME* name, int nid, std::string_view field, std::string_view text) {
+Result<void> add_name_entry(X509_NAME* name, int nid, std::string_view field,
+                            std::string_view text) {
     BASALT_TRY(check_text(field, text));
-    // A plain UTF8String: the MBSTRING_* forms refuse names over X.520's 64 characters, which Kubernetes has.
+    // A plain UTF8String: the MBSTRING_* forms refuse names over X.520's 64 characters, which
+    // Kubernetes has.
     const int ok = X509_NAME_add_entry_by_NID(name, nid, V_ASN1_UTF8STRING,
                                               reinterpret_cast<const unsigned char*>(text.data()),
                                               static_cast<int>(text.size()), -1, 0);
@@ -144,14 +150,16 @@ void add_extensions(X509* x509, const Draft& draft, const GENERAL_NAMES* names) 
     X509V3_set_ctx_nodb(&context);
     X509V3_set_ctx(&context, draft.issuer ? draft.issuer : x509, x509, nullptr, nullptr, 0);
     if (draft.issuer == nullptr) {
-        add_extension(x509, &context, NID_key_usage, "critical,digitalSignature,keyEncipherment,keyCertSign");
+        add_extension(x509, &context, NID_key_usage,
+                      "critical,digitalSignature,keyEncipherment,keyCertSign");
         add_extension(x509, &context, NID_basic_constraints, "critical,CA:TRUE");
         add_extension(x509, &context, NID_subject_key_identifier, "hash");
     } else {
         // Only RSA keys can be encrypted to.
         const bool rsa = draft.subject_key.type() == KeyType::kRsa;
-        add_extension(x509, &context, NID_key_usage,
-                      rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature");
+        add_extension(
+            x509, &context, NID_key_usage,
+            rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature");
         std::vector<std::string> usages;
         if (draft.spec.server) usages.push_back("serverAuth");
         if (draft.spec.client) usages.push_back("clientAuth");
@@ -162,8 +170,10 @@ void add_extensions(X509* x509, const Draft& draft, const GENERAL_NAMES* names) 
         }
     }
     if (sk_GENERAL_NAME_num(names) > 0) {
-        const int critical = draft.spec.common_name.empty() && draft.spec.organizations.empty() ? 1 : 0;
-        const int ok = X509_add1_ext_i2d(x509, NID_subject_alt_name, const_cast<GENERAL_NAMES*>(names), critical, 0);
+        const int critical =
+            draft.spec.common_name.empty() && draft.spec.organizations.empty() ? 1 : 0;
+        const int ok = X509_add1_ext_i2d(x509, NID_subject_alt_name,
+                                         const_cast<GENERAL_NAMES*>(names), critical, 0);
         BASALT_ASSERT(ok == 1);
     }
 }
@@ -188,7 +198,8 @@ Result<Certificate> build(const Draft& draft) {
     X509_set_issuer_name(x509.get(), draft.issuer ? X509_get_subject_name(draft.issuer) : subject);
     X509_set_pubkey(x509.get(), draft.subject_key.native());
     add_extensions(x509.get(), draft, names.get());
-    const int size = X509_sign(x509.get(), draft.signing_key.native(), digest_for(draft.signing_key.type()));
+    const int size =
+        X509_sign(x509.get(), draft.signing_key.native(), digest_for(draft.signing_key.type()));
     if (size <= 0) return internal_error("signing failed: " + openssl::take_error());
 
     unsigned char* raw = nullptr;
@@ -199,12 +210,14 @@ Result<Certificate> build(const Draft& draft) {
         std::string_view(reinterpret_cast<const char*>(raw), static_cast<size_t>(der_size)));
 }
 
-WallTime add(WallTime time, Duration by) { return time + std::chrono::floor<WallTime::duration>(by); }
+WallTime add(WallTime time, Duration by) {
+    return time + std::chrono::floor<WallTime::duration>(by);
+}
 
 }  // namespace
 
-CertificateAuthority CertificateAuthority::create(KeySource& keys, std::string common_name, WallTime now,
-                                                  Duration lifetime) {
+CertificateAuthority CertificateAuthority::create(KeySource& keys, std::string common_name,
+                                                  WallTime now, Duration lifetime) {
     PrivateKey key = keys.new_key();
     CertificateSpec spec;
     spec.common_name = common_name;
@@ -215,15 +228,18 @@ CertificateAuthority CertificateAuthority::create(KeySource& keys, std::string c
     return CertificateAuthority(KeyPair{std::move(*certificate), std::move(key)});
 }
 
-Result<CertificateAuthority> CertificateAuthority::parse(std::string_view certificate_pem, const Secret& key_pem) {
-    BASALT_ASSIGN(std::vector<Certificate> bundle, Certificate::parse_bundle(certificate_pem).context("certificate"));
+Result<CertificateAuthority> CertificateAuthority::parse(std::string_view certificate_pem,
+                                                         const Secret& key_pem) {
+    BASALT_ASSIGN(std::vector<Certificate> bundle,
+                  Certificate::parse_bundle(certificate_pem).context("certificate"));
     BASALT_ASSIGN(PrivateKey key, PrivateKey::parse(key_pem).context("private key"));
     for (Certificate& certificate : bundle) {
         if (!certificate.matches(key)) continue;
         if (!certificate.is_ca()) {
-            return invalid_argument(fmt::format(
-                "the certificate \"{}\" is not an authority's (basic constraints and key usage do not allow signing)",
-                certificate.common_name()));
+            return invalid_argument(
+                fmt::format("the certificate \"{}\" is not an authority's (basic constraints and "
+                            "key usage do not allow signing)",
+                            certificate.common_name()));
         }
         return CertificateAuthority(KeyPair{std::move(certificate), std::move(key)});
     }
@@ -231,19 +247,22 @@ Result<CertificateAuthority> CertificateAuthority::parse(std::string_view certif
                                         bundle.front().common_name()));
 }
 
-Result<Certificate> CertificateAuthority::issue_for(const PrivateKey& subject_key, const CertificateSpec& spec,
-                                                    KeySource& keys, WallTime now) const {
+Result<Certificate> CertificateAuthority::issue_for(const PrivateKey& subject_key,
+                                                    const CertificateSpec& spec, KeySource& keys,
+                                                    WallTime now) const {
     const Certificate& issuer = certificate();
     if (spec.lifetime <= Duration::zero()) return invalid_argument("lifetime: must be positive");
     if (issuer.not_after() <= now) {
-        return failed_precondition(fmt::format("the authority \"{}\" expired at {}", issuer.common_name(),
+        return failed_precondition(fmt::format("the authority \"{}\" expired at {}",
+                                               issuer.common_name(),
                                                format_rfc3339(issuer.not_after())));
     }
-    return build({spec, subject_key, key(), issuer.native(), keys.new_serial(), add(now, -spec.backdate),
-                  std::min(add(now, spec.lifetime), issuer.not_after())});
+    return build({spec, subject_key, key(), issuer.native(), keys.new_serial(),
+                  add(now, -spec.backdate), std::min(add(now, spec.lifetime), issuer.not_after())});
 }
 
-Result<KeyPair> CertificateAuthority::issue(const CertificateSpec& spec, KeySource& keys, WallTime now) const {
+Result<KeyPair> CertificateAuthority::issue(const CertificateSpec& spec, KeySource& keys,
+                                            WallTime now) const {
     PrivateKey subject_key = keys.new_key();
     BASALT_ASSIGN(Certificate leaf, issue_for(subject_key, spec, keys, now));
     return KeyPair{std::move(leaf), std::move(subject_key)};

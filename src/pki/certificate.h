@@ -1,12 +1,14 @@
 // X.509 certificates: reading them, a certificate authority, issuing and judging leaves.
 //
-// Problem: a control plane has three authorities and a dozen leaves that must be what kubeadm would have made,
-// be renewed in time and be judged when a user or another program puts his own in place. Design: a Certificate is
-// an immutable parsed value; an authority issues from a CertificateSpec; renewal_reason() compares a leaf with
-// the spec it should follow and says in words why it has to be made anew, so that a controller decides by
-// one call. Time comes by argument. Cost: an ECDSA leaf takes about 0.1 ms, reading one 0.05 ms.
+// Problem: a control plane has three authorities and a dozen leaves that must be what kubeadm would
+// have made, be renewed in time and be judged when a user or another program puts his own in place.
+// Design: a Certificate is an immutable parsed value; an authority issues from a CertificateSpec;
+// renewal_reason() compares a leaf with the spec it should follow and says in words why it has to
+// be made anew, so that a controller decides by one call. Time comes by argument. Cost: an ECDSA
+// leaf takes about 0.1 ms, reading one 0.05 ms.
 //
-// Any thread. Errors that come from PEM name the block and what is wrong with it; they never quote its content.
+// Any thread. Errors that come from PEM name the block and what is wrong with it; they never quote
+// its content.
 #pragma once
 
 #include <memory>
@@ -67,7 +69,9 @@ class Certificate {
     /// "sha256:<hex>" of the SubjectPublicKeyInfo: kubeadm's discovery-token-ca-cert-hash.
     std::string public_key_pin() const;
 
-    friend bool operator==(const Certificate& a, const Certificate& b) { return a.der() == b.der(); }
+    friend bool operator==(const Certificate& a, const Certificate& b) {
+        return a.der() == b.der();
+    }
     x509_st* native() const;  ///< For pki/ only. Not owned by the caller.
 
  private:
@@ -95,7 +99,8 @@ struct KeyPair {
     Secret key_pem() const { return key.to_pem(); }
 };
 
-/// Reads both and checks that they belong together. The contexts of errors are `what` + " certificate", " key".
+/// Reads both and checks that they belong together. The contexts of errors are `what` + "
+/// certificate", " key".
 Result<KeyPair> parse_key_pair(std::string_view certificate_pem, const Secret& key_pem);
 
 class CertificateAuthority {
@@ -103,19 +108,21 @@ class CertificateAuthority {
     /// A new self-signed one, with kubeadm's extensions (the common name is a DNS name of it, too).
     static CertificateAuthority create(KeySource& keys, std::string common_name, WallTime now,
                                        Duration lifetime = kCaLifetime);
-    /// From PEM: the certificate must be a CA's (basic constraints), the key its own. A bundle is read as
-    /// its first certificate that fits the key.
-    static Result<CertificateAuthority> parse(std::string_view certificate_pem, const Secret& key_pem);
+    /// From PEM: the certificate must be a CA's (basic constraints), the key its own. A bundle is
+    /// read as its first certificate that fits the key.
+    static Result<CertificateAuthority> parse(std::string_view certificate_pem,
+                                              const Secret& key_pem);
 
     const Certificate& certificate() const { return pair_.certificate; }
     const PrivateKey& key() const { return pair_.key; }
 
-    /// A leaf with a new ECDSA P-256 key. Never outlives the authority. InvalidArgument names the field of a spec
-    /// that no certificate can carry; FailedPrecondition when the authority has expired.
+    /// A leaf with a new ECDSA P-256 key. Never outlives the authority. InvalidArgument names the
+    /// field of a spec that no certificate can carry; FailedPrecondition when the authority has
+    /// expired.
     Result<KeyPair> issue(const CertificateSpec& spec, KeySource& keys, WallTime now) const;
     /// The same for a key that stays.
-    Result<Certificate> issue_for(const PrivateKey& subject_key, const CertificateSpec& spec, KeySource& keys,
-                                  WallTime now) const;
+    Result<Certificate> issue_for(const PrivateKey& subject_key, const CertificateSpec& spec,
+                                  KeySource& keys, WallTime now) const;
 
  private:
     explicit CertificateAuthority(KeyPair pair) : pair_(std::move(pair)) {}
@@ -125,13 +132,15 @@ class CertificateAuthority {
 enum class Purpose { kAny, kServer, kClient };
 /// Chain, times and purpose. Unauthenticated says which certificate fails and why, with dates.
 Result<void> verify(const Certificate& leaf, const std::vector<Certificate>& intermediates,
-                    const std::vector<Certificate>& roots, WallTime now, Purpose purpose = Purpose::kAny);
+                    const std::vector<Certificate>& roots, WallTime now,
+                    Purpose purpose = Purpose::kAny);
 
-/// Why this pair has to be made anew, or nothing: its end is closer than `renew_before`, it is not valid yet, the
-/// key is another's, another authority signed it, or it lacks something that `spec` asks for. Additional SANs are
-/// fine (adopted certificates), another common name, organization or usage is not.
+/// Why this pair has to be made anew, or nothing: its end is closer than `renew_before`, it is not
+/// valid yet, the key is another's, another authority signed it, or it lacks something that `spec`
+/// asks for. Additional SANs are fine (adopted certificates), another common name, organization or
+/// usage is not.
 std::optional<std::string> renewal_reason(const Certificate& certificate, const PrivateKey& key,
-                                          const CertificateSpec& spec, const Certificate& issuer, WallTime now,
-                                          Duration renew_before);
+                                          const CertificateSpec& spec, const Certificate& issuer,
+                                          WallTime now, Duration renew_before);
 
 }  // namespace basalt::pki

@@ -15,14 +15,17 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 
-WallTime add(WallTime time, Duration by) { return time + std::chrono::duration_cast<WallTime::duration>(by); }
+WallTime add(WallTime time, Duration by) {
+    return time + std::chrono::duration_cast<WallTime::duration>(by);
+}
 
 class CertificateTest : public OpensslCli {
  protected:
     CertificateSpec server_spec() const {
         CertificateSpec spec;
         spec.common_name = "kube-apiserver";
-        spec.dns_names = {"kubernetes", "kubernetes.default.svc", "*.example.com", "localhost", "kubernetes"};
+        spec.dns_names = {"kubernetes", "kubernetes.default.svc", "*.example.com", "localhost",
+                          "kubernetes"};
         spec.ip_addresses = {"10.96.0.1", "127.0.0.1", "fd00::1", "FD00:0::1"};
         spec.server = true;
         return spec;
@@ -39,7 +42,8 @@ class CertificateTest : public OpensslCli {
         return pair.error().message();
     }
 
-    // A time of its own: nothing may look at the system's clock. Milliseconds must be cut, not rounded up.
+    // A time of its own: nothing may look at the system's clock. Milliseconds must be cut, not
+    // rounded up.
     const WallTime now_{seconds(1'900'000'000) + std::chrono::milliseconds(999)};
     SimKeySource keys_{11};
     CertificateAuthority ca_ = CertificateAuthority::create(keys_, "kubernetes", now_);
@@ -68,7 +72,8 @@ TEST_F(CertificateTest, OpensslVerifiesAServerLeaf) {
     write("ca.pem", ca_.certificate().to_pem());
     write("leaf.pem", leaf.certificate_pem());
     const std::string at = " -attime 1900000000 -CAfile ca.pem ";
-    EXPECT_THAT(run("verify -x509_strict -purpose sslserver" + at + "leaf.pem"), HasSubstr("leaf.pem: OK"));
+    EXPECT_THAT(run("verify -x509_strict -purpose sslserver" + at + "leaf.pem"),
+                HasSubstr("leaf.pem: OK"));
     EXPECT_THAT(run("verify -verify_ip 10.96.0.1" + at + "leaf.pem"), HasSubstr("OK"));
     EXPECT_THAT(run("verify -verify_ip fd00::1" + at + "leaf.pem"), HasSubstr("OK"));
     EXPECT_THAT(run("verify -verify_hostname a.example.com" + at + "leaf.pem"), HasSubstr("OK"));
@@ -109,25 +114,30 @@ TEST_F(CertificateTest, ReadsBackWhatItIssued) {
     KeyPair server = issue(server_spec());
     EXPECT_THAT(server.certificate.dns_names(),
                 ElementsAre("kubernetes", "kubernetes.default.svc", "*.example.com", "localhost"));
-    EXPECT_THAT(server.certificate.ip_addresses(), ElementsAre("10.96.0.1", "127.0.0.1", "fd00::1"));
+    EXPECT_THAT(server.certificate.ip_addresses(),
+                ElementsAre("10.96.0.1", "127.0.0.1", "fd00::1"));
     EXPECT_TRUE(server.certificate.is_valid_for("kubernetes"));
     EXPECT_TRUE(server.certificate.is_valid_for("a.example.com"));
     EXPECT_TRUE(server.certificate.is_valid_for("fd00:0:0::1"));
     EXPECT_FALSE(server.certificate.is_valid_for("a.b.example.com"));
-    EXPECT_FALSE(server.certificate.is_valid_for("kube-apiserver")) << "the common name is no host name";
+    EXPECT_FALSE(server.certificate.is_valid_for("kube-apiserver"))
+        << "the common name is no host name";
     EXPECT_FALSE(server.certificate.is_valid_for("10.96.0.9"));
 }
 
 TEST_F(CertificateTest, NamesLongerThanX520AllowsWork) {
     CertificateSpec spec;
-    spec.common_name = std::string(63, 'n') + "_" + std::string(63, 't');  // The etcd user of a control plane.
+    spec.common_name =
+        std::string(63, 'n') + "_" + std::string(63, 't');  // The etcd user of a control plane.
     spec.client = true;
     KeyPair leaf = issue(spec);
     EXPECT_EQ(leaf.certificate.common_name(), spec.common_name);
     write("ca.pem", ca_.certificate().to_pem());
     write("leaf.pem", leaf.certificate_pem());
-    EXPECT_THAT(run("verify -purpose sslclient -attime 1900000000 -CAfile ca.pem leaf.pem"), HasSubstr("OK"));
-    EXPECT_THAT(run("x509 -in leaf.pem -noout -subject -nameopt utf8"), HasSubstr(spec.common_name));
+    EXPECT_THAT(run("verify -purpose sslclient -attime 1900000000 -CAfile ca.pem leaf.pem"),
+                HasSubstr("OK"));
+    EXPECT_THAT(run("x509 -in leaf.pem -noout -subject -nameopt utf8"),
+                HasSubstr(spec.common_name));
 }
 
 TEST_F(CertificateTest, SpecsThatNoCertificateCanCarry) {
@@ -161,8 +171,10 @@ TEST_F(CertificateTest, ALeafWithoutSubjectHasCriticalAlternativeNames) {
     spec.server = true;
     write("leaf.pem", issue(spec).certificate_pem());
     write("ca.pem", ca_.certificate().to_pem());
-    EXPECT_THAT(run("x509 -in leaf.pem -noout -text"), HasSubstr("Subject Alternative Name: critical"));
-    EXPECT_THAT(run("verify -x509_strict -attime 1900000000 -CAfile ca.pem leaf.pem"), HasSubstr("OK"));
+    EXPECT_THAT(run("x509 -in leaf.pem -noout -text"),
+                HasSubstr("Subject Alternative Name: critical"));
+    EXPECT_THAT(run("verify -x509_strict -attime 1900000000 -CAfile ca.pem leaf.pem"),
+                HasSubstr("OK"));
 }
 
 TEST_F(CertificateTest, ALeafNeverOutlivesItsAuthority) {
@@ -181,9 +193,10 @@ TEST_F(CertificateTest, AuthoritiesOfEveryKeyTypeSign) {
         const char* key_command;
         const char* name;
     };
-    for (const Case& c : {Case{"genrsa -out ca.key 2048", "rsa"},
-                          Case{"genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out ca.key", "p384"},
-                          Case{"genpkey -algorithm ED25519 -out ca.key", "ed25519"}}) {
+    for (const Case& c :
+         {Case{"genrsa -out ca.key 2048", "rsa"},
+          Case{"genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out ca.key", "p384"},
+          Case{"genpkey -algorithm ED25519 -out ca.key", "ed25519"}}) {
         SCOPED_TRACE(c.name);
         run(c.key_command);
         run(std::string("req -x509 -new -key ca.key -subj /O=x/CN=") + c.name +
@@ -195,23 +208,27 @@ TEST_F(CertificateTest, AuthoritiesOfEveryKeyTypeSign) {
         ASSERT_TRUE(leaf.ok()) << leaf.error().to_string();
         EXPECT_TRUE(leaf->certificate.is_signed_by(authority->certificate()));
         write("leaf.pem", leaf->certificate_pem());
-        EXPECT_THAT(run("verify -x509_strict -attime 1900000000 -CAfile ca.pem leaf.pem"), HasSubstr("OK"));
+        EXPECT_THAT(run("verify -x509_strict -attime 1900000000 -CAfile ca.pem leaf.pem"),
+                    HasSubstr("OK"));
     }
 }
 
 TEST_F(CertificateTest, AnAdoptedAuthorityIsCheckedAndNamedInErrors) {
     KeyPair leaf = issue(server_spec());
-    Result<CertificateAuthority> not_ca = CertificateAuthority::parse(leaf.certificate_pem(), leaf.key_pem());
+    Result<CertificateAuthority> not_ca =
+        CertificateAuthority::parse(leaf.certificate_pem(), leaf.key_pem());
     ASSERT_FALSE(not_ca.ok());
     EXPECT_THAT(not_ca.error().message(), HasSubstr("\"kube-apiserver\" is not an authority's"));
     Result<CertificateAuthority> mixed =
         CertificateAuthority::parse(ca_.certificate().to_pem(), leaf.key_pem());
     ASSERT_FALSE(mixed.ok());
-    EXPECT_THAT(mixed.error().message(), HasSubstr("does not belong to the certificate \"kubernetes\""));
-    Result<CertificateAuthority> swapped =
-        CertificateAuthority::parse(ca_.key().to_pem().reveal(), Secret(ca_.certificate().to_pem()));
+    EXPECT_THAT(mixed.error().message(),
+                HasSubstr("does not belong to the certificate \"kubernetes\""));
+    Result<CertificateAuthority> swapped = CertificateAuthority::parse(
+        ca_.key().to_pem().reveal(), Secret(ca_.certificate().to_pem()));
     ASSERT_FALSE(swapped.ok());
-    EXPECT_THAT(swapped.error().message(), HasSubstr("PEM block 1 is a EC PRIVATE KEY, not a CERTIFICATE"));
+    EXPECT_THAT(swapped.error().message(),
+                HasSubstr("PEM block 1 is a EC PRIVATE KEY, not a CERTIFICATE"));
 
     // During a CA rotation the bundle holds two; the key picks its own.
     CertificateAuthority other = CertificateAuthority::create(keys_, "other", now_);
@@ -238,16 +255,20 @@ TEST_F(CertificateTest, BrokenPemSaysWhatIsWrong) {
     EXPECT_THAT(message(""), HasSubstr("InvalidArgument: the text is empty"));
     EXPECT_THAT(message(" \n"), HasSubstr("empty"));
     EXPECT_THAT(message("bm90IHBlbQ=="), HasSubstr("not PEM"));
-    EXPECT_THAT(message(good + good.substr(0, 100)), HasSubstr("PEM block 2 (CERTIFICATE) has no END line"));
+    EXPECT_THAT(message(good + good.substr(0, 100)),
+                HasSubstr("PEM block 2 (CERTIFICATE) has no END line"));
     std::string cut = good;
     cut.erase(good.find('\n') + 20, 3);
-    EXPECT_THAT(message(cut), testing::AnyOf(HasSubstr("base64"), HasSubstr("not an X.509 certificate")));
+    EXPECT_THAT(message(cut),
+                testing::AnyOf(HasSubstr("base64"), HasSubstr("not an X.509 certificate")));
     std::string damaged = good;
     damaged[good.find('\n') + 2] = 'x';
     EXPECT_THAT(message(good + damaged), HasSubstr("PEM block 2: not an X.509 certificate"));
-    EXPECT_THAT(message("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), HasSubstr("is empty"));
+    EXPECT_THAT(message("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"),
+                HasSubstr("is empty"));
     EXPECT_THAT(message("-----BEGIN CERT"), HasSubstr("broken BEGIN line"));
-    EXPECT_THAT(message(good + std::string(ca_.key().to_pem().reveal())), HasSubstr("PEM block 2 is a EC PRIVATE KEY"));
+    EXPECT_THAT(message(good + std::string(ca_.key().to_pem().reveal())),
+                HasSubstr("PEM block 2 is a EC PRIVATE KEY"));
     EXPECT_EQ(message(good + "\n# two\n" + good), "no error");
 }
 
@@ -271,7 +292,8 @@ TEST_F(CertificateTest, VerifySaysWhichAndWhy) {
     ASSERT_FALSE(client.ok());
     EXPECT_EQ(client.error().code(), Code::kUnauthenticated);
     Result<void> late = verify(leaf.certificate, {}, roots, now_ + hours(24 * 366));
-    EXPECT_THAT(late.error().message(), HasSubstr("\"kube-apiserver\" expired at 2031-03-17T17:46:40Z"));
+    EXPECT_THAT(late.error().message(),
+                HasSubstr("\"kube-apiserver\" expired at 2031-03-17T17:46:40Z"));
     Result<void> early = verify(leaf.certificate, {}, roots, now_ - hours(1));
     EXPECT_THAT(early.error().message(), HasSubstr("is valid from"));
     CertificateAuthority other = CertificateAuthority::create(keys_, "kubernetes", now_);
@@ -287,9 +309,13 @@ TEST_F(CertificateTest, VerifyUsesIntermediates) {
     run("req -x509 -new -key root.key -subj /CN=root -days 36500 -out root.pem");
     run("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out mid.key");
     run("req -new -key mid.key -subj /CN=mid -out mid.csr");
-    write("ext.cnf", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier=hash\n");
-    run("x509 -req -in mid.csr -CA root.pem -CAkey root.key -CAcreateserial -days 36500 -extfile ext.cnf -out mid.pem");
-    Result<CertificateAuthority> mid = CertificateAuthority::parse(read("mid.pem"), Secret(read("mid.key")));
+    write("ext.cnf",
+          "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\nsubjectKeyIdentifier="
+          "hash\n");
+    run("x509 -req -in mid.csr -CA root.pem -CAkey root.key -CAcreateserial -days 36500 -extfile "
+        "ext.cnf -out mid.pem");
+    Result<CertificateAuthority> mid =
+        CertificateAuthority::parse(read("mid.pem"), Secret(read("mid.key")));
     ASSERT_TRUE(mid.ok()) << mid.error().to_string();
     Result<Certificate> root = Certificate::parse(read("root.pem"));
     ASSERT_TRUE(root.ok());
@@ -297,14 +323,16 @@ TEST_F(CertificateTest, VerifyUsesIntermediates) {
     ASSERT_TRUE(leaf.ok());
     EXPECT_FALSE(verify(leaf->certificate, {}, {*root}, now_).ok());
     EXPECT_TRUE(verify(leaf->certificate, {mid->certificate()}, {*root}, now_).ok());
-    EXPECT_TRUE(verify(leaf->certificate, {}, {mid->certificate()}, now_).ok()) << "an intermediate as anchor";
+    EXPECT_TRUE(verify(leaf->certificate, {}, {mid->certificate()}, now_).ok())
+        << "an intermediate as anchor";
 }
 
 TEST_F(CertificateTest, RenewalReasons) {
     const CertificateSpec spec = server_spec();
     KeyPair leaf = issue(spec);
     auto reason = [&](const CertificateSpec& wanted, Duration later, Duration before = hours(24)) {
-        return renewal_reason(leaf.certificate, leaf.key, wanted, ca_.certificate(), add(now_, later), before)
+        return renewal_reason(leaf.certificate, leaf.key, wanted, ca_.certificate(),
+                              add(now_, later), before)
             .value_or("none");
     };
     EXPECT_EQ(reason(spec, hours(0)), "none");
@@ -324,7 +352,8 @@ TEST_F(CertificateTest, RenewalReasons) {
     EXPECT_EQ(reason(wanted, hours(0)), "none") << "more names than asked for are fine";
     wanted = spec;
     wanted.common_name = "x";
-    EXPECT_THAT(reason(wanted, hours(0)), HasSubstr("common name is \"kube-apiserver\", not \"x\""));
+    EXPECT_THAT(reason(wanted, hours(0)),
+                HasSubstr("common name is \"kube-apiserver\", not \"x\""));
     wanted = spec;
     wanted.organizations = {"system:masters"};
     EXPECT_THAT(reason(wanted, hours(0)), HasSubstr("organizations"));
@@ -333,10 +362,12 @@ TEST_F(CertificateTest, RenewalReasons) {
     EXPECT_THAT(reason(wanted, hours(0)), HasSubstr("usage"));
 
     CertificateAuthority same_name = CertificateAuthority::create(keys_, "kubernetes", now_);
-    EXPECT_THAT(*renewal_reason(leaf.certificate, leaf.key, spec, same_name.certificate(), now_, hours(1)),
-                HasSubstr("not signed by the present authority"));
-    EXPECT_THAT(*renewal_reason(leaf.certificate, ca_.key(), spec, ca_.certificate(), now_, hours(1)),
-                HasSubstr("key does not belong"));
+    EXPECT_THAT(
+        *renewal_reason(leaf.certificate, leaf.key, spec, same_name.certificate(), now_, hours(1)),
+        HasSubstr("not signed by the present authority"));
+    EXPECT_THAT(
+        *renewal_reason(leaf.certificate, ca_.key(), spec, ca_.certificate(), now_, hours(1)),
+        HasSubstr("key does not belong"));
 }
 
 TEST_F(CertificateTest, ReissuingForAKeyThatStays) {
@@ -350,7 +381,8 @@ TEST_F(CertificateTest, ReissuingForAKeyThatStays) {
 
 TEST_F(CertificateTest, RsaLeavesMayEncipherKeys) {
     SystemKeySource system;
-    Result<Certificate> leaf = ca_.issue_for(system.new_key(KeyType::kRsa), server_spec(), keys_, now_);
+    Result<Certificate> leaf =
+        ca_.issue_for(system.new_key(KeyType::kRsa), server_spec(), keys_, now_);
     ASSERT_TRUE(leaf.ok());
     write("leaf.pem", leaf->to_pem());
     EXPECT_THAT(run("x509 -in leaf.pem -noout -text"), HasSubstr("Key Encipherment"));

@@ -37,8 +37,9 @@ std::shared_ptr<EVP_PKEY> own(EVP_PKEY* key) {
 Result<KeyType> type_of(const EVP_PKEY* key) {
     if (EVP_PKEY_is_a(key, "RSA")) {
         if (EVP_PKEY_get_bits(key) < kMinRsaBits) {
-            return invalid_argument(fmt::format("an RSA key of {} bits is too short; use {} or more",
-                                                EVP_PKEY_get_bits(key), kNewRsaBits));
+            return invalid_argument(
+                fmt::format("an RSA key of {} bits is too short; use {} or more",
+                            EVP_PKEY_get_bits(key), kNewRsaBits));
         }
         return KeyType::kRsa;
     }
@@ -47,7 +48,8 @@ Result<KeyType> type_of(const EVP_PKEY* key) {
         int is_explicit = 0;
         EVP_PKEY_get_int_param(key, OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, &is_explicit);
         if (is_explicit != 0) {
-            return invalid_argument("an elliptic-curve key must name its curve instead of spelling it out");
+            return invalid_argument(
+                "an elliptic-curve key must name its curve instead of spelling it out");
         }
         char name[64] = {};
         size_t size = 0;
@@ -63,7 +65,8 @@ Result<KeyType> type_of(const EVP_PKEY* key) {
 }
 
 const char* key_labels_hint() {
-    return "a private key starts with \"-----BEGIN PRIVATE KEY-----\", \"-----BEGIN EC PRIVATE KEY-----\" or "
+    return "a private key starts with \"-----BEGIN PRIVATE KEY-----\", \"-----BEGIN EC PRIVATE "
+           "KEY-----\" or "
            "\"-----BEGIN RSA PRIVATE KEY-----\"";
 }
 
@@ -118,9 +121,9 @@ std::string_view key_type_name(KeyType type) {
 Result<PrivateKey> PrivateKey::parse(std::string_view pem) {
     BASALT_ASSIGN(std::vector<PemBlock> blocks, parse_pem(pem));
     if (blocks.empty()) {
-        return invalid_argument(fmt::format("{}; {}",
-                                            trim(pem).empty() ? "the text is empty" : "the text is not PEM",
-                                            key_labels_hint()));
+        return invalid_argument(
+            fmt::format("{}; {}", trim(pem).empty() ? "the text is empty" : "the text is not PEM",
+                        key_labels_hint()));
     }
     for (const PemBlock& block : blocks) {
         if (block.encrypted || block.label == "ENCRYPTED PRIVATE KEY") {
@@ -129,16 +132,16 @@ Result<PrivateKey> PrivateKey::parse(std::string_view pem) {
         if (!is_key_label(block.label)) continue;
         EVP_PKEY* parsed = parse_der(block.label, block.der.reveal());
         if (parsed == nullptr) {
-            return invalid_argument(fmt::format("the {} block does not hold a valid key ({})", block.label,
-                                                openssl::take_error()));
+            return invalid_argument(fmt::format("the {} block does not hold a valid key ({})",
+                                                block.label, openssl::take_error()));
         }
         std::shared_ptr<EVP_PKEY> key = own(parsed);
         BASALT_ASSIGN(KeyType type, type_of(key.get()));
         (void)type;
         return PrivateKey(std::move(key));
     }
-    return invalid_argument(
-        fmt::format("the text holds a {}, not a private key; {}", blocks.front().label, key_labels_hint()));
+    return invalid_argument(fmt::format("the text holds a {}, not a private key; {}",
+                                        blocks.front().label, key_labels_hint()));
 }
 
 KeyType PrivateKey::type() const {
@@ -157,7 +160,8 @@ Secret PrivateKey::to_pem() const {
         openssl::Pkcs8 info(EVP_PKEY2PKCS8(key_.get()));
         BASALT_ASSERT(info != nullptr);
         label = "PRIVATE KEY";
-        der = encode_der([&](unsigned char** at) { return i2d_PKCS8_PRIV_KEY_INFO(info.get(), at); });
+        der =
+            encode_der([&](unsigned char** at) { return i2d_PKCS8_PRIV_KEY_INFO(info.get(), at); });
     } else {
         label = key_type == KeyType::kRsa ? "RSA PRIVATE KEY" : "EC PRIVATE KEY";
         der = encode_der([&](unsigned char** at) { return i2d_PrivateKey(key_.get(), at); });
@@ -178,7 +182,8 @@ std::string PrivateKey::public_pem() const {
 Result<std::string> parse_public_key(std::string_view pem) {
     BASALT_ASSIGN(std::vector<PemBlock> blocks, parse_pem(pem));
     if (blocks.empty()) {
-        return invalid_argument("the text is not PEM; a public key starts with \"-----BEGIN PUBLIC KEY-----\"");
+        return invalid_argument(
+            "the text is not PEM; a public key starts with \"-----BEGIN PUBLIC KEY-----\"");
     }
     const PemBlock& block = blocks.front();
     if (block.label != "PUBLIC KEY") {
@@ -189,8 +194,8 @@ Result<std::string> parse_public_key(std::string_view pem) {
     EVP_PKEY* parsed = d2i_PUBKEY(nullptr, &at, static_cast<long>(block.der.size()));
     if (parsed == nullptr || at != end) {
         EVP_PKEY_free(parsed);
-        return invalid_argument(
-            fmt::format("the PUBLIC KEY block does not hold a valid key ({})", openssl::take_error()));
+        return invalid_argument(fmt::format("the PUBLIC KEY block does not hold a valid key ({})",
+                                            openssl::take_error()));
     }
     std::shared_ptr<EVP_PKEY> key = own(parsed);
     return encode_der([&](unsigned char** out) { return i2d_PUBKEY(key.get(), out); });
@@ -198,7 +203,8 @@ Result<std::string> parse_public_key(std::string_view pem) {
 
 std::string KeySource::new_serial() {
     std::string serial = random_bytes(16);
-    serial[0] = static_cast<char>((serial[0] & 0x7f) | 0x40);  // Positive, not zero, always 16 bytes.
+    serial[0] =
+        static_cast<char>((serial[0] & 0x7f) | 0x40);  // Positive, not zero, always 16 bytes.
     return serial;
 }
 
@@ -231,14 +237,16 @@ PrivateKey SystemKeySource::new_key(KeyType type) {
 
 std::string SystemKeySource::random_bytes(size_t count) {
     std::string bytes(count, '\0');
-    const int ok = RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(count));
+    const int ok =
+        RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()), static_cast<int>(count));
     BASALT_ASSERT(ok == 1);
     return bytes;
 }
 
 std::string SimKeySource::random_bytes(size_t count) {
     std::string bytes;
-    while (bytes.size() < count) bytes += sha256(fmt::format("basalt sim {} {}", seed_, counter_++));
+    while (bytes.size() < count)
+        bytes += sha256(fmt::format("basalt sim {} {}", seed_, counter_++));
     bytes.resize(count);
     return bytes;
 }
@@ -250,12 +258,13 @@ PrivateKey SimKeySource::new_key(KeyType) {
     do {
         const std::string bytes = random_bytes(32);
         scalar.reset(BN_bin2bn(reinterpret_cast<const unsigned char*>(bytes.data()), 32, nullptr));
-    } while (BN_is_zero(scalar.get()) || BN_cmp(scalar.get(), EC_GROUP_get0_order(group.get())) >= 0);
+    } while (BN_is_zero(scalar.get()) ||
+             BN_cmp(scalar.get(), EC_GROUP_get0_order(group.get())) >= 0);
     int ok = EC_POINT_mul(group.get(), point.get(), scalar.get(), nullptr, nullptr, nullptr);
     BASALT_ASSERT(ok == 1);
     unsigned char encoded[65];
-    const size_t size = EC_POINT_point2oct(group.get(), point.get(), POINT_CONVERSION_UNCOMPRESSED, encoded,
-                                           sizeof encoded, nullptr);
+    const size_t size = EC_POINT_point2oct(group.get(), point.get(), POINT_CONVERSION_UNCOMPRESSED,
+                                           encoded, sizeof encoded, nullptr);
     BASALT_ASSERT(size == sizeof encoded);
 
     openssl::ParamBuilder builder(OSSL_PARAM_BLD_new());

@@ -1,8 +1,9 @@
 // Private keys, and the only place where keys and unguessable bytes come from.
 //
-// Nothing calls the system's random generator by itself: whoever makes a key, a serial number or a token is
-// given a KeySource. In production that is SystemKeySource; the simulator's is a function of a seed, so that a
-// run replays with the same keys and tokens (ECDSA signatures differ, OpenSSL blinds them).
+// Nothing calls the system's random generator by itself: whoever makes a key, a serial number or a
+// token is given a KeySource. In production that is SystemKeySource; the simulator's is a function
+// of a seed, so that a run replays with the same keys and tokens (ECDSA signatures differ, OpenSSL
+// blinds them).
 //
 // Keys are immutable and cheap to copy (shared). Any thread.
 #pragma once
@@ -27,9 +28,10 @@ inline constexpr size_t kMaxPemSize = 1024 * 1024;
 
 class PrivateKey {
  public:
-    /// The first key in the text: PKCS#8 ("PRIVATE KEY"), SEC1 ("EC PRIVATE KEY") or PKCS#1 ("RSA PRIVATE
-    /// KEY"). InvalidArgument says what is wrong and never quotes the input: no PEM, a certificate instead, encrypted,
-    /// broken base64, an unsupported kind of key. Blocks of other kinds beside the key are skipped.
+    /// The first key in the text: PKCS#8 ("PRIVATE KEY"), SEC1 ("EC PRIVATE KEY") or PKCS#1 ("RSA
+    /// PRIVATE KEY"). InvalidArgument says what is wrong and never quotes the input: no PEM, a
+    /// certificate instead, encrypted, broken base64, an unsupported kind of key. Blocks of other
+    /// kinds beside the key are skipped.
     static Result<PrivateKey> parse(std::string_view pem);
     static Result<PrivateKey> parse(const Secret& pem) { return parse(pem.reveal()); }
 
@@ -41,7 +43,9 @@ class PrivateKey {
     std::string public_pem() const;
     /// DER of SubjectPublicKeyInfo.
     std::string public_der() const;
-    bool same_public_key(const PrivateKey& other) const { return public_der() == other.public_der(); }
+    bool same_public_key(const PrivateKey& other) const {
+        return public_der() == other.public_der();
+    }
 
     evp_pkey_st* native() const { return key_.get(); }  ///< For pki/ only. Not owned by the caller.
 

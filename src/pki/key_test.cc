@@ -23,8 +23,8 @@ std::string error_of(const Result<PrivateKey>& result) {
 
 TEST_F(KeyTest, EveryTypeGoesThroughPemAndOpensslReadsIt) {
     SystemKeySource keys;
-    for (KeyType type : {KeyType::kEcdsaP256, KeyType::kEcdsaP384, KeyType::kEcdsaP521, KeyType::kRsa,
-                         KeyType::kEd25519}) {
+    for (KeyType type : {KeyType::kEcdsaP256, KeyType::kEcdsaP384, KeyType::kEcdsaP521,
+                         KeyType::kRsa, KeyType::kEd25519}) {
         SCOPED_TRACE(key_type_name(type));
         PrivateKey key = keys.new_key(type);
         EXPECT_EQ(key.type(), type);
@@ -44,9 +44,18 @@ TEST_F(KeyTest, EveryTypeGoesThroughPemAndOpensslReadsIt) {
 
 TEST_F(KeyTest, WritesTheFormatsThatKubeadmWrites) {
     SystemKeySource keys;
-    EXPECT_TRUE(keys.new_key(KeyType::kEcdsaP256).to_pem().reveal().starts_with("-----BEGIN EC PRIVATE KEY-----\n"));
-    EXPECT_TRUE(keys.new_key(KeyType::kRsa).to_pem().reveal().starts_with("-----BEGIN RSA PRIVATE KEY-----\n"));
-    EXPECT_TRUE(keys.new_key(KeyType::kEd25519).to_pem().reveal().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    EXPECT_TRUE(keys.new_key(KeyType::kEcdsaP256)
+                    .to_pem()
+                    .reveal()
+                    .starts_with("-----BEGIN EC PRIVATE KEY-----\n"));
+    EXPECT_TRUE(keys.new_key(KeyType::kRsa)
+                    .to_pem()
+                    .reveal()
+                    .starts_with("-----BEGIN RSA PRIVATE KEY-----\n"));
+    EXPECT_TRUE(keys.new_key(KeyType::kEd25519)
+                    .to_pem()
+                    .reveal()
+                    .starts_with("-----BEGIN PRIVATE KEY-----\n"));
 }
 
 TEST_F(KeyTest, ReadsWhatOpensslWrites) {
@@ -55,8 +64,10 @@ TEST_F(KeyTest, ReadsWhatOpensslWrites) {
         KeyType type;
     };
     for (const Case& c : {
-             Case{"genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out k.pem", KeyType::kEcdsaP256},
-             Case{"ecparam -name prime256v1 -genkey -out k.pem", KeyType::kEcdsaP256},  // EC PARAMETERS first
+             Case{"genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out k.pem",
+                  KeyType::kEcdsaP256},
+             Case{"ecparam -name prime256v1 -genkey -out k.pem",
+                  KeyType::kEcdsaP256},  // EC PARAMETERS first
              Case{"genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out k.pem", KeyType::kRsa},
              Case{"genrsa -traditional -out k.pem 2048", KeyType::kRsa},
              Case{"genpkey -algorithm ED25519 -out k.pem", KeyType::kEd25519},
@@ -89,7 +100,8 @@ TEST_F(KeyTest, ErrorsSayWhatIsWrongAndNeverQuoteTheKey) {
     EXPECT_THAT(error_of(PrivateKey::parse(damaged)), HasSubstr("does not hold a valid key"));
 
     run("req -x509 -new -key k.pem -subj /CN=x -days 1 -out c.pem");
-    EXPECT_THAT(error_of(PrivateKey::parse(read("c.pem"))), HasSubstr("holds a CERTIFICATE, not a private key"));
+    EXPECT_THAT(error_of(PrivateKey::parse(read("c.pem"))),
+                HasSubstr("holds a CERTIFICATE, not a private key"));
     run("pkey -in k.pem -pubout -out pub.pem");
     EXPECT_THAT(error_of(PrivateKey::parse(read("pub.pem"))), HasSubstr("PUBLIC KEY"));
     run("pkcs8 -topk8 -in k.pem -passout pass:secret -out enc.pem");
@@ -99,12 +111,14 @@ TEST_F(KeyTest, ErrorsSayWhatIsWrongAndNeverQuoteTheKey) {
     run("ecparam -name secp256k1 -genkey -noout -out k1.pem");
     EXPECT_THAT(error_of(PrivateKey::parse(read("k1.pem"))), HasSubstr("P-256"));
     run("ecparam -name prime256v1 -param_enc explicit -genkey -noout -out explicit.pem");
-    EXPECT_THAT(error_of(PrivateKey::parse(read("explicit.pem"))), HasSubstr("must name its curve"));
+    EXPECT_THAT(error_of(PrivateKey::parse(read("explicit.pem"))),
+                HasSubstr("must name its curve"));
     run("genrsa -out short.pem 512");
     EXPECT_THAT(error_of(PrivateKey::parse(read("short.pem"))), HasSubstr("512 bits"));
     run("genpkey -algorithm X25519 -out x.pem");
     EXPECT_THAT(error_of(PrivateKey::parse(read("x.pem"))), HasSubstr("not supported"));
-    EXPECT_THAT(error_of(PrivateKey::parse(std::string(kMaxPemSize + 1, 'x'))), HasSubstr("larger"));
+    EXPECT_THAT(error_of(PrivateKey::parse(std::string(kMaxPemSize + 1, 'x'))),
+                HasSubstr("larger"));
 
     EXPECT_FALSE(parse_public_key("x").ok());
     EXPECT_FALSE(parse_public_key(good).ok());
@@ -140,7 +154,8 @@ TEST(KeySourceTest, SimIsAFunctionOfItsSeed) {
     }
     EXPECT_EQ(keys.size(), 40u);
     EXPECT_EQ(a.new_serial(), b.new_serial());
-    EXPECT_EQ(a.random_text(16, KeySource::kTokenAlphabet), b.random_text(16, KeySource::kTokenAlphabet));
+    EXPECT_EQ(a.random_text(16, KeySource::kTokenAlphabet),
+              b.random_text(16, KeySource::kTokenAlphabet));
     EXPECT_NE(a.random_bytes(16), a.random_bytes(16));
 }
 

@@ -40,7 +40,8 @@ Result<std::string> inline_data(const Value& parent, std::string_view field) {
 
 Value to_value(const Kubeconfig& config) {
     Value cluster = Value::object();
-    if (!config.ca_pem.empty()) cluster.set("certificate-authority-data", data::base64_encode(config.ca_pem));
+    if (!config.ca_pem.empty())
+        cluster.set("certificate-authority-data", data::base64_encode(config.ca_pem));
     cluster.set("server", config.server);
     cluster.set_unless_empty("tls-server-name", config.tls_server_name);
 
@@ -73,7 +74,8 @@ Result<Kubeconfig> parse_kubeconfig(std::string_view yaml) {
     const std::string_view current = root["current-context"].as_string();
     const Value& context = find_named(root["contexts"], current, "context");
     if (!context.is_object()) {
-        return invalid_argument(fmt::format("kubeconfig: current-context \"{}\" is not among the contexts", current));
+        return invalid_argument(
+            fmt::format("kubeconfig: current-context \"{}\" is not among the contexts", current));
     }
     Kubeconfig config;
     config.cluster = context["cluster"].str();
@@ -82,14 +84,18 @@ Result<Kubeconfig> parse_kubeconfig(std::string_view yaml) {
     const Value& cluster = find_named(root["clusters"], config.cluster, "cluster");
     const Value& user = find_named(root["users"], config.user, "user");
     if (!cluster.is_object()) {
-        return invalid_argument(fmt::format("kubeconfig: there is no cluster \"{}\"", config.cluster));
+        return invalid_argument(
+            fmt::format("kubeconfig: there is no cluster \"{}\"", config.cluster));
     }
-    if (!user.is_object()) return invalid_argument(fmt::format("kubeconfig: there is no user \"{}\"", config.user));
+    if (!user.is_object())
+        return invalid_argument(fmt::format("kubeconfig: there is no user \"{}\"", config.user));
     config.server = cluster["server"].str();
     if (config.server.empty()) return invalid_argument("kubeconfig: cluster.server is empty");
     config.tls_server_name = cluster["tls-server-name"].str();
-    BASALT_ASSIGN(config.ca_pem, inline_data(cluster, "certificate-authority").context("kubeconfig: cluster"));
-    BASALT_ASSIGN(config.client_certificate_pem, inline_data(user, "client-certificate").context("kubeconfig: user"));
+    BASALT_ASSIGN(config.ca_pem,
+                  inline_data(cluster, "certificate-authority").context("kubeconfig: cluster"));
+    BASALT_ASSIGN(config.client_certificate_pem,
+                  inline_data(user, "client-certificate").context("kubeconfig: user"));
     BASALT_ASSIGN(std::string key, inline_data(user, "client-key").context("kubeconfig: user"));
     config.client_key_pem = Secret(std::move(key));
     config.token = Secret(user["token"].as_string());

@@ -1,5 +1,5 @@
-// Kubeconfig files with everything inline, as kubeadm writes them. (kube/ reads those of users, with
-// all that they may contain.) Pure functions, any thread.
+// Kubeconfig files with everything inline, as kubeadm writes them. (kube/ reads those of users,
+// with all that they may contain.) Pure functions, any thread.
 #pragma once
 
 #include <string>
@@ -28,8 +28,8 @@ struct Kubeconfig {
 data::Value to_value(const Kubeconfig& config);
 Secret to_yaml(const Kubeconfig& config);
 
-/// What the current context names, from a file with inline data. InvalidArgument names the field that is missing
-/// or broken; file references (client-certificate, …) are InvalidArgument, too.
+/// What the current context names, from a file with inline data. InvalidArgument names the field
+/// that is missing or broken; file references (client-certificate, …) are InvalidArgument, too.
 Result<Kubeconfig> parse_kubeconfig(std::string_view yaml);
 
 }  // namespace basalt::pki

@@ -54,14 +54,16 @@ TEST(KubeconfigTest, ErrorsNameTheField) {
     std::string base =
         "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n";
     EXPECT_THAT(error(base), HasSubstr("no cluster \"k\""));
-    base += "clusters: [{name: k, cluster: {server: 'https://x', certificate-authority-data: '!!'}}]\n";
+    base +=
+        "clusters: [{name: k, cluster: {server: 'https://x', certificate-authority-data: '!!'}}]\n";
     EXPECT_THAT(error(base), HasSubstr("no user \"u\""));
     EXPECT_THAT(error(base + "users: [{name: u, user: {}}]\n"),
                 HasSubstr("cluster: certificate-authority-data: is not base64"));
     std::string files =
         "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n"
         "clusters: [{name: k, cluster: {server: 'https://x'}}]\n";
-    EXPECT_THAT(error(files + "users: [{name: u, user: {client-key: /x}}]\n"), HasSubstr("client-key: a file"));
+    EXPECT_THAT(error(files + "users: [{name: u, user: {client-key: /x}}]\n"),
+                HasSubstr("client-key: a file"));
     EXPECT_EQ(error(files + "users: [{name: u, user: {token: abc}}]\n"), "no error");
 }
 

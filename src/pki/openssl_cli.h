@@ -34,7 +34,8 @@ class OpensslCli : public testing::Test {
         std::string out;
         FILE* pipe = ::popen(command.c_str(), "r");
         std::array<char, 4096> buffer;
-        while (size_t size = std::fread(buffer.data(), 1, buffer.size(), pipe)) out.append(buffer.data(), size);
+        while (size_t size = std::fread(buffer.data(), 1, buffer.size(), pipe))
+            out.append(buffer.data(), size);
         const int code = ::pclose(pipe);
         if (exit_code) {
             *exit_code = code;

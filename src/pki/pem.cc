@@ -41,9 +41,11 @@ Result<PemBlock> parse_body(std::string label, std::string_view body, size_t num
     secure_wipe(text.data(), text.size());
     if (!der.ok()) {
         return invalid_argument(
-            fmt::format("PEM block {} ({}) is not valid base64; was it cut or re-indented?", number, block.label));
+            fmt::format("PEM block {} ({}) is not valid base64; was it cut or re-indented?", number,
+                        block.label));
     }
-    if (der->empty()) return invalid_argument(fmt::format("PEM block {} ({}) is empty", number, block.label));
+    if (der->empty())
+        return invalid_argument(fmt::format("PEM block {} ({}) is empty", number, block.label));
     block.der = Secret(std::move(*der));
     return block;
 }
@@ -52,8 +54,8 @@ Result<PemBlock> parse_body(std::string label, std::string_view body, size_t num
 
 Result<std::vector<PemBlock>> parse_pem(std::string_view text) {
     if (text.size() > kMaxPemSize) {
-        return invalid_argument(
-            fmt::format("PEM text of {} bytes is larger than the {} allowed", text.size(), kMaxPemSize));
+        return invalid_argument(fmt::format("PEM text of {} bytes is larger than the {} allowed",
+                                            text.size(), kMaxPemSize));
     }
     std::vector<PemBlock> blocks;
     size_t position = 0;
@@ -70,10 +72,11 @@ Result<std::vector<PemBlock>> parse_pem(std::string_view text) {
         const std::string end_line = fmt::format("{}{}{}", kEnd, label, kDashes);
         size_t end = text.find(end_line, body);
         if (end == std::string_view::npos) {
-            return invalid_argument(fmt::format("PEM block {} ({}) has no END line; the text is cut off",
-                                                number, label));
+            return invalid_argument(fmt::format(
+                "PEM block {} ({}) has no END line; the text is cut off", number, label));
         }
-        BASALT_ASSIGN(PemBlock block, parse_body(std::move(label), text.substr(body, end - body), number));
+        BASALT_ASSIGN(PemBlock block,
+                      parse_body(std::move(label), text.substr(body, end - body), number));
         blocks.push_back(std::move(block));
         position = end + end_line.size();
     }

@@ -1,4 +1,5 @@
-// PEM blocks (RFC 7468), read leniently: text around blocks, CR LF and blanks inside are fine. For src/pki/*.cc.
+// PEM blocks (RFC 7468), read leniently: text around blocks, CR LF and blanks inside are fine. For
+// src/pki/*.cc.
 #pragma once
 
 #include <string>
@@ -13,11 +14,12 @@ namespace basalt::pki {
 struct PemBlock {
     std::string label;  ///< "CERTIFICATE", "EC PRIVATE KEY", …
     Secret der;
-    bool encrypted = false;  ///< By RFC 1421 headers ("Proc-Type: 4,ENCRYPTED"); `der` is then cipher text.
+    bool encrypted =
+        false;  ///< By RFC 1421 headers ("Proc-Type: 4,ENCRYPTED"); `der` is then cipher text.
 };
 
-/// All blocks in order; none is no error. InvalidArgument with the block's number for broken ones, and for a text
-/// above kMaxPemSize.
+/// All blocks in order; none is no error. InvalidArgument with the block's number for broken ones,
+/// and for a text above kMaxPemSize.
 Result<std::vector<PemBlock>> parse_pem(std::string_view text);
 
 /// Lines of 64 characters, as everybody writes it.

@@ -1,4 +1,5 @@
-// PEM, keys and certificates from outside: whatever the bytes are, the answer is a value or an Error.
+// PEM, keys and certificates from outside: whatever the bytes are, the answer is a value or an
+// Error.
 #include <cstdint>
 #include <string_view>
 

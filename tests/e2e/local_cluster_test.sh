@@ -40,7 +40,8 @@ traces() {
     ip netns | sed 's/^/netns /'
     ip -4 route show table all | grep -E '10\.(2[0-3][0-9]|32|33)\.' | sed 's/^/route /' || true
     awk '{print "mount", $2}' /proc/mounts
-    find /sys/fs/cgroup -type d -path '*basalt*' | sed 's/^/cgroup /'
+    # No deeper than a cluster's own directory: Pods come and go in clusters of others.
+    find /sys/fs/cgroup -type d -path '*/basalt*' | sed -E 's|(/basalt/[^/]+)/.*|\1|; s/^/cgroup /' | uniq
     nft list tables | sed 's/^/nft /'
     losetup -a | sed 's/^/loop /'
     for process in /proc/[0-9]*; do

@@ -1,5 +1,6 @@
-// Scripts for agreement_test.cc. A step: `do` is create, replace, merge, json, apply, delete, get or list; `on` a
-// resource; `name` the object's; `body` what is sent ("PRESENT" in a replace: what is there, changed by `with`).
+// Scripts for agreement_test.cc. A step: `do` is create, replace, merge, json, apply, delete, get
+// or list; `on` a resource; `name` the object's; `body` what is sent ("PRESENT" in a replace: what
+// is there, changed by `with`).
 #pragma once
 
 namespace basalt::sim {

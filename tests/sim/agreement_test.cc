@@ -1,6 +1,7 @@
-// The model API server and a real kube-apiserver do the same: one script, two outcomes, compared after taking out
-// what must differ (uids, versions, times, allocated addresses). Of managedFields, entries of applies are compared
-// exactly; those of updates without the mark "." that says whether a map existed before.
+// The model API server and a real kube-apiserver do the same: one script, two outcomes, compared
+// after taking out what must differ (uids, versions, times, allocated addresses). Of managedFields,
+// entries of applies are compared exactly; those of updates without the mark "." that says whether
+// a map existed before.
 #include <fstream>
 #include <map>
 #include <set>
@@ -46,8 +47,9 @@ Value without_marks(const Value& fields) {
 Value normalise_fields(const Value& entries) {
     std::map<std::string, Value> sorted;
     for (const Value& entry : entries.items()) {
-        const std::string id = fmt::format("{} {} {}", entry["manager"].as_string(), entry["operation"].as_string(),
-                                           entry["subresource"].as_string());
+        const std::string id =
+            fmt::format("{} {} {}", entry["manager"].as_string(), entry["operation"].as_string(),
+                        entry["subresource"].as_string());
         const bool is_apply = entry["operation"].as_string() == "Apply";
         sorted[id] = is_apply ? entry["fieldsV1"] : without_marks(entry["fieldsV1"]);
     }
@@ -81,7 +83,8 @@ struct Side {
 };
 
 Value normalise(Side& side, Value object, const std::string& id) {
-    if (object["kind"].as_string() == "Status") return Value::object({{"status", object["status"]}});
+    if (object["kind"].as_string() == "Status")
+        return Value::object({{"status", object["status"]}});
     Value& metadata = object.at("metadata");
     const std::string version = metadata["resourceVersion"].str();
     const std::string uid = metadata["uid"].str();
@@ -90,7 +93,8 @@ Value normalise(Side& side, Value object, const std::string& id) {
     out.set("same object", side.uids[id] == uid);
     side.versions[id] = version;
     side.uids[id] = uid;
-    for (const char* name : {"resourceVersion", "uid", "creationTimestamp", "namespace"}) metadata.erase(name);
+    for (const char* name : {"resourceVersion", "uid", "creationTimestamp", "namespace"})
+        metadata.erase(name);
     if (!metadata["deletionTimestamp"].is_null()) metadata.set("deletionTimestamp", "set");
     out.set("fields", normalise_fields(metadata["managedFields"]));
     metadata.erase("managedFields");
@@ -98,7 +102,8 @@ Value normalise(Side& side, Value object, const std::string& id) {
     for (const char* name : {"clusterIP", "clusterIPs", "healthCheckNodePort"}) {
         if (!spec[name].empty()) spec.set(name, "set");
     }
-    if (Value* ports = spec.find("ports"); ports != nullptr && object["kind"].as_string() == "Service") {
+    if (Value* ports = spec.find("ports");
+        ports != nullptr && object["kind"].as_string() == "Service") {
         for (Value& port : ports->mutable_items()) {
             if (port["nodePort"].as_int() > 0) port.set("nodePort", "set");
         }
@@ -110,7 +115,8 @@ Value normalise(Side& side, Value object, const std::string& id) {
     return out;
 }
 
-Result<Value> perform(Side& side, const Value& step, const kube::Resource& resource, const ObjectKey& key) {
+Result<Value> perform(Side& side, const Value& step, const kube::Resource& resource,
+                      const ObjectKey& key) {
     kube::Client& client = *side.client;
     const std::string verb = step["do"].str();
     kube::WriteOptions write;
@@ -130,11 +136,13 @@ Result<Value> perform(Side& side, const Value& step, const kube::Resource& resou
     if (verb == "replace") {
         Result<Value> present = side.run(client.get(resource, key));
         if (!present.ok()) return present;
-        return side.run(client.replace(resource, data::apply_merge_patch(*present, step["with"]), write));
+        return side.run(
+            client.replace(resource, data::apply_merge_patch(*present, step["with"]), write));
     }
     kube::DeleteOptions options;
     options.uid = step["options"]["uid"].str();
-    if (step["options"]["propagation"].as_string() == "Foreground") options.propagation = kube::Propagation::kForeground;
+    if (step["options"]["propagation"].as_string() == "Foreground")
+        options.propagation = kube::Propagation::kForeground;
     return side.run(client.remove(resource, key, options));
 }
 
@@ -156,7 +164,8 @@ Value outcome_of(Side& side, const Value& step) {
     }
     Result<Value> answer = perform(side, step, resource, key);
     if (!answer.ok()) {
-        return Value::object({{"error", code_name(answer.error().code())}, {"reason", answer.error().reason()}});
+        return Value::object(
+            {{"error", code_name(answer.error().code())}, {"reason", answer.error().reason()}});
     }
     return normalise(side, std::move(*answer), step["on"].str() + "/" + key.name);
 }
@@ -175,15 +184,16 @@ class AgreementTest : public integration::KubeTest {
             for (const Kind& kind : *list) kinds.push_back(&kind);
         }
         server_model = std::make_shared<ApiServer>(sim, "model", kinds);
-        auto connection = std::make_shared<Connection>(sim, chaos, "tester", [this]() -> Result<std::shared_ptr<ApiServer>> {
-            return server_model;
-        });
+        auto connection = std::make_shared<Connection>(
+            sim, chaos, "tester",
+            [this]() -> Result<std::shared_ptr<ApiServer>> { return server_model; });
         model_client = std::make_unique<kube::Client>(sim, connection, kube::ClientOptions());
         model.client = model_client.get();
         model.loop = &sim;
         model.until = [this](const auto& done) { ASSERT_TRUE(sim.run_until(done, 1min)); };
         model.ns = "model-ns";
-        (void)server_model->create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(model.ns)), "tester");
+        (void)server_model->create(
+            r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(model.ns)), "tester");
         install_crds();
     }
 
@@ -191,12 +201,13 @@ class AgreementTest : public integration::KubeTest {
         static std::set<std::string> done;
         if (!done.insert(GetParam()).second) return;
         for (const char* plural : {"tenantcontrolplanes", "datastores", "kubeconfiggenerators"}) {
-            const std::string path = fmt::format("{}/deploy/crds/kamaji.clastix.io_{}.yaml", BASALT_SOURCE_DIR, plural);
+            const std::string path =
+                fmt::format("{}/deploy/crds/kamaji.clastix.io_{}.yaml", BASALT_SOURCE_DIR, plural);
             std::ifstream file(path);
             std::stringstream text;
             text << file.rdbuf();
-            Result<Value> applied =
-                real.run(client->apply(r::custom_resource_definitions(), data::parse_yaml(text.str()).value()));
+            Result<Value> applied = real.run(client->apply(r::custom_resource_definitions(),
+                                                           data::parse_yaml(text.str()).value()));
             ASSERT_TRUE(applied.ok()) << applied.error().to_string();
             const kube::Resource& resource = resource_named(plural);
             ASSERT_TRUE(wait_until([&] { return real.run(client->list(resource)).ok(); }, 30s));
@@ -210,8 +221,9 @@ class AgreementTest : public integration::KubeTest {
             ++number;
             const Value expected = outcome_of(real, step);
             const Value actual = outcome_of(model, step);
-            EXPECT_EQ(data::to_pretty_json(data::parse_json(data::to_canonical_json(actual)).value()),
-                      data::to_pretty_json(data::parse_json(data::to_canonical_json(expected)).value()))
+            EXPECT_EQ(
+                data::to_pretty_json(data::parse_json(data::to_canonical_json(actual)).value()),
+                data::to_pretty_json(data::parse_json(data::to_canonical_json(expected)).value()))
                 << "step " << number << ": " << data::to_json(step);
         }
     }
@@ -228,12 +240,14 @@ TEST_P(AgreementTest, Scripts) {
         SCOPED_TRACE(script.name);
         real.ns = make_namespace();
         model.ns = fmt::format("ns-{}", script.name);
-        (void)server_model->create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(model.ns)), "tester");
+        (void)server_model->create(
+            r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(model.ns)), "tester");
         compare(script.steps);
     }
 }
 
-// ---- watches ----------------------------------------------------------------------------------------------------
+// ---- watches
+// ----------------------------------------------------------------------------------------------------
 
 struct WatchRecord {
     std::vector<std::string> events;
@@ -262,7 +276,8 @@ async::Task<Result<void>> read_events(kube::Watch* watch, size_t count, WatchRec
     co_return Result<void>();
 }
 
-Value config(const std::string& ns, const std::string& name, const std::string& team, const std::string& text) {
+Value config(const std::string& ns, const std::string& name, const std::string& team,
+             const std::string& text) {
     Value object = kube::make_object(r::config_maps(), ObjectKey(ns, name));
     object.at("metadata").at("labels").set("team", team);
     object.at("data").set("v", text);
@@ -277,7 +292,8 @@ std::vector<std::string> watch_story(Side& side, bool metadata_only) {
         told.emplace_back("--");
     };
     auto put = [&](const std::string& name, const std::string& team, const std::string& text) {
-        EXPECT_TRUE(side.run(client.apply(r::config_maps(), config(side.ns, name, team, text))).ok());
+        EXPECT_TRUE(
+            side.run(client.apply(r::config_maps(), config(side.ns, name, team, text))).ok());
     };
     put("a", "x", "1");
     put("b", "y", "1");
@@ -285,7 +301,8 @@ std::vector<std::string> watch_story(Side& side, bool metadata_only) {
     options.label_selector = "team=x";
     options.send_initial_events = true;
     options.metadata_only = metadata_only;
-    Result<std::unique_ptr<kube::Watch>> first = side.run(client.watch(r::config_maps(), side.ns, options));
+    Result<std::unique_ptr<kube::Watch>> first =
+        side.run(client.watch(r::config_maps(), side.ns, options));
     EXPECT_TRUE(first.ok());
     if (!first.ok()) return told;
     WatchRecord initial;
@@ -303,7 +320,8 @@ std::vector<std::string> watch_story(Side& side, bool metadata_only) {
     kube::WatchOptions again;
     again.label_selector = "team=x";
     again.resource_version = initial.version;
-    Result<std::unique_ptr<kube::Watch>> second = side.run(client.watch(r::config_maps(), side.ns, again));
+    Result<std::unique_ptr<kube::Watch>> second =
+        side.run(client.watch(r::config_maps(), side.ns, again));
     EXPECT_TRUE(second.ok());
     WatchRecord replay;
     if (second.ok()) {
@@ -313,7 +331,8 @@ std::vector<std::string> watch_story(Side& side, bool metadata_only) {
     kube::WatchOptions limited;
     limited.timeout_seconds = 1;
     limited.resource_version = replay.version;
-    Result<std::unique_ptr<kube::Watch>> third = side.run(client.watch(r::config_maps(), side.ns, limited));
+    Result<std::unique_ptr<kube::Watch>> third =
+        side.run(client.watch(r::config_maps(), side.ns, limited));
     EXPECT_TRUE(third.ok());
     WatchRecord ended;
     if (third.ok()) {
@@ -327,14 +346,16 @@ TEST_P(AgreementTest, Watches) {
     for (bool metadata_only : {false, true}) {
         real.ns = make_namespace();
         model.ns = metadata_only ? "watch-metadata" : "watch";
-        (void)server_model->create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(model.ns)), "tester");
+        (void)server_model->create(
+            r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(model.ns)), "tester");
         const std::vector<std::string> expected = watch_story(real, metadata_only);
         EXPECT_EQ(watch_story(model, metadata_only), expected);
         EXPECT_GE(expected.size(), 14U);
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Versions, AgreementTest, ::testing::Values("1.36.3"), integration::version_name);
+INSTANTIATE_TEST_SUITE_P(Versions, AgreementTest, ::testing::Values("1.36.3"),
+                         integration::version_name);
 
 }  // namespace
 }  // namespace basalt::sim

@@ -21,7 +21,8 @@ ApiServer::Answer failure(int code, std::string_view reason, std::string_view me
     return {code, make_status(code, reason, message), nullptr};
 }
 
-std::string collection_id(const std::string& group, const std::string& version, const std::string& plural) {
+std::string collection_id(const std::string& group, const std::string& version,
+                          const std::string& plural) {
     return group + "/" + version + "/" + plural;
 }
 std::string collection_id(const kube::Resource& resource) {
@@ -54,8 +55,8 @@ bool matches_fields(const std::map<std::string, std::string>& fields, const Valu
     });
 }
 
-/// Addresses and ports of a Service. They follow from its name, so that two worlds with the same Services have the
-/// same addresses.
+/// Addresses and ports of a Service. They follow from its name, so that two worlds with the same
+/// Services have the same addresses.
 void allocate(const ObjectKey& key, const Value* live, Value& object) {
     Value& spec = object.at("spec");
     const std::string type = spec["type"].str();
@@ -67,7 +68,8 @@ void allocate(const ObjectKey& key, const Value* live, Value& object) {
         spec.set("clusterIPs", Value::array({address}));
         spec.set("clusterIP", std::move(address));
     }
-    const bool balanced = type == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"].as_bool(true);
+    const bool balanced =
+        type == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"].as_bool(true);
     Value* ports = spec.find("ports");
     for (size_t i = 0; ports != nullptr && i < ports->size(); ++i) {
         Value& port = ports->mutable_items()[i];
@@ -78,7 +80,8 @@ void allocate(const ObjectKey& key, const Value* live, Value& object) {
         }
     }
     if (type != "ClusterIP") return;
-    for (const char* name : {"externalTrafficPolicy", "allocateLoadBalancerNodePorts", "healthCheckNodePort"}) {
+    for (const char* name :
+         {"externalTrafficPolicy", "allocateLoadBalancerNodePorts", "healthCheckNodePort"}) {
         spec.erase(name);
     }
 }
@@ -138,7 +141,8 @@ const Kind* ApiServer::kind_of(const kube::Resource& resource) const {
     return collection == nullptr ? nullptr : collection->kind;
 }
 
-// ---- requests ---------------------------------------------------------------------------------------------------
+// ---- requests
+// ---------------------------------------------------------------------------------------------------
 
 ApiServer::Answer ApiServer::handle(const net::HttpRequest& request, const std::string& who) {
     Request parsed;
@@ -149,14 +153,17 @@ ApiServer::Answer ApiServer::handle(const net::HttpRequest& request, const std::
         parsed.path.push_back(net::percent_decode(part, false).value_or(""));
     }
     if (mark != std::string::npos) {
-        for (std::string_view pair : split(std::string_view(request.target).substr(mark + 1), '&')) {
+        for (std::string_view pair :
+             split(std::string_view(request.target).substr(mark + 1), '&')) {
             const size_t equals = std::min(pair.find('='), pair.size());
             const std::string_view value = pair.substr(std::min(equals + 1, pair.size()));
-            parsed.query[std::string(pair.substr(0, equals))] = net::percent_decode(value, true).value_or("");
+            parsed.query[std::string(pair.substr(0, equals))] =
+                net::percent_decode(value, true).value_or("");
         }
     }
     parsed.content_type = request.headers.get("content-type");
-    parsed.metadata_only = request.headers.get("accept").find("PartialObjectMetadata") != std::string_view::npos;
+    parsed.metadata_only =
+        request.headers.get("accept").find("PartialObjectMetadata") != std::string_view::npos;
     parsed.manager = parsed.text("fieldManager");
     if (parsed.manager.empty()) parsed.manager = request.headers.get("user-agent");
     if (!request.body.empty()) {
@@ -174,10 +181,11 @@ ApiServer::Answer ApiServer::route(Request& request) {
     }
     const bool core = path[0] == "api";
     const size_t base = core ? 2 : 3;
-    if (path.size() <= base) return failure(404, "NotFound", "the server could not find the requested resource");
+    if (path.size() <= base)
+        return failure(404, "NotFound", "the server could not find the requested resource");
     size_t at = base;
-    const bool in_namespace = path[at] == "namespaces" && path.size() > at + 2 && path[at + 2] != "status" &&
-                              path[at + 2] != "finalize";
+    const bool in_namespace = path[at] == "namespaces" && path.size() > at + 2 &&
+                              path[at + 2] != "status" && path[at + 2] != "finalize";
     if (in_namespace) {
         request.key.ns = path[at + 1];
         at += 2;
@@ -198,11 +206,13 @@ ApiServer::Answer ApiServer::route(Request& request) {
     if (request.method == "GET") {
         if (one) return get_one(request);
         return request.text("watch") == "true" || request.text("watch") == "1" ? open_watch(request)
-                                                                              : list_many(request);
+                                                                               : list_many(request);
     }
     if (request.method == "POST" && !one) return create_one(request);
     if (request.method == "DELETE") return one ? delete_one(request) : delete_many(request);
-    if (!one) return failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+    if (!one)
+        return failure(405, "MethodNotAllowed",
+                       "the server does not allow this method on the requested resource");
     if (request.content_type == "application/apply-patch+yaml") return apply_one(request);
     return update_one(request);
 }
@@ -226,25 +236,31 @@ ApiServer::Answer ApiServer::list_many(const Request& request) {
     if (const std::string token = request.text("continue"); !token.empty()) {
         auto found = pages_.find(token);
         if (found == pages_.end()) {
-            return failure(410, "Expired", "The provided continue parameter is too old to display a consistent list");
+            return failure(
+                410, "Expired",
+                "The provided continue parameter is too old to display a consistent list");
         }
         page = std::move(found->second);
         pages_.erase(found);
     } else {
-        const std::optional<uint64_t> wanted = parse_number<uint64_t>(request.text("resourceVersion"));
+        const std::optional<uint64_t> wanted =
+            parse_number<uint64_t>(request.text("resourceVersion"));
         if (wanted && *wanted > version_) {
             Answer late = failure(504, "Timeout", "Too large resource version");
             return late;
         }
-        Result<kube::LabelSelector> labels = kube::LabelSelector::parse(request.text("labelSelector"));
+        Result<kube::LabelSelector> labels =
+            kube::LabelSelector::parse(request.text("labelSelector"));
         if (!labels.ok()) return failure(400, "BadRequest", labels.error().message());
         const auto fields = parse_field_selector(request.text("fieldSelector"));
         for (const auto& [key, object] : collection.objects) {
             if (!request.key.ns.empty() && key.ns != request.key.ns) continue;
-            if (labels->matches(*object) && matches_fields(fields, *object)) page.rest.push_back(object);
+            if (labels->matches(*object) && matches_fields(fields, *object))
+                page.rest.push_back(object);
         }
     }
-    const size_t limit = static_cast<size_t>(parse_number<int64_t>(request.text("limit")).value_or(0));
+    const size_t limit =
+        static_cast<size_t>(parse_number<int64_t>(request.text("limit")).value_or(0));
     const size_t count = limit == 0 ? page.rest.size() : std::min(limit, page.rest.size());
     Value items = Value::array();
     for (size_t i = 0; i < count; ++i) {
@@ -266,38 +282,45 @@ ApiServer::Answer ApiServer::list_many(const Request& request) {
             nullptr};
 }
 
-// ---- writes -----------------------------------------------------------------------------------------------------
+// ---- writes
+// -----------------------------------------------------------------------------------------------------
 
 std::optional<ApiServer::Answer> ApiServer::refuse_namespace(const Request& request) const {
     if (!request.collection->kind->resource.namespaced) return std::nullopt;
     SharedValue ns = get(kube::resources::namespaces(), ObjectKey(request.key.ns));
-    if (ns == nullptr) return failure(404, "NotFound", fmt::format("namespaces \"{}\" not found", request.key.ns));
+    if (ns == nullptr)
+        return failure(404, "NotFound", fmt::format("namespaces \"{}\" not found", request.key.ns));
     if (kube::is_deleting(*ns)) {
-        return failure(403, "Forbidden",
-                       fmt::format("unable to create new content in namespace {} because it is being terminated",
-                                   request.key.ns));
+        return failure(
+            403, "Forbidden",
+            fmt::format(
+                "unable to create new content in namespace {} because it is being terminated",
+                request.key.ns));
     }
     return std::nullopt;
 }
 
 Value ApiServer::stamped(const Kind& kind, Value object) {
     Value& metadata = object.at("metadata");
-    metadata.set("uid", fmt::format("{:08x}-0000-4000-8000-{:012x}",
-                                    static_cast<uint32_t>(std::hash<std::string>()(name_)), ++uids_));
+    metadata.set("uid",
+                 fmt::format("{:08x}-0000-4000-8000-{:012x}",
+                             static_cast<uint32_t>(std::hash<std::string>()(name_)), ++uids_));
     metadata.set("creationTimestamp", format_rfc3339(loop_.wall_now()));
     if (kind.has_generation) metadata.set("generation", 1);
     return object;
 }
 
-void ApiServer::finish_defaults(const Kind& kind, const ObjectKey& key, const Value* live, Value& object) const {
+void ApiServer::finish_defaults(const Kind& kind, const ObjectKey& key, const Value* live,
+                                Value& object) const {
     if (kind.custom) prune_unknown(*kind.shape, object);
     apply_defaults(kind, object);
     object.set("apiVersion", kind.resource.api_version()).set("kind", kind.resource.kind);
     if (kind.resource.kind == "Service") allocate(key, live, object);
     if (live == nullptr) return;
     Value& metadata = object.at("metadata");
-    for (const char* name : {"uid", "creationTimestamp", "generation", "deletionTimestamp",
-                             "deletionGracePeriodSeconds", "name", "namespace", "resourceVersion"}) {
+    for (const char* name :
+         {"uid", "creationTimestamp", "generation", "deletionTimestamp",
+          "deletionGracePeriodSeconds", "name", "namespace", "resourceVersion"}) {
         const Value& old = (*live)["metadata"][name];
         if (old.is_null()) {
             metadata.erase(name);
@@ -311,13 +334,15 @@ ApiServer::Answer ApiServer::create_one(const Request& request) {
     Request named = request;
     named.key.name = request.body["metadata"]["name"].str();
     if (named.key.name.empty() && !request.body["metadata"]["generateName"].empty()) {
-        named.key.name = request.body["metadata"]["generateName"].str() + fmt::format("{:05}", ++tokens_);
+        named.key.name =
+            request.body["metadata"]["generateName"].str() + fmt::format("{:05}", ++tokens_);
     }
     if (named.key.name.empty()) return failure(422, "Invalid", "metadata.name: Required value");
     if (auto refused = refuse_namespace(named)) return *refused;
     if (request.collection->objects.contains(named.key)) {
-        return failure(409, "AlreadyExists", fmt::format("{} \"{}\" already exists",
-                                                         request.collection->kind->resource.plural, named.key.name));
+        return failure(409, "AlreadyExists",
+                       fmt::format("{} \"{}\" already exists",
+                                   request.collection->kind->resource.plural, named.key.name));
     }
     Value object = request.body;
     object.at("metadata").erase("managedFields");
@@ -325,7 +350,8 @@ ApiServer::Answer ApiServer::create_one(const Request& request) {
     finish_defaults(kind, named.key, nullptr, object);
     if (kind.has_status && kind.custom) object.erase("status");
     track_update(kind, Value(), object,
-                 {request.manager, false, "", kind.resource.api_version(), format_rfc3339(loop_.wall_now())});
+                 {request.manager, false, "", kind.resource.api_version(),
+                  format_rfc3339(loop_.wall_now())});
     return insert(named, std::move(object));
 }
 
@@ -351,7 +377,8 @@ ApiServer::Answer ApiServer::update_one(const Request& request) {
     const Kind& kind = *request.collection->kind;
     auto found = request.collection->objects.find(request.key);
     if (found == request.collection->objects.end()) {
-        return failure(404, "NotFound", fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
+        return failure(404, "NotFound",
+                       fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
     }
     const SharedValue live = found->second;
     Value wanted;
@@ -367,11 +394,14 @@ ApiServer::Answer ApiServer::update_one(const Request& request) {
     const Value& metadata = wanted["metadata"];
     const std::string asked = metadata["resourceVersion"].str();
     const std::string uid = metadata["uid"].str();
-    if ((!asked.empty() && asked != kube::resource_version_of(*live)) || (!uid.empty() && uid != kube::uid_of(*live))) {
-        return failure(409, "Conflict",
-                       fmt::format("Operation cannot be fulfilled on {} \"{}\": the object has been modified; please "
-                                   "apply your changes to the latest version and try again",
-                                   kind.resource.plural, request.key.name));
+    if ((!asked.empty() && asked != kube::resource_version_of(*live)) ||
+        (!uid.empty() && uid != kube::uid_of(*live))) {
+        return failure(
+            409, "Conflict",
+            fmt::format(
+                "Operation cannot be fulfilled on {} \"{}\": the object has been modified; please "
+                "apply your changes to the latest version and try again",
+                kind.resource.plural, request.key.name));
     }
     // A client that does not know about ownership sends none.
     if (metadata["managedFields"].is_null()) {
@@ -391,11 +421,15 @@ ApiServer::Answer ApiServer::apply_one(const Request& request) {
     }
     if (found == request.collection->objects.end()) {
         if (!request.subresource.empty()) {
-            return failure(404, "NotFound", fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
+            return failure(
+                404, "NotFound",
+                fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
         }
         if (auto refused = refuse_namespace(request)) return *refused;
         if (!request.body["metadata"]["uid"].empty()) {
-            return failure(409, "Conflict", "uid mismatch: the provided object specified a uid, and no object exists");
+            return failure(
+                409, "Conflict",
+                "uid mismatch: the provided object specified a uid, and no object exists");
         }
         Value base = Value::object({{"metadata", Value::object()}});
         AppliedResult applied = apply_configuration(kind, base, request.body, manager, force);
@@ -405,7 +439,8 @@ ApiServer::Answer ApiServer::apply_one(const Request& request) {
     const SharedValue live = found->second;
     const std::string asked = request.body["metadata"]["resourceVersion"].str();
     const std::string uid = request.body["metadata"]["uid"].str();
-    if ((!asked.empty() && asked != kube::resource_version_of(*live)) || (!uid.empty() && uid != kube::uid_of(*live))) {
+    if ((!asked.empty() && asked != kube::resource_version_of(*live)) ||
+        (!uid.empty() && uid != kube::uid_of(*live))) {
         return failure(409, "Conflict", "the object has been modified");
     }
     AppliedResult applied = apply_configuration(kind, *live, request.body, manager, force);
@@ -423,14 +458,16 @@ std::string immutable_change(const Kind& kind, const Value& live, const Value& w
     if (workload && !(live["spec"]["selector"] == wanted["spec"]["selector"])) {
         return "spec.selector: Invalid value: field is immutable";
     }
-    if (name == "Secret" && !(live["type"] == wanted["type"])) return "type: Invalid value: field is immutable";
+    if (name == "Secret" && !(live["type"] == wanted["type"]))
+        return "type: Invalid value: field is immutable";
     if (name.ends_with("RoleBinding") && !(live["roleRef"] == wanted["roleRef"])) {
         return "roleRef: Invalid value: cannot change roleRef";
     }
     return "";
 }
 
-ApiServer::Answer ApiServer::store(const Request& request, SharedValue live, Value wanted, bool is_apply) {
+ApiServer::Answer ApiServer::store(const Request& request, SharedValue live, Value wanted,
+                                   bool is_apply) {
     const Kind& kind = *request.collection->kind;
     const bool is_status = request.subresource == "status";
     finish_defaults(kind, request.key, live.get(), wanted);
@@ -451,14 +488,17 @@ ApiServer::Answer ApiServer::store(const Request& request, SharedValue live, Val
         }
     }
     if (std::string fault = immutable_change(kind, *live, wanted); !fault.empty()) {
-        return failure(422, "Invalid", fmt::format("{} \"{}\" is invalid: {}", kind.resource.kind, request.key.name,
-                                                   fault));
+        return failure(
+            422, "Invalid",
+            fmt::format("{} \"{}\" is invalid: {}", kind.resource.kind, request.key.name, fault));
     }
     if (kube::is_deleting(*live)) {
         for (const Value& finalizer : wanted["metadata"]["finalizers"].items()) {
             if (!kube::has_finalizer(*live, finalizer.as_string())) {
-                return failure(422, "Invalid", "metadata.finalizers: no new finalizers can be added if the object is "
-                                               "being deleted");
+                return failure(
+                    422, "Invalid",
+                    "metadata.finalizers: no new finalizers can be added if the object is "
+                    "being deleted");
             }
         }
     }
@@ -478,8 +518,8 @@ ApiServer::Answer ApiServer::store(const Request& request, SharedValue live, Val
     }
     if (same_state(*live, wanted)) return {200, *live, nullptr};
     if (!request.text("dryRun").empty()) return {200, std::move(wanted), nullptr};
-    if (kube::is_deleting(*live) && wanted["metadata"]["finalizers"].size() == 0 && kind.resource.kind != "Pod" &&
-        kind.resource.kind != "Namespace") {
+    if (kube::is_deleting(*live) && wanted["metadata"]["finalizers"].size() == 0 &&
+        kind.resource.kind != "Pod" && kind.resource.kind != "Namespace") {
         drop(*request.collection, request.key, request);
         return {200, std::move(wanted), nullptr};
     }
@@ -507,7 +547,8 @@ ApiServer::Answer ApiServer::scale(const Request& request) {
         inner.content_type = "application/merge-patch+json";
         Value patch = Value::object();
         Result<void> set = data::pointer_set(patch, spec_path, replicas);
-        if (!set.ok() || !replicas.is_int()) return failure(422, "Invalid", "spec.replicas: Required value");
+        if (!set.ok() || !replicas.is_int())
+            return failure(422, "Invalid", "spec.replicas: Required value");
         inner.body = std::move(patch);
         Answer answer = update_one(inner);
         if (answer.status >= 400) return answer;
@@ -519,45 +560,54 @@ ApiServer::Answer ApiServer::scale(const Request& request) {
         metadata.set(name, object["metadata"][name]);
     }
     scale.set("metadata", std::move(metadata));
-    scale.set("spec", Value::object({{"replicas", data::pointer_get(object, spec_path).value_or(Value(0))}}));
-    scale.set("status", Value::object({{"replicas", data::pointer_get(object, status_path).value_or(Value(0))}}));
+    scale.set("spec", Value::object(
+                          {{"replicas", data::pointer_get(object, spec_path).value_or(Value(0))}}));
+    scale.set(
+        "status",
+        Value::object({{"replicas", data::pointer_get(object, status_path).value_or(Value(0))}}));
     return {200, std::move(scale), nullptr};
 }
 
-// ---- deletion ---------------------------------------------------------------------------------------------------
+// ---- deletion
+// ---------------------------------------------------------------------------------------------------
 
 ApiServer::Answer ApiServer::delete_one(const Request& request) {
     const Kind& kind = *request.collection->kind;
     auto found = request.collection->objects.find(request.key);
     if (found == request.collection->objects.end()) {
-        return failure(404, "NotFound", fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
+        return failure(404, "NotFound",
+                       fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
     }
     const SharedValue live = found->second;
     const Value& wanted = request.body["preconditions"];
-    const bool other = (!wanted["uid"].empty() && wanted["uid"].as_string() != kube::uid_of(*live)) ||
-                       (!wanted["resourceVersion"].empty() &&
-                        wanted["resourceVersion"].as_string() != kube::resource_version_of(*live));
+    const bool other =
+        (!wanted["uid"].empty() && wanted["uid"].as_string() != kube::uid_of(*live)) ||
+        (!wanted["resourceVersion"].empty() &&
+         wanted["resourceVersion"].as_string() != kube::resource_version_of(*live));
     if (other) return failure(409, "Conflict", "Precondition failed: the object is another one");
     const std::string policy = request.body["propagationPolicy"].str();
     Value object = *live;
     if (policy == "Foreground") kube::insert_finalizer(object, "foregroundDeletion");
     if (policy == "Orphan") kube::insert_finalizer(object, "orphan");
-    const bool held = object["metadata"]["finalizers"].size() > 0 || kind.resource.kind == "Namespace" ||
-                      (kind.resource.kind == "Pod" && request.body["gracePeriodSeconds"].as_int(30) > 0 &&
-                       !object["spec"]["nodeName"].empty());
+    const bool held =
+        object["metadata"]["finalizers"].size() > 0 || kind.resource.kind == "Namespace" ||
+        (kind.resource.kind == "Pod" && request.body["gracePeriodSeconds"].as_int(30) > 0 &&
+         !object["spec"]["nodeName"].empty());
     if (!held) {
         drop(*request.collection, request.key, request);
         Value done = make_status(200, "", "");
-        done.set("details", Value::object({{"name", request.key.name}, {"uid", kube::uid_of(*live)}}));
+        done.set("details",
+                 Value::object({{"name", request.key.name}, {"uid", kube::uid_of(*live)}}));
         return {200, std::move(done), nullptr};
     }
     if (kube::is_deleting(*live) && object == *live) return {200, *live, nullptr};
     if (!kube::is_deleting(*live)) {
         Value& metadata = object.at("metadata");
         metadata.set("deletionTimestamp", format_rfc3339(loop_.wall_now()));
-        metadata.set("deletionGracePeriodSeconds", kind.resource.kind == "Pod"
-                                                       ? object["spec"]["terminationGracePeriodSeconds"].as_int(30)
-                                                       : 0);
+        metadata.set("deletionGracePeriodSeconds",
+                     kind.resource.kind == "Pod"
+                         ? object["spec"]["terminationGracePeriodSeconds"].as_int(30)
+                         : 0);
         if (kind.has_generation) metadata.set("generation", kube::generation_of(*live) + 1);
         if (kind.resource.kind == "Namespace") object.at("status").set("phase", "Terminating");
     }
@@ -578,7 +628,8 @@ ApiServer::Answer ApiServer::delete_many(const Request& request) {
     return all;
 }
 
-void ApiServer::commit(Collection& collection, const ObjectKey& key, Value object, const Request& request) {
+void ApiServer::commit(Collection& collection, const ObjectKey& key, Value object,
+                       const Request& request) {
     SharedValue& slot = collection.objects[key];
     SharedValue before = slot;
     object.at("metadata").set("resourceVersion", std::to_string(++version_));
@@ -593,21 +644,24 @@ void ApiServer::drop(Collection& collection, const ObjectKey& key, const Request
     publish(collection, key, std::make_shared<const Value>(std::move(last)), nullptr, request);
 }
 
-void ApiServer::publish(Collection& collection, const ObjectKey& key, SharedValue before, SharedValue after,
-                        const Request& request) {
+void ApiServer::publish(Collection& collection, const ObjectKey& key, SharedValue before,
+                        SharedValue after, const Request& request) {
     collection.history.push_back({version_, before, after});
     if (collection.history.size() > kHistoryMax) {
         collection.compacted = collection.history.front().version;
         collection.history.pop_front();
     }
     forget_streams(collection);
-    for (Watcher& watcher : collection.watchers) deliver(watcher, collection, collection.history.back());
+    for (Watcher& watcher : collection.watchers)
+        deliver(watcher, collection, collection.history.back());
     if (!on_write) return;
-    Write write{request.who, collection.kind, key, std::move(before), std::move(after), request.method};
+    Write write{request.who,       collection.kind,  key,
+                std::move(before), std::move(after), request.method};
     on_write(write);
 }
 
-// ---- in this process --------------------------------------------------------------------------------------------
+// ---- in this process
+// --------------------------------------------------------------------------------------------
 
 SharedValue ApiServer::get(const kube::Resource& resource, const ObjectKey& key) const {
     const Collection* collection = find(resource);
@@ -616,7 +670,8 @@ SharedValue ApiServer::get(const kube::Resource& resource, const ObjectKey& key)
     return found == collection->objects.end() ? nullptr : found->second;
 }
 
-std::vector<SharedValue> ApiServer::list(const kube::Resource& resource, const std::string& ns) const {
+std::vector<SharedValue> ApiServer::list(const kube::Resource& resource,
+                                         const std::string& ns) const {
     std::vector<SharedValue> found;
     const Collection* collection = find(resource);
     if (collection == nullptr) return found;
@@ -626,8 +681,8 @@ std::vector<SharedValue> ApiServer::list(const kube::Resource& resource, const s
     return found;
 }
 
-ApiServer::Request ApiServer::internal(std::string method, const kube::Resource& resource, const ObjectKey& key,
-                                       const std::string& who) {
+ApiServer::Request ApiServer::internal(std::string method, const kube::Resource& resource,
+                                       const ObjectKey& key, const std::string& who) {
     Request request;
     request.method = std::move(method);
     request.collection = find(resource);
@@ -641,33 +696,37 @@ namespace {
 
 Result<Value> result_of(ApiServer::Answer answer) {
     if (answer.status < 400) return std::move(answer.body);
-    return Error(Code::kUnknown, answer.body["message"].str()).with_cause(answer.status, answer.body["reason"].str());
+    return Error(Code::kUnknown, answer.body["message"].str())
+        .with_cause(answer.status, answer.body["reason"].str());
 }
 
 }  // namespace
 
-Result<Value> ApiServer::create(const kube::Resource& resource, const Value& object, const std::string& who) {
+Result<Value> ApiServer::create(const kube::Resource& resource, const Value& object,
+                                const std::string& who) {
     Request request = internal("POST", resource, kube::key_of(object), who);
     request.body = object;
     return result_of(create_one(request));
 }
 
-Result<Value> ApiServer::patch(const kube::Resource& resource, const ObjectKey& key, const Value& merge_patch,
-                               const std::string& who, const std::string& subresource) {
+Result<Value> ApiServer::patch(const kube::Resource& resource, const ObjectKey& key,
+                               const Value& merge_patch, const std::string& who,
+                               const std::string& subresource) {
     Request request = internal("PATCH", resource, key, who);
     request.body = merge_patch;
     request.subresource = subresource;
     return result_of(update_one(request));
 }
 
-Result<Value> ApiServer::remove(const kube::Resource& resource, const ObjectKey& key, const std::string& who,
-                                const Value& options) {
+Result<Value> ApiServer::remove(const kube::Resource& resource, const ObjectKey& key,
+                                const std::string& who, const Value& options) {
     Request request = internal("DELETE", resource, key, who);
     request.body = options;
     return result_of(delete_one(request));
 }
 
-void ApiServer::erase(const kube::Resource& resource, const ObjectKey& key, const std::string& who) {
+void ApiServer::erase(const kube::Resource& resource, const ObjectKey& key,
+                      const std::string& who) {
     Collection* collection = find(resource);
     if (collection == nullptr || !collection->objects.contains(key)) return;
     drop(*collection, key, internal("DELETE", resource, key, who));

@@ -1,13 +1,15 @@
 // A model of one kube-apiserver with its store, in memory: the management cluster's, or a tenant's.
 //
-// It answers requests as the real one does where our client can see it: resource versions, generations, conflicts,
-// preconditions, selectors, pages, watches (bookmarks, streaming lists, "410 Gone"), merge and JSON patches,
-// server-side apply with managedFields, status and scale subresources, finalizers, deletion, ownership. There is no
-// authentication, no admission and no validation beyond a few immutable fields. agreement_test.cc runs the same
-// scripts against this and a real one.
+// It answers requests as the real one does where our client can see it: resource versions,
+// generations, conflicts, preconditions, selectors, pages, watches (bookmarks, streaming lists,
+// "410 Gone"), merge and JSON patches, server-side apply with managedFields, status and scale
+// subresources, finalizers, deletion, ownership. There is no authentication, no admission and no
+// validation beyond a few immutable fields. agreement_test.cc runs the same scripts against this
+// and a real one.
 //
-// A request takes effect at once, inside handle(); latency and faults are the connection's (connection.h). Namespace
-// deletion and garbage collection are done by collect(), which the world calls when it sees fit. One loop.
+// A request takes effect at once, inside handle(); latency and faults are the connection's
+// (connection.h). Namespace deletion and garbage collection are done by collect(), which the world
+// calls when it sees fit. One loop.
 #pragma once
 
 #include <deque>
@@ -69,22 +71,26 @@ class ApiServer {
     /// One request of the connection `who`.
     Answer handle(const net::HttpRequest& request, const std::string& who);
 
-    // ---- for models and scripts, in this process -----------------------------------------------------------------
+    // ---- for models and scripts, in this process
+    // -----------------------------------------------------------------
     SharedValue get(const kube::Resource& resource, const ObjectKey& key) const;
     std::vector<SharedValue> list(const kube::Resource& resource, const std::string& ns = {}) const;
     /// Answers of 400 and above are errors.
-    Result<Value> create(const kube::Resource& resource, const Value& object, const std::string& who);
-    Result<Value> patch(const kube::Resource& resource, const ObjectKey& key, const Value& merge_patch,
-                        const std::string& who, const std::string& subresource = {});
-    Result<Value> remove(const kube::Resource& resource, const ObjectKey& key, const std::string& who,
-                         const Value& options = {});
+    Result<Value> create(const kube::Resource& resource, const Value& object,
+                         const std::string& who);
+    Result<Value> patch(const kube::Resource& resource, const ObjectKey& key,
+                        const Value& merge_patch, const std::string& who,
+                        const std::string& subresource = {});
+    Result<Value> remove(const kube::Resource& resource, const ObjectKey& key,
+                         const std::string& who, const Value& options = {});
     /// Takes the object away whatever holds it: a kubelet's last word on a Pod.
     void erase(const kube::Resource& resource, const ObjectKey& key, const std::string& who);
 
     /// One round of garbage collection and namespace deletion; true when something was done.
     bool collect();
 
-    // ---- faults --------------------------------------------------------------------------------------------------
+    // ---- faults
+    // --------------------------------------------------------------------------------------------------
     /// Forgets history: older watches and continuations get "410 Gone".
     void compact();
     void break_watches(const std::string& why);
@@ -160,14 +166,16 @@ class ApiServer {
     Answer insert(const Request& request, Value object);
 
     std::optional<Answer> refuse_namespace(const Request& request) const;
-    void finish_defaults(const Kind& kind, const ObjectKey& key, const Value* live, Value& object) const;
+    void finish_defaults(const Kind& kind, const ObjectKey& key, const Value* live,
+                         Value& object) const;
     void commit(Collection& collection, const ObjectKey& key, Value object, const Request& request);
     void drop(Collection& collection, const ObjectKey& key, const Request& request);
-    void publish(Collection& collection, const ObjectKey& key, SharedValue before, SharedValue after,
-                 const Request& request);
+    void publish(Collection& collection, const ObjectKey& key, SharedValue before,
+                 SharedValue after, const Request& request);
     void deliver(Watcher& watcher, const Collection& collection, const Event& event) const;
     bool selects(const Watcher& watcher, const Value& object) const;
-    std::string event_line(const char* type, const Watcher& watcher, const Kind& kind, const Value& object) const;
+    std::string event_line(const char* type, const Watcher& watcher, const Kind& kind,
+                           const Value& object) const;
     std::string bookmark(const Kind& kind, bool initial_end) const;
     void arm(Collection& collection, std::list<Watcher>::iterator watcher);
     void forget_streams(Collection& collection);
@@ -178,7 +186,8 @@ class ApiServer {
     bool collect_owned();
     bool finish_foreground(Collection& collection, const ObjectKey& key, const Value& object);
     const Value* owner_of(const Value& reference, const std::string& ns) const;
-    Request internal(std::string method, const kube::Resource& resource, const ObjectKey& key, const std::string& who);
+    Request internal(std::string method, const kube::Resource& resource, const ObjectKey& key,
+                     const std::string& who);
 
     async::Loop& loop_;
     std::string name_;

@@ -86,10 +86,13 @@ std::string ApiServer::event_line(const char* type, const Watcher& watcher, cons
 
 std::string ApiServer::bookmark(const Kind& kind, bool initial_end) const {
     Value metadata = Value::object({{"resourceVersion", std::to_string(version_)}});
-    if (initial_end) metadata.set("annotations", Value::object({{"k8s.io/initial-events-end", "true"}}));
-    Value object = Value::object({{"kind", kind.resource.kind}, {"apiVersion", kind.resource.api_version()}});
+    if (initial_end)
+        metadata.set("annotations", Value::object({{"k8s.io/initial-events-end", "true"}}));
+    Value object =
+        Value::object({{"kind", kind.resource.kind}, {"apiVersion", kind.resource.api_version()}});
     object.set("metadata", std::move(metadata));
-    return data::to_json(Value::object({{"type", "BOOKMARK"}, {"object", std::move(object)}})) + "\n";
+    return data::to_json(Value::object({{"type", "BOOKMARK"}, {"object", std::move(object)}})) +
+           "\n";
 }
 
 /// An object that comes into or goes out of a selection appears and disappears.
@@ -99,7 +102,8 @@ void ApiServer::deliver(Watcher& watcher, const Collection& collection, const Ev
     const bool was = event.before != nullptr && selects(watcher, *event.before);
     const bool is = event.after != nullptr && selects(watcher, *event.after);
     if (is) {
-        stream->push(event_line(was ? "MODIFIED" : "ADDED", watcher, *collection.kind, *event.after));
+        stream->push(
+            event_line(was ? "MODIFIED" : "ADDED", watcher, *collection.kind, *event.after));
     } else if (was) {
         Value last = *event.before;
         last.at("metadata").set("resourceVersion", std::to_string(event.version));
@@ -111,8 +115,10 @@ ApiServer::Answer ApiServer::open_watch(const Request& request) {
     Collection& collection = *request.collection;
     const bool initial = request.text("sendInitialEvents") == "true";
     if (initial && !supports_watch_list) {
-        return {422, make_status(422, "Invalid", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for "
-                                                 "watch unless the WatchList feature gate is enabled"),
+        return {422,
+                make_status(422, "Invalid",
+                            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for "
+                            "watch unless the WatchList feature gate is enabled"),
                 nullptr};
     }
     Watcher watcher;
@@ -122,22 +128,26 @@ ApiServer::Answer ApiServer::open_watch(const Request& request) {
     watcher.metadata_only = request.metadata_only;
     watcher.bookmarks = request.text("allowWatchBookmarks") == "true";
     Result<kube::LabelSelector> labels = kube::LabelSelector::parse(request.text("labelSelector"));
-    if (!labels.ok()) return {400, make_status(400, "BadRequest", labels.error().message()), nullptr};
+    if (!labels.ok())
+        return {400, make_status(400, "BadRequest", labels.error().message()), nullptr};
     watcher.labels = *labels;
     // Named: the parts are views of it.
     const std::string field_selector = request.text("fieldSelector");
     for (std::string_view part : split(field_selector, ',')) {
         const size_t equals = part.find('=');
         if (equals != std::string_view::npos) {
-            watcher.fields[std::string(part.substr(0, equals))] = std::string(part.substr(equals + 1));
+            watcher.fields[std::string(part.substr(0, equals))] =
+                std::string(part.substr(equals + 1));
         }
     }
     const std::string asked = request.text("resourceVersion");
     const uint64_t from = parse_number<uint64_t>(asked).value_or(0);
-    if (from > version_) return {504, make_status(504, "Timeout", "Too large resource version"), nullptr};
+    if (from > version_)
+        return {504, make_status(504, "Timeout", "Too large resource version"), nullptr};
     if (initial || from == 0) {
         for (const auto& [key, object] : collection.objects) {
-            if (selects(watcher, *object)) stream->push(event_line("ADDED", watcher, *collection.kind, *object));
+            if (selects(watcher, *object))
+                stream->push(event_line("ADDED", watcher, *collection.kind, *object));
         }
         if (initial) stream->push(bookmark(*collection.kind, true));
     } else if (from < collection.compacted) {
@@ -188,7 +198,8 @@ void ApiServer::forget_streams(Collection& collection) {
 size_t ApiServer::streams_count() const {
     size_t count = 0;
     for (const auto& [id, collection] : collections_) {
-        for (const Watcher& watcher : collection.watchers) count += watcher.stream.expired() ? 0 : 1;
+        for (const Watcher& watcher : collection.watchers)
+            count += watcher.stream.expired() ? 0 : 1;
     }
     return count;
 }
@@ -217,7 +228,8 @@ void ApiServer::end_watches() {
     }
 }
 
-// ---- what the controller manager does ---------------------------------------------------------------------------
+// ---- what the controller manager does
+// ---------------------------------------------------------------------------
 
 const Value* ApiServer::owner_of(const Value& reference, const std::string& ns) const {
     const std::string group = kube::split_api_version(reference["apiVersion"].as_string()).first;
@@ -233,7 +245,8 @@ const Value* ApiServer::owner_of(const Value& reference, const std::string& ns) 
     return nullptr;
 }
 
-bool ApiServer::finish_foreground(Collection& collection, const ObjectKey& key, const Value& object) {
+bool ApiServer::finish_foreground(Collection& collection, const ObjectKey& key,
+                                  const Value& object) {
     bool waiting = false;
     bool worked = false;
     const std::string uid(kube::uid_of(object));
@@ -247,7 +260,8 @@ bool ApiServer::finish_foreground(Collection& collection, const ObjectKey& key, 
             }
         }
         for (const ObjectKey& dependent : dependents) {
-            Request request = internal("DELETE", other.kind->resource, dependent, "garbage-collector");
+            Request request =
+                internal("DELETE", other.kind->resource, dependent, "garbage-collector");
             request.body = Value::object({{"propagationPolicy", "Foreground"}});
             delete_one(request);
             worked = true;
@@ -266,7 +280,8 @@ bool ApiServer::finish_foreground(Collection& collection, const ObjectKey& key, 
 bool ApiServer::collect_owned() {
     bool worked = false;
     for (auto& [id, collection] : collections_) {
-        std::vector<std::pair<ObjectKey, SharedValue>> objects(collection.objects.begin(), collection.objects.end());
+        std::vector<std::pair<ObjectKey, SharedValue>> objects(collection.objects.begin(),
+                                                               collection.objects.end());
         for (const auto& [key, object] : objects) {
             if (!collection.objects.contains(key)) continue;
             if (kube::is_deleting(*object)) {
@@ -277,9 +292,11 @@ bool ApiServer::collect_owned() {
             }
             const Value& references = (*object)["metadata"]["ownerReferences"];
             bool owned = references.size() == 0;
-            for (const Value& reference : references.items()) owned |= owner_of(reference, key.ns) != nullptr;
+            for (const Value& reference : references.items())
+                owned |= owner_of(reference, key.ns) != nullptr;
             if (owned) continue;
-            Request request = internal("DELETE", collection.kind->resource, key, "garbage-collector");
+            Request request =
+                internal("DELETE", collection.kind->resource, key, "garbage-collector");
             request.body = Value::object({{"propagationPolicy", "Background"}});
             delete_one(request);
             worked = true;
@@ -299,7 +316,8 @@ bool ApiServer::collect_namespaces() {
             for (const SharedValue& object : list(collection.kind->resource, name)) {
                 ++left;
                 if (kube::is_deleting(*object)) continue;
-                delete_one(internal("DELETE", collection.kind->resource, kube::key_of(*object), "namespace-controller"));
+                delete_one(internal("DELETE", collection.kind->resource, kube::key_of(*object),
+                                    "namespace-controller"));
                 worked = true;
             }
         }

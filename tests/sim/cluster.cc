@@ -20,7 +20,8 @@ constexpr Duration kRestartDelay = 5s;
 
 bool is_ready(const Value& pod) {
     for (const Value& condition : pod["status"]["conditions"].items()) {
-        if (condition["type"].as_string() == "Ready") return condition["status"].as_string() == "True";
+        if (condition["type"].as_string() == "Ready")
+            return condition["status"].as_string() == "True";
     }
     return false;
 }
@@ -28,14 +29,16 @@ bool is_ready(const Value& pod) {
 /// A count or a percentage of `total`.
 int64_t share(const Value& value, int64_t total, bool up) {
     if (!value.is_string()) return value.as_int();
-    const int64_t percent = parse_number<int64_t>(trim(std::string_view(value.as_string()).substr(
-                                                      0, value.as_string().size() - 1)))
-                                .value_or(0);
+    const int64_t percent =
+        parse_number<int64_t>(
+            trim(std::string_view(value.as_string()).substr(0, value.as_string().size() - 1)))
+            .value_or(0);
     return (total * percent + (up ? 99 : 0)) / 100;
 }
 
 Value without_hash(Value pod_template) {
-    if (Value* labels = pod_template.at("metadata").find("labels")) labels->erase("pod-template-hash");
+    if (Value* labels = pod_template.at("metadata").find("labels"))
+        labels->erase("pod-template-hash");
     return pod_template;
 }
 
@@ -53,7 +56,9 @@ Cluster::~Cluster() {
     if (timer_ != 0) loop_.cancel_timer(timer_);
 }
 
-Duration Cluster::soon(Duration low, Duration high) { return calm ? low : chaos_.between(low, high); }
+Duration Cluster::soon(Duration low, Duration high) {
+    return calm ? low : chaos_.between(low, high);
+}
 
 void Cluster::wake(Duration low, Duration high) {
     const TimePoint at = loop_.now() + soon(low, high);
@@ -95,7 +100,8 @@ std::vector<SharedValue> Cluster::owned(const kube::Resource& resource, const Va
     return found;
 }
 
-// ---- Deployments ------------------------------------------------------------------------------------------------
+// ---- Deployments
+// ------------------------------------------------------------------------------------------------
 
 void Cluster::sync_deployments() {
     for (const SharedValue& deployment : api_.list(r::deployments())) {
@@ -120,7 +126,8 @@ SharedValue Cluster::current_set(const Value& deployment, const std::vector<Shar
     metadata.set("labels", pod_template["metadata"]["labels"]);
     Value selector = deployment["spec"]["selector"];
     selector.at("matchLabels").set("pod-template-hash", hash);
-    set.set("spec", Value::object({{"replicas", 0}, {"selector", selector}, {"template", pod_template}}));
+    set.set("spec",
+            Value::object({{"replicas", 0}, {"selector", selector}, {"template", pod_template}}));
     Result<Value> created = api_.create(r::replica_sets(), set, "deployment-controller");
     if (!created.ok()) return nullptr;
     return std::make_shared<const Value>(std::move(*created));
@@ -157,7 +164,8 @@ void Cluster::sync_deployment(const Value& deployment) {
     const int64_t present = (*current)["spec"]["replicas"].as_int();
     int64_t target = wanted;
     if (recreate && old_pods > 0) target = 0;
-    if (!recreate && present < wanted) target = std::min(wanted, present + std::max<int64_t>(0, wanted + surge - total));
+    if (!recreate && present < wanted)
+        target = std::min(wanted, present + std::max<int64_t>(0, wanted + surge - total));
     scale(*current, target);
 
     int64_t may_go = ready - (wanted - unavailable);
@@ -165,7 +173,8 @@ void Cluster::sync_deployment(const Value& deployment) {
         const int64_t replicas = (*set)["spec"]["replicas"].as_int();
         if (kube::name_of(*set) == name || replicas == 0) continue;
         int64_t healthy = 0;
-        for (const SharedValue& pod : owned(r::pods(), *set)) healthy += !kube::is_deleting(*pod) && is_ready(*pod);
+        for (const SharedValue& pod : owned(r::pods(), *set))
+            healthy += !kube::is_deleting(*pod) && is_ready(*pod);
         // What does not serve anyway goes first.
         int64_t keep = recreate || wanted == 0 ? 0 : healthy;
         const int64_t leave = std::clamp<int64_t>(may_go, 0, keep);
@@ -202,19 +211,23 @@ void Cluster::write_deployment_status(const Value& deployment, const std::vector
     }
     const int64_t wanted = deployment["spec"]["replicas"].as_int(1);
     Value status = Value::object({{"observedGeneration", kube::generation_of(deployment)}});
-    auto set_count = [&](const char* name, int64_t count) { status.set(name, count > 0 ? Value(count) : Value()); };
+    auto set_count = [&](const char* name, int64_t count) {
+        status.set(name, count > 0 ? Value(count) : Value());
+    };
     set_count("replicas", replicas);
     set_count("updatedReplicas", updated);
     set_count("readyReplicas", ready);
     set_count("availableReplicas", ready);
     set_count("unavailableReplicas", std::max<int64_t>(0, wanted - ready));
     const bool available = ready >= wanted;
-    status.set("conditions", Value::array({Value::object({{"type", "Available"},
-                                                          {"status", available ? "True" : "False"},
-                                                          {"reason", available ? "MinimumReplicasAvailable"
-                                                                               : "MinimumReplicasUnavailable"}})}));
-    (void)api_.patch(r::deployments(), kube::key_of(deployment), Value::object({{"status", status}}),
-                     "deployment-controller", "status");
+    status.set(
+        "conditions",
+        Value::array({Value::object(
+            {{"type", "Available"},
+             {"status", available ? "True" : "False"},
+             {"reason", available ? "MinimumReplicasAvailable" : "MinimumReplicasUnavailable"}})}));
+    (void)api_.patch(r::deployments(), kube::key_of(deployment),
+                     Value::object({{"status", status}}), "deployment-controller", "status");
 }
 
 void Cluster::sync_replica_sets() {
@@ -231,7 +244,8 @@ void Cluster::sync_replica_sets() {
             Value pod = kube::make_object(r::pods(), key);
             const Value& pod_template = (*set)["spec"]["template"];
             pod.at("metadata").set("labels", pod_template["metadata"]["labels"]);
-            pod.at("metadata").set_unless_empty("annotations", pod_template["metadata"]["annotations"]);
+            pod.at("metadata")
+                .set_unless_empty("annotations", pod_template["metadata"]["annotations"]);
             pod.at("metadata").set("ownerReferences", owner_reference(*set));
             pod.set("spec", pod_template["spec"]);
             pod.at("spec").set("nodeName", "node-1");
@@ -246,7 +260,8 @@ void Cluster::sync_replica_sets() {
     }
 }
 
-// ---- Pods -------------------------------------------------------------------------------------------------------
+// ---- Pods
+// -------------------------------------------------------------------------------------------------------
 
 void Cluster::sync_pods() {
     std::map<std::string, PodState> left;
@@ -325,14 +340,15 @@ std::string Cluster::mount(const Value& pod, RunningPod& running) const {
                     const std::string& name) {
         SharedValue object = api_.get(resource, ObjectKey(ns, name));
         if (object == nullptr) {
-            missing = fmt::format("MountVolume.SetUp failed: {} \"{}\" not found", resource.kind, name);
+            missing =
+                fmt::format("MountVolume.SetUp failed: {} \"{}\" not found", resource.kind, name);
             return;
         }
         for (const Value& item : source["items"].items()) {
             const Value& content = (*object)["data"][item["key"].as_string()];
             if (content.is_null()) {
-                missing = fmt::format("references non-existent key {} of {} {}", item["key"].as_string(),
-                                      resource.kind, name);
+                missing = fmt::format("references non-existent key {} of {} {}",
+                                      item["key"].as_string(), resource.kind, name);
                 return;
             }
             const bool encoded = resource.kind == "Secret";
@@ -343,12 +359,15 @@ std::string Cluster::mount(const Value& pod, RunningPod& running) const {
     for (const Value& volume : pod["spec"]["volumes"].items()) {
         const std::string name = volume["name"].str();
         for (const Value& source : volume["projected"]["sources"].items()) {
-            if (source["secret"].is_object()) read(name, r::secrets(), source["secret"], source["secret"]["name"].str());
+            if (source["secret"].is_object())
+                read(name, r::secrets(), source["secret"], source["secret"]["name"].str());
             if (source["configMap"].is_object()) {
-                read(name, r::config_maps(), source["configMap"], source["configMap"]["name"].str());
+                read(name, r::config_maps(), source["configMap"],
+                     source["configMap"]["name"].str());
             }
         }
-        if (volume["secret"].is_object()) read(name, r::secrets(), volume["secret"], volume["secret"]["secretName"].str());
+        if (volume["secret"].is_object())
+            read(name, r::secrets(), volume["secret"], volume["secret"]["secretName"].str());
         if (volume["configMap"].is_object()) {
             read(name, r::config_maps(), volume["configMap"], volume["configMap"]["name"].str());
         }
@@ -357,28 +376,38 @@ std::string Cluster::mount(const Value& pod, RunningPod& running) const {
     return "";
 }
 
-void Cluster::report(const Value& pod, PodState& state, const std::string& reason, const std::string& message) {
+void Cluster::report(const Value& pod, PodState& state, const std::string& reason,
+                     const std::string& message) {
     const bool ready = reason.empty();
     Value statuses = Value::array();
     for (const Value& container : pod["spec"]["containers"].items()) {
-        Value status = Value::object({{"name", container["name"]}, {"ready", ready}, {"image", container["image"]}});
+        Value status = Value::object(
+            {{"name", container["name"]}, {"ready", ready}, {"image", container["image"]}});
         if (!ready && reason != "NotReady") {
-            status.set("state", Value::object({{"waiting", Value::object({{"reason", reason}, {"message", message}})}}));
+            status.set(
+                "state",
+                Value::object(
+                    {{"waiting", Value::object({{"reason", reason}, {"message", message}})}}));
         }
         if (reason == "CrashLoopBackOff") {
-            status.set("lastState", Value::object({{"terminated", Value::object({{"exitCode", 1}, {"message", message}})}}));
+            status.set("lastState",
+                       Value::object({{"terminated",
+                                       Value::object({{"exitCode", 1}, {"message", message}})}}));
         }
         statuses.push_back(std::move(status));
     }
-    Value status = Value::object({{"phase", ready ? "Running" : "Pending"},
-                                  {"podIP", fmt::format("10.1.0.{}", state.restarts % 250 + 1)},
-                                  {"conditions", Value::array({Value::object({{"type", "Ready"},
-                                                                              {"status", ready ? "True" : "False"}})})},
-                                  {"containerStatuses", std::move(statuses)}});
-    (void)api_.patch(r::pods(), kube::key_of(pod), Value::object({{"status", status}}), "kubelet", "status");
+    Value status = Value::object(
+        {{"phase", ready ? "Running" : "Pending"},
+         {"podIP", fmt::format("10.1.0.{}", state.restarts % 250 + 1)},
+         {"conditions",
+          Value::array({Value::object({{"type", "Ready"}, {"status", ready ? "True" : "False"}})})},
+         {"containerStatuses", std::move(statuses)}});
+    (void)api_.patch(r::pods(), kube::key_of(pod), Value::object({{"status", status}}), "kubelet",
+                     "status");
 }
 
-// ---- load balancer ----------------------------------------------------------------------------------------------
+// ---- load balancer
+// ----------------------------------------------------------------------------------------------
 
 void Cluster::sync_services() {
     for (const SharedValue& service : api_.list(r::services())) {
@@ -390,12 +419,14 @@ void Cluster::sync_services() {
             continue;
         }
         const uint64_t hash = data::fnv1a(kube::key_of(*service).to_string());
-        Value ingress = Value::array({Value::object(
-            {{"ip", fmt::format("172.18.{}.{}", hash % 250, 1 + hash / 250 % 250)}, {"ipMode", "VIP"}})});
+        Value ingress = Value::array(
+            {Value::object({{"ip", fmt::format("172.18.{}.{}", hash % 250, 1 + hash / 250 % 250)},
+                            {"ipMode", "VIP"}})});
         Value balancer = Value::object({{"ingress", wants ? std::move(ingress) : Value()}});
-        (void)api_.patch(r::services(), kube::key_of(*service),
-                         Value::object({{"status", Value::object({{"loadBalancer", std::move(balancer)}})}}),
-                         "load-balancer", "status");
+        (void)api_.patch(
+            r::services(), kube::key_of(*service),
+            Value::object({{"status", Value::object({{"loadBalancer", std::move(balancer)}})}}),
+            "load-balancer", "status");
     }
 }
 

@@ -1,8 +1,9 @@
-// What else runs in a cluster: Deployments, ReplicaSets, kubelets, load balancer, garbage collector; as models that
-// act on the API server's objects like the real ones, a random moment later.
+// What else runs in a cluster: Deployments, ReplicaSets, kubelets, load balancer, garbage
+// collector; as models that act on the API server's objects like the real ones, a random moment
+// later.
 //
-// A Pod becomes Ready when everything that its volumes name exists, after a random time, if its workload says so
-// (Workload); control planes are workloads of the world. One loop.
+// A Pod becomes Ready when everything that its volumes name exists, after a random time, if its
+// workload says so (Workload); control planes are workloads of the world. One loop.
 #pragma once
 
 #include <functional>
@@ -65,7 +66,8 @@ class Cluster {
     void sync_pods();
     void sync_pod(const Value& pod, PodState& state);
     std::string mount(const Value& pod, RunningPod& running) const;
-    void report(const Value& pod, PodState& state, const std::string& reason, const std::string& message);
+    void report(const Value& pod, PodState& state, const std::string& reason,
+                const std::string& message);
     void sync_services();
     std::vector<SharedValue> owned(const kube::Resource& resource, const Value& owner) const;
     Duration soon(Duration low, Duration high);

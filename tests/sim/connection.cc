@@ -20,8 +20,12 @@ net::HttpResponse respond_document(int status, const Value& body, net::Headers h
 /// Events of a watch as they arrive at a distant reader.
 class DistantReader final : public net::BodyReader {
  public:
-    DistantReader(async::Loop& loop, Chaos& chaos, std::shared_ptr<Stream> stream, std::shared_ptr<ApiServer> server)
-        : loop_(loop), chaos_(chaos), server_(std::move(server)), reader_(read_stream(std::move(stream))) {}
+    DistantReader(async::Loop& loop, Chaos& chaos, std::shared_ptr<Stream> stream,
+                  std::shared_ptr<ApiServer> server)
+        : loop_(loop),
+          chaos_(chaos),
+          server_(std::move(server)),
+          reader_(read_stream(std::move(stream))) {}
 
     async::Task<Result<std::optional<std::string>>> read() override {
         if (!again_.empty()) {
@@ -30,7 +34,8 @@ class DistantReader final : public net::BodyReader {
         }
         Result<std::optional<std::string>> line = co_await reader_->read();
         if (!line.ok() || !line->has_value()) co_return std::move(line);
-        if (chaos_.chance(chaos_.rates.watch_break)) co_return unavailable("the connection was reset");
+        if (chaos_.chance(chaos_.rates.watch_break))
+            co_return unavailable("the connection was reset");
         if (chaos_.chance(chaos_.rates.watch_lag)) {
             Result<void> slept = co_await async::sleep_for(loop_, chaos_.between(0s, 5s));
             if (!slept.ok()) co_return std::move(slept).error();
@@ -94,20 +99,25 @@ void Connection::break_streams(const std::string& why) {
 
 std::optional<Result<net::HttpResponse>> Connection::fault_before(const net::HttpRequest& request) {
     const FaultRates& rates = chaos_.rates;
-    if (chaos_.chance(rates.not_sent)) return unavailable("connection refused").with_cause(0, "NotSent");
+    if (chaos_.chance(rates.not_sent))
+        return unavailable("connection refused").with_cause(0, "NotSent");
     if (chaos_.chance(rates.throttled)) {
-        return respond_document(429, make_status(429, "TooManyRequests", "too many requests, please try again later"),
-                                net::Headers{{"retry-after", "1"}});
+        return respond_document(
+            429, make_status(429, "TooManyRequests", "too many requests, please try again later"),
+            net::Headers{{"retry-after", "1"}});
     }
     if (chaos_.chance(rates.unavailable)) {
         const bool overloaded = chaos_.chance(0.5);
         return overloaded ? respond_document(503, make_status(503, "ServiceUnavailable", "not now"))
-                          : respond_document(500, make_status(500, "InternalError", "etcdserver: leader changed"));
+                          : respond_document(500, make_status(500, "InternalError",
+                                                              "etcdserver: leader changed"));
     }
-    const bool changes = request.method == "PATCH" || request.method == "PUT" || request.method == "DELETE";
+    const bool changes =
+        request.method == "PATCH" || request.method == "PUT" || request.method == "DELETE";
     if (changes && chaos_.chance(rates.conflict)) {
-        return respond_document(409, make_status(409, "Conflict", "the object has been modified; please apply your "
-                                                                  "changes to the latest version and try again"));
+        return respond_document(409, make_status(409, "Conflict",
+                                                 "the object has been modified; please apply your "
+                                                 "changes to the latest version and try again"));
     }
     return std::nullopt;
 }
@@ -118,12 +128,14 @@ net::HttpResponse Connection::respond(ApiServer::Answer answer, std::shared_ptr<
     streams_.push_back(answer.stream);
     net::HttpResponse response;
     response.status = answer.status;
-    response.body = std::make_unique<DistantReader>(loop_, chaos_, std::move(answer.stream), std::move(server));
+    response.body =
+        std::make_unique<DistantReader>(loop_, chaos_, std::move(answer.stream), std::move(server));
     return response;
 }
 
 async::Task<Result<net::HttpResponse>> Connection::send(net::HttpRequest request) {
-    const Duration there = chaos_.chance(chaos_.rates.slow) ? chaos_.between(100ms, 3s) : chaos_.between(0ms, 10ms);
+    const Duration there =
+        chaos_.chance(chaos_.rates.slow) ? chaos_.between(100ms, 3s) : chaos_.between(0ms, 10ms);
     Result<void> sent = co_await async::sleep_for(loop_, there);
     if (!sent.ok()) co_return std::move(sent).error();
     const Error gone = unavailable("the process ended").with_cause(0, "NotSent");

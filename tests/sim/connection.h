@@ -1,7 +1,7 @@
 // A connection of one process to a model API server, with everything that can go wrong on the way.
 //
-// Faults are drawn from one Chaos for the whole run, so that a seed replays. A connection that was killed (its
-// process crashed) fails everything that is open and everything that comes.
+// Faults are drawn from one Chaos for the whole run, so that a seed replays. A connection that was
+// killed (its process crashed) fails everything that is open and everything that comes.
 #pragma once
 
 #include <functional>
@@ -65,7 +65,8 @@ class Connection final : public net::HttpTransport {
     bool killed() const { return *dead_; }
     /// The other end is gone for now: open streams break.
     void break_streams(const std::string& why);
-    /// Called before a write reaches the server; true kills the process in its place, before or after the effect.
+    /// Called before a write reaches the server; true kills the process in its place, before or
+    /// after the effect.
     std::function<bool(bool after_effect)> crash_point;
 
     uint64_t writes_count() const { return writes_count_; }

@@ -9,7 +9,8 @@ namespace basalt::sim {
 namespace {
 
 bool is_keyed(const Value& value, const Shape& shape) {
-    return value.is_array() && (shape.kind == Shape::Kind::kListMap || shape.kind == Shape::Kind::kListSet);
+    return value.is_array() &&
+           (shape.kind == Shape::Kind::kListMap || shape.kind == Shape::Kind::kListSet);
 }
 bool is_granular(const Value& value, const Shape& shape) {
     return value.is_object() && shape.kind != Shape::Kind::kAtomic;
@@ -52,7 +53,8 @@ void collect(const Value& value, const Shape& shape, FieldSet& set) {
     }
     for (const data::Member& member : value.members()) {
         FieldSet& child = set.children["f:" + std::string(member.key())];
-        if (member.value.is_null() || (member.value.is_object() && member.value.size() == 0)) child.member = true;
+        if (member.value.is_null() || (member.value.is_object() && member.value.size() == 0))
+            child.member = true;
         collect(member.value, shape.field(member.key()), child);
     }
 }
@@ -61,14 +63,16 @@ void drop_empty(FieldSet& set) {
     std::erase_if(set.children, [](const auto& child) { return child.second.empty(); });
 }
 
-void compare_into(const Value* before, const Value* after, const Shape& shape, FieldSet& changed, FieldSet& removed);
+void compare_into(const Value* before, const Value* after, const Shape& shape, FieldSet& changed,
+                  FieldSet& removed);
 
 void compare_members(const Value* before, const Value* after, const Shape& shape, FieldSet& changed,
                      FieldSet& removed) {
     static const Value kNone;
     const Value& old_value = before != nullptr ? *before : kNone;
     const Value& new_value = after != nullptr ? *after : kNone;
-    auto visit = [&](const std::string& element, const Value* a, const Value* b, const Shape& part) {
+    auto visit = [&](const std::string& element, const Value* a, const Value* b,
+                     const Shape& part) {
         FieldSet more;
         FieldSet less;
         compare_into(a, b, part, more, less);
@@ -82,7 +86,8 @@ void compare_members(const Value* before, const Value* after, const Shape& shape
         }
         for (const Value& item : old_value.items()) {
             const std::string element = element_of(item, shape);
-            if (find_item(new_value, shape, element) == nullptr) visit(element, &item, nullptr, shape.items());
+            if (find_item(new_value, shape, element) == nullptr)
+                visit(element, &item, nullptr, shape.items());
         }
         return;
     }
@@ -96,9 +101,12 @@ void compare_members(const Value* before, const Value* after, const Shape& shape
     }
 }
 
-void compare_into(const Value* before, const Value* after, const Shape& shape, FieldSet& changed, FieldSet& removed) {
-    const bool deep_before = before != nullptr && (is_keyed(*before, shape) || is_granular(*before, shape));
-    const bool deep_after = after != nullptr && (is_keyed(*after, shape) || is_granular(*after, shape));
+void compare_into(const Value* before, const Value* after, const Shape& shape, FieldSet& changed,
+                  FieldSet& removed) {
+    const bool deep_before =
+        before != nullptr && (is_keyed(*before, shape) || is_granular(*before, shape));
+    const bool deep_after =
+        after != nullptr && (is_keyed(*after, shape) || is_granular(*after, shape));
     if (before == nullptr) changed.member = true;
     if (after == nullptr) removed.member = true;
     if (deep_before || deep_after) {
@@ -168,7 +176,8 @@ std::vector<std::string> list_paths(const FieldSet& set) {
     if (set.member) paths.emplace_back();
     for (const auto& [element, child] : set.children) {
         for (const std::string& path : list_paths(child)) {
-            paths.push_back((element.starts_with("f:") ? "." + element.substr(2) : "[" + element.substr(2) + "]") +
+            paths.push_back((element.starts_with("f:") ? "." + element.substr(2)
+                                                       : "[" + element.substr(2) + "]") +
                             path);
         }
     }
@@ -195,7 +204,8 @@ FieldSet subtract(const FieldSet& a, const FieldSet& b) {
     result.member = a.member && !b.member;
     for (const auto& [element, child] : a.children) {
         auto other = b.children.find(element);
-        result.children[element] = other == b.children.end() ? child : subtract(child, other->second);
+        result.children[element] =
+            other == b.children.end() ? child : subtract(child, other->second);
     }
     drop_empty(result);
     return result;
@@ -231,7 +241,8 @@ Value merge_applied(const Value& live, const Value& config, const Shape& shape) 
     return merged;
 }
 
-void prune_applied(Value& object, const FieldSet& last, const FieldSet& managed, const Shape& shape) {
+void prune_applied(Value& object, const FieldSet& last, const FieldSet& managed,
+                   const Shape& shape) {
     for (const auto& [element, child] : last.children) {
         auto other = managed.children.find(element);
         const bool is_field = element.starts_with("f:");
@@ -239,8 +250,9 @@ void prune_applied(Value& object, const FieldSet& last, const FieldSet& managed,
         const bool mine = is_field || child.member;
         if (object.is_array()) {
             auto& items = object.mutable_items();
-            auto item = std::find_if(items.begin(), items.end(),
-                                     [&](const Value& each) { return element_of(each, shape) == element; });
+            auto item = std::find_if(items.begin(), items.end(), [&](const Value& each) {
+                return element_of(each, shape) == element;
+            });
             if (item == items.end()) continue;
             if (!kept && mine) {
                 items.erase(item);

@@ -1,6 +1,6 @@
-// Sets of fields, and the merging of applied configurations: the thinking of server-side apply, for the model API
-// server. As the Kubernetes documentation and FieldsV1 describe it; compared with a real server by agreement_test.cc.
-// Pure functions.
+// Sets of fields, and the merging of applied configurations: the thinking of server-side apply, for
+// the model API server. As the Kubernetes documentation and FieldsV1 describe it; compared with a
+// real server by agreement_test.cc. Pure functions.
 #pragma once
 
 #include <map>
@@ -41,6 +41,7 @@ FieldChanges compare_fields(const Value& before, const Value& after, const Shape
 /// `live` with what `config` says.
 Value merge_applied(const Value& live, const Value& config, const Shape& shape);
 /// Takes away what `last` had and nobody in `managed` has.
-void prune_applied(Value& object, const FieldSet& last, const FieldSet& managed, const Shape& shape);
+void prune_applied(Value& object, const FieldSet& last, const FieldSet& managed,
+                   const Shape& shape);
 
 }  // namespace basalt::sim

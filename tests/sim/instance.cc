@@ -41,18 +41,19 @@ Instance::Instance(World& world, std::string name, uint64_t seed)
       connection_(std::make_shared<Connection>(world.loop(), world.chaos(), name_,
                                                [&world]() -> Result<std::shared_ptr<ApiServer>> {
                                                    // The world outlives its processes.
-                                                   return std::shared_ptr<ApiServer>(std::shared_ptr<void>(),
-                                                                                     &world.api());
+                                                   return std::shared_ptr<ApiServer>(
+                                                       std::shared_ptr<void>(), &world.api());
                                                })),
       client_(world.loop(), connection_, client_options()),
       lease_client_(world.loop(), connection_, client_options()),
       manager_(client_, lease_client_, manager_options(identity_)),
-      events_(client_, [this] {
-          controller::EventRecorder::Options options;
-          options.controller = "basalt.dev/control-plane";
-          options.instance = name_;
-          return options;
-      }()),
+      events_(client_,
+              [this] {
+                  controller::EventRecorder::Options options;
+                  options.controller = "basalt.dev/control-plane";
+                  options.instance = name_;
+                  return options;
+              }()),
       control_planes_(manager_, registry_, keys_, events_, tenant_connector(),
                       [] {
                           controlplane::ControlPlaneOptions options;
@@ -113,26 +114,32 @@ void Instance::kill() {
 }
 
 controlplane::TenantConnector Instance::tenant_connector() {
-    return [this](const std::string& server, const std::string& server_name,
-                  const controlplane::SecretData& admin) -> Result<std::shared_ptr<net::HttpTransport>> {
-        World* world = &world_;
-        auto connection = std::make_shared<Connection>(
-            world->loop(), world->chaos(), name_, [world, server, server_name, admin] {
-                return world->dial_tenant(server, server_name, admin);
-            });
-        tenant_connections_.push_back(connection);
-        connection->crash_point = connection_->crash_point;
-        if (connection_->killed()) connection->kill();
-        return std::shared_ptr<net::HttpTransport>(connection);
-    };
+    return
+        [this](
+            const std::string& server, const std::string& server_name,
+            const controlplane::SecretData& admin) -> Result<std::shared_ptr<net::HttpTransport>> {
+            World* world = &world_;
+            auto connection = std::make_shared<Connection>(
+                world->loop(), world->chaos(), name_, [world, server, server_name, admin] {
+                    return world->dial_tenant(server, server_name, admin);
+                });
+            tenant_connections_.push_back(connection);
+            connection->crash_point = connection_->crash_point;
+            if (connection_->killed()) connection->kill();
+            return std::shared_ptr<net::HttpTransport>(connection);
+        };
 }
 
 controlplane::EtcdConnector Instance::etcd_connector() {
-    return [this](const controlplane::DataStoreMaterial& material) -> Result<std::shared_ptr<etcd::Client>> {
-        const std::string host = material.endpoints.at(0).substr(0, material.endpoints.at(0).find('.'));
+    return [this](const controlplane::DataStoreMaterial& material)
+               -> Result<std::shared_ptr<etcd::Client>> {
+        const std::string host =
+            material.endpoints.at(0).substr(0, material.endpoints.at(0).find('.'));
         Datastore& store = world_.datastore(host);
-        BASALT_ASSIGN(pki::KeyPair pair, pki::parse_key_pair(material.client_certificate_pem, material.client_key_pem));
-        if (!pair.certificate.is_signed_by(store.ca.certificate())) return unavailable("etcd: bad certificate");
+        BASALT_ASSIGN(pki::KeyPair pair, pki::parse_key_pair(material.client_certificate_pem,
+                                                             material.client_key_pem));
+        if (!pair.certificate.is_signed_by(store.ca.certificate()))
+            return unavailable("etcd: bad certificate");
         return std::shared_ptr<etcd::Client>(store.model.connect(pair.certificate.common_name()));
     };
 }

@@ -23,8 +23,8 @@ std::vector<Entry> read_entries(const Value& object) {
     std::vector<Entry> entries;
     for (const Value& item : object["metadata"]["managedFields"].items()) {
         Entry entry;
-        entry.manager = {item["manager"].str(), item["operation"].as_string() == "Apply", item["subresource"].str(),
-                         item["apiVersion"].str(), item["time"].str()};
+        entry.manager = {item["manager"].str(), item["operation"].as_string() == "Apply",
+                         item["subresource"].str(), item["apiVersion"].str(), item["time"].str()};
         entry.set = parse_fields(item["fieldsV1"]);
         entry.set.member = false;
         entries.push_back(std::move(entry));
@@ -74,8 +74,9 @@ Value tracked_part(const Kind& kind, Value object, const std::string& subresourc
     object.erase("apiVersion");
     object.erase("kind");
     if (Value* metadata = object.find("metadata")) {
-        for (const char* name : {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp",
-                                 "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"}) {
+        for (const char* name :
+             {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp",
+              "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"}) {
             metadata->erase(name);
         }
         if (metadata->size() == 0) object.erase("metadata");
@@ -87,7 +88,8 @@ Value tracked_part(const Kind& kind, Value object, const std::string& subresourc
 void track_update(const Kind& kind, const Value& before, Value& after, const Manager& manager) {
     // A client may have changed the entries themselves.
     std::vector<Entry> entries = read_entries(after);
-    const Value old_part = tracked_part(kind, before.is_null() ? Value::object() : before, manager.subresource);
+    const Value old_part =
+        tracked_part(kind, before.is_null() ? Value::object() : before, manager.subresource);
     const Value new_part = tracked_part(kind, after, manager.subresource);
     const FieldChanges changes = compare_fields(old_part, new_part, *kind.shape);
     for (Entry& entry : entries) {
@@ -104,8 +106,8 @@ void track_update(const Kind& kind, const Value& before, Value& after, const Man
     write_entries(entries, after);
 }
 
-AppliedResult apply_configuration(const Kind& kind, const Value& live, const Value& config, const Manager& manager,
-                                  bool force) {
+AppliedResult apply_configuration(const Kind& kind, const Value& live, const Value& config,
+                                  const Manager& manager, bool force) {
     std::vector<Entry> entries = read_entries(live);
     const Value wanted = tracked_part(kind, config, manager.subresource);
     const FieldSet set = [&] {

@@ -25,7 +25,8 @@ constexpr std::string_view kCertificateBegin = "-----BEGIN CERTIFICATE-----";
 SecretData content_of(const Value& secret) {
     SecretData content;
     for (const data::Member& member : secret["data"].members()) {
-        content[std::string(member.key())] = data::base64_decode(member.value.as_string()).value_or("");
+        content[std::string(member.key())] =
+            data::base64_decode(member.value.as_string()).value_or("");
     }
     return content;
 }
@@ -53,7 +54,8 @@ class Normaliser {
 
     void learn() {
         for (const SharedValue& object : world_.api().list(controlplane::tenant_control_planes())) {
-            replace_with(std::string(kube::uid_of(*object)), "<uid of " + kube::key_of(*object).to_string() + ">");
+            replace_with(std::string(kube::uid_of(*object)),
+                         "<uid of " + kube::key_of(*object).to_string() + ">");
         }
         for (const SharedValue& secret : world_.api().list(r::secrets())) {
             const std::string name = kube::key_of(*secret).to_string();
@@ -75,7 +77,8 @@ class Normaliser {
     std::string text(std::string_view value) const {
         std::string out(value);
         for (const auto& [from, to] : replacements_) {
-            for (size_t at = out.find(from); at != std::string::npos; at = out.find(from, at + to.size())) {
+            for (size_t at = out.find(from); at != std::string::npos;
+                 at = out.find(from, at + to.size())) {
                 out.replace(at, from.size(), to);
             }
         }
@@ -108,7 +111,8 @@ class Normaliser {
             Value shown = *object;
             const int64_t generation = kube::generation_of(shown);
             Value& metadata = shown.at("metadata");
-            for (const char* dropped : {"resourceVersion", "generation", "managedFields", "creationTimestamp"}) {
+            for (const char* dropped :
+                 {"resourceVersion", "generation", "managedFields", "creationTimestamp"}) {
                 metadata.erase(dropped);
             }
             if (Value* annotations = metadata.find("annotations")) {
@@ -120,17 +124,23 @@ class Normaliser {
             if (kind.custom) mark_generations(shown, generation);
             if (name == "TenantControlPlane") {
                 // A hash over everything in the tenant, its CA among it.
-                if (Value* phase = shown.at("status").find("kubeadmPhase")) phase->at("bootstrapToken").erase("checksum");
-                shown.at("status").at("kubernetesResources").at("deployment").erase("observedGeneration");
+                if (Value* phase = shown.at("status").find("kubeadmPhase"))
+                    phase->at("bootstrapToken").erase("checksum");
+                shown.at("status")
+                    .at("kubernetesResources")
+                    .at("deployment")
+                    .erase("observedGeneration");
             }
-            snapshot_[fmt::format("{}: {} {}", where, name, kube::key_of(*object).to_string())] = clean(shown);
+            snapshot_[fmt::format("{}: {} {}", where, name, kube::key_of(*object).to_string())] =
+                clean(shown);
         }
     }
 
     static void mark_generations(Value& object, int64_t generation) {
         auto mark = [&](Value& part) {
             const Value& seen = part["observedGeneration"];
-            if (!seen.is_null()) part.set("observedGeneration", seen.as_int() == generation ? "current" : "old");
+            if (!seen.is_null())
+                part.set("observedGeneration", seen.as_int() == generation ? "current" : "old");
         };
         Value* status = object.find("status");
         if (status == nullptr) return;
@@ -144,16 +154,19 @@ class Normaliser {
         int64_t current = 0;
         int64_t other = 0;
         Value wanted = deployment["spec"]["template"]["spec"];
-        for (const SharedValue& pod : api.list(r::pods(), std::string(kube::namespace_of(deployment)))) {
+        for (const SharedValue& pod :
+             api.list(r::pods(), std::string(kube::namespace_of(deployment)))) {
             const Value& labels = (*pod)["metadata"]["labels"];
             bool selected = true;
-            for (const data::Member& label : deployment["spec"]["selector"]["matchLabels"].members()) {
+            for (const data::Member& label :
+                 deployment["spec"]["selector"]["matchLabels"].members()) {
                 selected &= labels[label.key()] == label.value;
             }
             if (!selected) continue;
             Value spec = (*pod)["spec"];
             spec.erase("nodeName");
-            (spec == wanted && (*pod)["status"]["phase"].as_string() == "Running" ? current : other) += 1;
+            (spec == wanted && (*pod)["status"]["phase"].as_string() == "Running" ? current
+                                                                                  : other) += 1;
         }
         deployment.set("status", Value::object({{"current", current}, {"other", other}}));
     }
@@ -194,7 +207,8 @@ class Normaliser {
         if (bytes.starts_with("-----BEGIN PUBLIC KEY")) return "public key";
         Result<pki::Kubeconfig> config = pki::parse_kubeconfig(bytes);
         if (!config.ok()) return bytes;
-        Result<pki::Certificate> certificate = pki::Certificate::parse(config->client_certificate_pem);
+        Result<pki::Certificate> certificate =
+            pki::Certificate::parse(config->client_certificate_pem);
         Result<pki::PrivateKey> key = pki::PrivateKey::parse(config->client_key_pem);
         const bool fits = certificate.ok() && key.ok() && certificate->matches(*key);
         return Value::object({{"cluster", config->cluster},
@@ -223,11 +237,13 @@ class Normaliser {
             Value list = Value::array();
             for (const etcd::Permission& permission : permissions) {
                 list.push_back(fmt::format("{} [{}, {})", static_cast<int>(permission.access),
-                                           text(permission.range.begin), text(permission.range.end)));
+                                           text(permission.range.begin),
+                                           text(permission.range.end)));
             }
             snapshot_[where + "role " + text(role)] = std::move(list);
         }
-        for (const auto& [key, value] : store.model.data) snapshot_[where + "key " + text(key)] = text(value);
+        for (const auto& [key, value] : store.model.data)
+            snapshot_[where + "key " + text(key)] = text(value);
     }
 
     World& world_;
@@ -241,7 +257,8 @@ void compare_values(const std::string& path, const Value& actual, const Value& e
     if (actual == expected) return;
     if (actual.is_object() && expected.is_object()) {
         for (const data::Member& member : actual.members()) {
-            compare_values(path + "." + std::string(member.key()), member.value, expected[member.key()], out);
+            compare_values(path + "." + std::string(member.key()), member.value,
+                           expected[member.key()], out);
         }
         for (const data::Member& member : expected.members()) {
             if (!actual.contains(member.key())) {
@@ -260,7 +277,8 @@ void compare_values(const std::string& path, const Value& actual, const Value& e
         std::string text = value.is_null() ? "nothing" : data::to_json(value);
         return text.size() > 600 ? text.substr(0, 600) + "…" : text;
     };
-    out.push_back(fmt::format("{}\n      is        {}\n      should be {}", path, shown(actual), shown(expected)));
+    out.push_back(fmt::format("{}\n      is        {}\n      should be {}", path, shown(actual),
+                              shown(expected)));
 }
 
 }  // namespace
@@ -273,7 +291,8 @@ std::string describe_certificate(const pki::Certificate& certificate) {
     return fmt::format("certificate CN={} O={} SANs=[{} {}]{}{}{}", certificate.common_name(),
                        sorted(certificate.organizations()), sorted(certificate.dns_names()),
                        sorted(certificate.ip_addresses()), certificate.is_ca() ? " CA" : "",
-                       certificate.allows_server() ? " server" : "", certificate.allows_client() ? " client" : "");
+                       certificate.allows_server() ? " server" : "",
+                       certificate.allows_client() ? " client" : "");
 }
 
 Snapshot take_snapshot(World& world) { return Normaliser(world).run(); }

@@ -1,12 +1,15 @@
 // The state of a world as text that two worlds with the same wishes have in common.
 //
 // The normalisation, by name:
-//   keys        generated key material becomes what it says: subject, organisations, SANs, issuer, usage, and which
-//               key it fits. Checksums of Secrets become the Secret's name; a stale one stays as it is.
-//   identity    uids become the name of their object, wherever they appear (owner references, schemas, users)
-//   versions    resourceVersion, generation and managedFields drop out; observedGeneration becomes "current" or "old"
-//   times       creationTimestamp, lastTransitionTime, lastUpdate, and the rotate annotation drop out
-//   runtime     Pods, ReplicaSets, Events, Leases and Nodes drop out; a Deployment says how many Pods of its
+//   keys        generated key material becomes what it says: subject, organisations, SANs, issuer,
+//   usage, and which
+//               key it fits. Checksums of Secrets become the Secret's name; a stale one stays as it
+//               is.
+//   identity    uids become the name of their object, wherever they appear (owner references,
+//   schemas, users) versions    resourceVersion, generation and managedFields drop out;
+//   observedGeneration becomes "current" or "old" times       creationTimestamp,
+//   lastTransitionTime, lastUpdate, and the rotate annotation drop out runtime     Pods,
+//   ReplicaSets, Events, Leases and Nodes drop out; a Deployment says how many Pods of its
 //               present template serve
 #pragma once
 

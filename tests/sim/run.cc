@@ -31,7 +31,10 @@ constexpr Duration kIdle = 30min;
 class Run {
  public:
     explicit Run(const RunOptions& options)
-        : options_(options), world_({options.seed, false}), script_(world_), bugs_before_(bug_count()) {
+        : options_(options),
+          world_({options.seed, false}),
+          script_(world_),
+          bugs_before_(bug_count()) {
         world_.verbose = options.verbose;
     }
 
@@ -68,7 +71,8 @@ class Run {
             };
             loop.run_until(someone_ended, end - loop.now());
             if (world_.bury_dead() > 0 || world_.instances().empty()) {
-                if (loop.now() < end) loop.run_for(std::min<Duration>(end - loop.now(), delay_of_start()));
+                if (loop.now() < end)
+                    loop.run_for(std::min<Duration>(end - loop.now(), delay_of_start()));
                 if (world_.instances().empty()) world_.start_instance();
             } else if (loop.now() < end) {
                 loop.run_for(end - loop.now());
@@ -89,7 +93,8 @@ class Run {
             const uint64_t actions = 1 + world_.chaos().below(6);
             for (uint64_t i = 0; i < actions; ++i) {
                 script_.act();
-                pass(world_.chaos().chance(0.5) ? world_.chaos().between(0s, 2s) : world_.chaos().between(1s, 40s));
+                pass(world_.chaos().chance(0.5) ? world_.chaos().between(0s, 2s)
+                                                : world_.chaos().between(1s, 40s));
             }
         }
         world_.chaos().rates = no_faults();
@@ -97,7 +102,8 @@ class Run {
 
     bool check_invariants() {
         if (!world_.faults.empty()) return fail("invariants", world_.faults);
-        if (bug_count() != bugs_before_) return fail("bugs", {"an impossible state was counted, see the log"});
+        if (bug_count() != bugs_before_)
+            return fail("bugs", {"an impossible state was counted, see the log"});
         return true;
     }
 
@@ -200,7 +206,8 @@ class Run {
         World reference({options_.seed + 1'000'000, true});
         if (!make_reference(reference)) return false;
         result_.control_planes = script_.control_planes_count();
-        std::vector<std::string> differences = compare_snapshots(take_snapshot(world_), take_snapshot(reference));
+        std::vector<std::string> differences =
+            compare_snapshots(take_snapshot(world_), take_snapshot(reference));
         if (differences.empty()) return true;
         return fail("equals", std::move(differences));
     }
@@ -209,8 +216,8 @@ class Run {
         const uint64_t before = world_.writes();
         pass(kIdle);
         if (world_.writes() == before) return check_invariants();
-        std::vector<std::string> details{fmt::format("{} writes in {} of idleness", world_.writes() - before,
-                                                     format_duration(kIdle))};
+        std::vector<std::string> details{fmt::format(
+            "{} writes in {} of idleness", world_.writes() - before, format_duration(kIdle))};
         for (const std::string& line : world_.recent_writes()) details.push_back(line);
         return fail("idle", std::move(details));
     }
@@ -224,7 +231,8 @@ class Run {
         std::vector<std::string> left;
         for (const Kind* kind : world_.api().kinds()) {
             for (const SharedValue& object : world_.api().list(kind->resource)) {
-                if (kube::namespace_of(*object).starts_with("team-") && kind->resource.kind != "Event") {
+                if (kube::namespace_of(*object).starts_with("team-") &&
+                    kind->resource.kind != "Event") {
                     left.push_back(kube::describe(*object));
                 }
             }
@@ -236,10 +244,12 @@ class Run {
             for (const auto& [role, permissions] : store->model.roles) {
                 if (role != "root") left.push_back(fmt::format("etcd {} role {}", name, role));
             }
-            for (const auto& [key, value] : store->model.data) left.push_back(fmt::format("etcd {} key {}", name, key));
+            for (const auto& [key, value] : store->model.data)
+                left.push_back(fmt::format("etcd {} key {}", name, key));
         }
         for (const SharedValue& store : world_.api().list(data_stores())) {
-            if ((*store)["status"]["usedBy"].size() > 0) left.push_back(kube::describe(*store) + " is still used");
+            if ((*store)["status"]["usedBy"].size() > 0)
+                left.push_back(kube::describe(*store) + " is still used");
         }
         if (!left.empty()) return fail("leaks", std::move(left));
         for (const SharedValue& store : world_.api().list(data_stores())) {
@@ -261,12 +271,15 @@ class Run {
 }  // namespace
 
 std::string RunResult::to_string(const RunOptions& options) const {
-    if (ok) return fmt::format("seed {}: passed, {} control planes, {} writes", options.seed, control_planes, writes);
+    if (ok)
+        return fmt::format("seed {}: passed, {} control planes, {} writes", options.seed,
+                           control_planes, writes);
     std::string text = fmt::format("seed {}: check \"{}\" failed\n", options.seed, check);
     for (const std::string& detail : details) text += "    " + detail + "\n";
     text += "  what happened:\n";
     for (const std::string& line : script) text += "    " + line + "\n";
-    return text + fmt::format("  again: basalt-sim --seed {} --minutes {}\n", options.seed, options.minutes);
+    return text + fmt::format("  again: basalt-sim --seed {} --minutes {}\n", options.seed,
+                              options.minutes);
 }
 
 RunResult run_seed(const RunOptions& options) { return Run(options).run(); }

@@ -67,7 +67,8 @@ void Script::act() {
     }
 }
 
-// ---- users ------------------------------------------------------------------------------------------------------
+// ---- users
+// ------------------------------------------------------------------------------------------------------
 
 std::vector<SharedValue> Script::control_planes() const {
     return world_.api().list(controlplane::tenant_control_planes());
@@ -96,7 +97,8 @@ addons: {coreDNS: {}, kubeProxy: {}, konnectivity: {}}
     }
     if (chaos.chance(0.3)) spec.set("dataStore", "second");
     if (chaos.chance(0.2)) spec.set("dataStoreSchema", fmt::format("schema-{}", names_));
-    if (chaos.chance(0.2)) spec.at("networkProfile").set("certSANs", Value::array({"api.example.com", "192.0.2.7"}));
+    if (chaos.chance(0.2))
+        spec.at("networkProfile").set("certSANs", Value::array({"api.example.com", "192.0.2.7"}));
     return spec;
 }
 
@@ -105,13 +107,16 @@ std::string Script::create() {
     const ObjectKey key(world_.chaos().pick(kNamespaces), fmt::format("cp-{}", ++names_ % 6));
     Value object = kube::make_object(controlplane::tenant_control_planes(), key);
     object.set("spec", new_spec());
-    Result<Value> created = world_.api().create(controlplane::tenant_control_planes(), object, "user");
+    Result<Value> created =
+        world_.api().create(controlplane::tenant_control_planes(), object, "user");
     return created.ok() ? key.to_string() : "";
 }
 
-std::string Script::change(const SharedValue& control_plane, const Value& patch, const std::string& what) {
+std::string Script::change(const SharedValue& control_plane, const Value& patch,
+                           const std::string& what) {
     const ObjectKey key = kube::key_of(*control_plane);
-    Result<Value> changed = world_.api().patch(controlplane::tenant_control_planes(), key, patch, "user");
+    Result<Value> changed =
+        world_.api().patch(controlplane::tenant_control_planes(), key, patch, "user");
     return changed.ok() ? key.to_string() + " " + what : "";
 }
 
@@ -121,9 +126,11 @@ std::string Script::change_spec() {
     static const std::vector<const char*> kPatches = {
         "{spec: {controlPlane: {deployment: {replicas: 1}}}}",
         "{spec: {controlPlane: {deployment: {replicas: 3}}}}",
-        "{spec: {controlPlane: {deployment: {extraArgs: {apiServer: ['--max-requests-inflight=100']}}}}}",
+        "{spec: {controlPlane: {deployment: {extraArgs: {apiServer: "
+        "['--max-requests-inflight=100']}}}}}",
         "{spec: {controlPlane: {deployment: {extraArgs: null}}}}",
-        "{spec: {controlPlane: {deployment: {podAdditionalMetadata: {labels: {tier: gold}, annotations: {a: b}}}}}}",
+        "{spec: {controlPlane: {deployment: {podAdditionalMetadata: {labels: {tier: gold}, "
+        "annotations: {a: b}}}}}}",
         "{spec: {controlPlane: {deployment: {podAdditionalMetadata: null}}}}",
         "{spec: {controlPlane: {deployment: {additionalMetadata: {labels: {cost: low}}}}}}",
         "{spec: {controlPlane: {deployment: {additionalMetadata: null}}}}",
@@ -132,7 +139,8 @@ std::string Script::change_spec() {
         "{spec: {controlPlane: {deployment: {resources: {apiServer: {limits: {memory: 1Gi}}}}}}}",
         "{spec: {controlPlane: {deployment: {resources: null}}}}",
         "{spec: {controlPlane: {deployment: {strategy: {type: Recreate}}}}}",
-        "{spec: {controlPlane: {deployment: {strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}}}}}",
+        "{spec: {controlPlane: {deployment: {strategy: {type: RollingUpdate, rollingUpdate: "
+        "{maxSurge: 1}}}}}}",
         "{spec: {controlPlane: {service: {serviceType: ClusterIP}}}}",
         "{spec: {controlPlane: {service: {serviceType: LoadBalancer}}}}",
         "{spec: {controlPlane: {service: {additionalMetadata: {annotations: {pool: blue}}}}}}",
@@ -158,7 +166,8 @@ std::string Script::change_spec() {
 
 std::string Script::upgrade() {
     SharedValue object = some_control_plane();
-    if (object == nullptr || (*object)["spec"]["kubernetes"]["version"].as_string() == "v1.36.3") return "";
+    if (object == nullptr || (*object)["spec"]["kubernetes"]["version"].as_string() == "v1.36.3")
+        return "";
     return change(object, patch_of("{spec: {kubernetes: {version: v1.36.3}}}"), "to v1.36.3");
 }
 
@@ -176,7 +185,9 @@ std::string Script::pause_or_resume() {
     if (object == nullptr) return "";
     const bool paused = (*object)["metadata"]["annotations"].contains(names::kPausedAnnotation);
     Value patch = Value::object();
-    patch.at("metadata").at("annotations").set(names::kPausedAnnotation, paused ? Value() : Value(""));
+    patch.at("metadata")
+        .at("annotations")
+        .set(names::kPausedAnnotation, paused ? Value() : Value(""));
     return change(object, patch, paused ? "goes on" : "is paused");
 }
 
@@ -192,17 +203,19 @@ std::string Script::remove_control_plane() {
 
 void Script::delete_all() {
     for (const SharedValue& object : control_planes()) {
-        (void)world_.api().remove(controlplane::tenant_control_planes(), kube::key_of(*object), "user");
+        (void)world_.api().remove(controlplane::tenant_control_planes(), kube::key_of(*object),
+                                  "user");
     }
 }
 
-// ---- hands that should have stayed away -------------------------------------------------------------------------
+// ---- hands that should have stayed away
+// -------------------------------------------------------------------------
 
 SharedValue Script::some_owned(const SharedValue& control_plane) {
     std::vector<SharedValue> owned;
     const std::string ns(kube::namespace_of(*control_plane));
-    for (const kube::Resource* resource :
-         {&r::secrets(), &r::config_maps(), &r::services(), &r::deployments(), &r::pod_disruption_budgets()}) {
+    for (const kube::Resource* resource : {&r::secrets(), &r::config_maps(), &r::services(),
+                                           &r::deployments(), &r::pod_disruption_budgets()}) {
         for (const SharedValue& object : world_.api().list(*resource, ns)) {
             if (kube::is_owned_by(*object, kube::uid_of(*control_plane))) owned.push_back(object);
         }
@@ -257,9 +270,10 @@ std::string Script::edit_owned() {
     }
     const char* patch = world_.chaos().pick(patches);
     (void)world_.api().patch(*resource, kube::key_of(*object), patch_of(patch), "user");
-    // What strangers add to metadata is theirs; so that it does not stay for the comparison, they take it back.
-    (void)world_.api().patch(*resource, kube::key_of(*object), patch_of("{metadata: {annotations: {note: null}}}"),
-                             "user");
+    // What strangers add to metadata is theirs; so that it does not stay for the comparison, they
+    // take it back.
+    (void)world_.api().patch(*resource, kube::key_of(*object),
+                             patch_of("{metadata: {annotations: {note: null}}}"), "user");
     return kube::describe(*object) + " " + patch;
 }
 
@@ -275,7 +289,8 @@ std::string Script::break_secret() {
     world_.disturbed_secrets.insert(key);
     Value patch = Value::object();
     const bool away = world_.chaos().chance(0.3);
-    patch.at("data").set(victim.key(), away ? Value() : Value(data::base64_encode("-----BEGIN NONSENSE-----")));
+    patch.at("data").set(victim.key(),
+                         away ? Value() : Value(data::base64_encode("-----BEGIN NONSENSE-----")));
     (void)world_.api().patch(r::secrets(), kube::key_of(*object), patch, "user");
     return key + " " + std::string(victim.key()) + (away ? " removed" : " broken");
 }
@@ -286,7 +301,9 @@ std::string Script::rotate() {
     if (object == nullptr || (*object)["kind"].as_string() != "Secret") return "";
     const std::string name(kube::name_of(*object));
     // Rotation of authorities is refused, in words: that is another test's.
-    if (name.ends_with("-ca") || name.ends_with("-ca-certificate") || name.ends_with("-sa-certificate")) return "";
+    if (name.ends_with("-ca") || name.ends_with("-ca-certificate") ||
+        name.ends_with("-sa-certificate"))
+        return "";
     Value patch = Value::object();
     patch.at("metadata").at("annotations").set(names::kRotateAnnotation, "");
     (void)world_.api().patch(r::secrets(), kube::key_of(*object), patch, "user");
@@ -308,13 +325,14 @@ std::string Script::edit_tenant() {
     if (objects.empty()) return "";
     const auto& [resource, object] = world_.chaos().pick(objects);
     const ObjectKey key = kube::key_of(*object);
-    const std::string what = fmt::format("{} {} {}", kube::key_of(*control_plane).to_string(), resource.kind,
-                                         key.to_string());
+    const std::string what = fmt::format("{} {} {}", kube::key_of(*control_plane).to_string(),
+                                         resource.kind, key.to_string());
     switch (world_.chaos().below(4)) {
         case 0: (void)tenant->api->remove(resource, key, "tenant"); return what + " deleted";
         case 1: {
-            (void)tenant->api->patch(resource, key, patch_of("{metadata: {labels: {kamaji.clastix.io/project: null}}}"),
-                                     "tenant");
+            (void)tenant->api->patch(
+                resource, key, patch_of("{metadata: {labels: {kamaji.clastix.io/project: null}}}"),
+                "tenant");
             return what + " label removed";
         }
         case 2: {
@@ -323,7 +341,8 @@ std::string Script::edit_tenant() {
             return what + " emptied";
         }
         default: {
-            Value extra = kube::make_object(r::config_maps(), ObjectKey("kube-system", fmt::format("x-{}", ++names_)));
+            Value extra = kube::make_object(
+                r::config_maps(), ObjectKey("kube-system", fmt::format("x-{}", ++names_)));
             kube::set_label(extra, names::kProjectLabel, names::kProject);
             (void)tenant->api->create(r::config_maps(), extra, "tenant");
             return what + " and a stranger";
@@ -331,7 +350,8 @@ std::string Script::edit_tenant() {
     }
 }
 
-// ---- misfortune -------------------------------------------------------------------------------------------------
+// ---- misfortune
+// -------------------------------------------------------------------------------------------------
 
 std::string Script::break_datastore() {
     if (!down_.empty()) {
@@ -368,7 +388,8 @@ std::string Script::break_datastore_secret() {
     SharedValue secret = world_.api().get(r::secrets(), key);
     if (secret == nullptr || broken_secrets_.contains(key.to_string())) return "";
     broken_secrets_.emplace(key.to_string(), (*secret)["data"]);
-    (void)world_.api().patch(r::secrets(), key, patch_of("{data: {tls.crt: bm9uc2Vuc2U=}}"), "user");
+    (void)world_.api().patch(r::secrets(), key, patch_of("{data: {tls.crt: bm9uc2Vuc2U=}}"),
+                             "user");
     return name;
 }
 
@@ -382,7 +403,9 @@ std::string Script::disturb_watches() {
             api.compact();
             api.break_watches("connection reset by peer");
             return "compacted and broken";
-        default: api.supports_watch_list = !api.supports_watch_list; return "streaming lists switched";
+        default:
+            api.supports_watch_list = !api.supports_watch_list;
+            return "streaming lists switched";
     }
 }
 
@@ -421,7 +444,8 @@ std::string Script::kill_pod() {
     return key.to_string();
 }
 
-// ---- the end ----------------------------------------------------------------------------------------------------
+// ---- the end
+// ----------------------------------------------------------------------------------------------------
 
 void Script::mend() {
     for (const auto& [name, store] : world_.datastores()) {
@@ -444,7 +468,8 @@ void Script::mend() {
         if ((*object)["spec"]["controlPlane"]["deployment"]["replicas"].as_int(2) == 0) {
             patch.at("spec").at("controlPlane").at("deployment").set("replicas", 1);
         }
-        (void)world_.api().patch(controlplane::tenant_control_planes(), kube::key_of(*object), patch, "user");
+        (void)world_.api().patch(controlplane::tenant_control_planes(), kube::key_of(*object),
+                                 patch, "user");
     }
     say("mended");
 }

@@ -34,7 +34,8 @@ class Script {
     std::vector<SharedValue> control_planes() const;
     SharedValue some_control_plane();
     SharedValue some_owned(const SharedValue& control_plane);
-    std::string change(const SharedValue& control_plane, const Value& patch, const std::string& what);
+    std::string change(const SharedValue& control_plane, const Value& patch,
+                       const std::string& what);
     std::string create();
     std::string change_spec();
     std::string upgrade();

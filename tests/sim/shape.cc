@@ -11,8 +11,9 @@ namespace basalt::sim {
 
 namespace {
 
-// Each entry is a kind or a part of one. A member is: a name of another entry; "atomic"; "set"; "[]Entry" (an
-// atomic list); [keys…, Entry] (a list map); "=text" (a default); or the members of an entry in place.
+// Each entry is a kind or a part of one. A member is: a name of another entry; "atomic"; "set";
+// "[]Entry" (an atomic list); [keys…, Entry] (a list map); "=text" (a default); or the members of
+// an entry in place.
 constexpr const char* kBuiltIn = R"(
 Meta: {ownerReferences: [uid, Whole], finalizers: set}
 Whole: atomic
@@ -119,8 +120,10 @@ std::string read_file(const std::string& path) {
 class Table {
  public:
     Table() : source_(data::parse_yaml(kBuiltIn).value()) {
-        for (const data::Member& entry : source_.members()) entries_[std::string(entry.key())] = fresh();
-        for (const data::Member& entry : source_.members()) fill(*entries_.at(std::string(entry.key())), entry.value);
+        for (const data::Member& entry : source_.members())
+            entries_[std::string(entry.key())] = fresh();
+        for (const data::Member& entry : source_.members())
+            fill(*entries_.at(std::string(entry.key())), entry.value);
     }
     const Shape* entry(const std::string& name) const { return entries_.at(name); }
 
@@ -149,7 +152,8 @@ class Table {
             if (word == "set") shape->kind = Shape::Kind::kListSet;
             if (word == "atomic") shape->kind = Shape::Kind::kAtomic;
             if (word.starts_with("[]")) shape->item = entries_.at(word.substr(2));
-            if (word.starts_with("=")) shape->default_value = data::parse_yaml(word.substr(1)).value();
+            if (word.starts_with("="))
+                shape->default_value = data::parse_yaml(word.substr(1)).value();
             return shape;
         }
         Shape* shape = fresh();
@@ -194,13 +198,15 @@ const Shape* shape_of_schema(const Value& schema) {
     for (const data::Member& property : schema["properties"].members()) {
         shape->fields[std::string(property.key())] = shape_of_schema(property.value);
     }
-    if (schema["additionalProperties"].is_object()) shape->rest = shape_of_schema(schema["additionalProperties"]);
+    if (schema["additionalProperties"].is_object())
+        shape->rest = shape_of_schema(schema["additionalProperties"]);
     shape->closed = type == "object" && shape->rest == nullptr && !shape->fields.empty() &&
                     !schema["x-kubernetes-preserve-unknown-fields"].as_bool();
     return shape;
 }
 
-Kind built_in(const kube::Resource& resource, const char* entry, bool has_status, bool has_generation) {
+Kind built_in(const kube::Resource& resource, const char* entry, bool has_status,
+              bool has_generation) {
     Kind kind;
     kind.resource = resource;
     kind.shape = table().entry(entry);
@@ -214,8 +220,9 @@ Kind custom(const std::string& path) {
     const Value& spec = crd["spec"];
     const Value& version = spec["versions"][0];
     Kind kind;
-    kind.resource = kube::Resource(spec["group"].str() + "/" + version["name"].str(), spec["names"]["plural"].str(),
-                                   spec["names"]["kind"].str(), spec["scope"].as_string() == "Namespaced");
+    kind.resource = kube::Resource(spec["group"].str() + "/" + version["name"].str(),
+                                   spec["names"]["plural"].str(), spec["names"]["kind"].str(),
+                                   spec["scope"].as_string() == "Namespaced");
     auto* shape = const_cast<Shape*>(shape_of_schema(version["schema"]["openAPIV3Schema"]));
     shape->fields["metadata"] = table().entry("Meta");
     shape->fields.try_emplace("apiVersion", &open_shape());
@@ -228,7 +235,8 @@ Kind custom(const std::string& path) {
     return kind;
 }
 
-void default_workload(Value& object, const char* strategy, const char* surge, Value surge_value, Value unavailable) {
+void default_workload(Value& object, const char* strategy, const char* surge, Value surge_value,
+                      Value unavailable) {
     Value& part = object.at("spec").at(strategy);
     if (part["type"].empty()) part.set("type", "RollingUpdate");
     if (part["type"].as_string() != "RollingUpdate") return;
@@ -264,9 +272,11 @@ void fill_defaults(const Shape& shape, Value& value) {
     }
     if (!value.is_object()) return;
     for (const auto& [name, field] : shape.fields) {
-        if (!field->default_value.is_null() && value[name].is_null()) value.set(name, field->default_value);
+        if (!field->default_value.is_null() && value[name].is_null())
+            value.set(name, field->default_value);
     }
-    for (data::Member& member : value.mutable_members()) fill_defaults(shape.field(member.key()), member.value);
+    for (data::Member& member : value.mutable_members())
+        fill_defaults(shape.field(member.key()), member.value);
 }
 
 }  // namespace
@@ -313,7 +323,8 @@ const std::vector<Kind>& built_in_kinds() {
 const std::vector<Kind>& custom_kinds() {
     static const std::vector<Kind> kinds = [] {
         std::vector<Kind> found;
-        for (const auto& file : std::filesystem::directory_iterator(std::string(BASALT_SOURCE_DIR) + "/deploy/crds")) {
+        for (const auto& file :
+             std::filesystem::directory_iterator(std::string(BASALT_SOURCE_DIR) + "/deploy/crds")) {
             if (file.path().extension() == ".yaml") found.push_back(custom(file.path().string()));
         }
         return found;
@@ -328,10 +339,12 @@ void apply_defaults(const Kind& kind, Value& object) {
     if (name == "Deployment") default_workload(object, "strategy", "maxSurge", "25%", "25%");
     if (name == "DaemonSet") default_workload(object, "updateStrategy", "maxSurge", 0, 1);
     if (name == "Service") default_service(object);
-    if (Value* subjects = object.find("subjects"); subjects != nullptr && name.ends_with("RoleBinding")) {
+    if (Value* subjects = object.find("subjects");
+        subjects != nullptr && name.ends_with("RoleBinding")) {
         for (Value& subject : subjects->mutable_items()) {
             const bool account = subject["kind"].as_string() == "ServiceAccount";
-            if (!account && subject["apiGroup"].empty()) subject.set("apiGroup", "rbac.authorization.k8s.io");
+            if (!account && subject["apiGroup"].empty())
+                subject.set("apiGroup", "rbac.authorization.k8s.io");
         }
     }
 }
@@ -347,7 +360,8 @@ void prune_unknown(const Shape& shape, Value& value) {
             return !shape.fields.contains(std::string(member.key()));
         });
     }
-    for (data::Member& member : value.mutable_members()) prune_unknown(shape.field(member.key()), member.value);
+    for (data::Member& member : value.mutable_members())
+        prune_unknown(shape.field(member.key()), member.value);
 }
 
 }  // namespace basalt::sim

@@ -1,8 +1,9 @@
-// What the model API server knows about the structure of kinds: which lists are maps or sets, which values are
-// owned as a whole, what has a default, what is pruned.
+// What the model API server knows about the structure of kinds: which lists are maps or sets, which
+// values are owned as a whole, what has a default, what is pruned.
 //
-// Built-in kinds come from a table in shape.cc (facts of the Kubernetes API, no more of it than control planes
-// touch: unknown fields are open maps, unknown lists atomic); custom resources come from their CRDs in deploy/crds.
+// Built-in kinds come from a table in shape.cc (facts of the Kubernetes API, no more of it than
+// control planes touch: unknown fields are open maps, unknown lists atomic); custom resources come
+// from their CRDs in deploy/crds.
 #pragma once
 
 #include <map>
@@ -24,9 +25,9 @@ struct Shape {
     std::vector<std::string> keys;  ///< Of a list map.
     const Shape* item = nullptr;    ///< Of a list; null: open.
     std::map<std::string, const Shape*> fields;
-    const Shape* rest = nullptr;    ///< Of members that `fields` does not name; null: open.
-    bool closed = false;            ///< Members without a shape are pruned.
-    Value default_value;            ///< Null: none.
+    const Shape* rest = nullptr;  ///< Of members that `fields` does not name; null: open.
+    bool closed = false;          ///< Members without a shape are pruned.
+    Value default_value;          ///< Null: none.
 
     /// Never null.
     const Shape& field(std::string_view name) const;

@@ -1,5 +1,5 @@
-// Runs seeds: those that found something once, a fixed set, and fresh ones as long as time is left. A failing seed
-// is replayed with `basalt-sim --seed N --minutes M`.
+// Runs seeds: those that found something once, a fixed set, and fresh ones as long as time is left.
+// A failing seed is replayed with `basalt-sim --seed N --minutes M`.
 #include <chrono>
 #include <iostream>
 #include <random>

@@ -31,7 +31,8 @@ std::vector<const Kind*> all_kinds(bool with_custom) {
     return kinds;
 }
 
-Value secret_object(const std::string& ns, const std::string& name, const std::map<std::string, std::string>& data) {
+Value secret_object(const std::string& ns, const std::string& name,
+                    const std::map<std::string, std::string>& data) {
     Value secret = kube::make_object(r::secrets(), ObjectKey(ns, name));
     for (const auto& [key, bytes] : data) secret.at("data").set(key, data::base64_encode(bytes));
     return secret;
@@ -56,7 +57,10 @@ std::string flag_of(const Value& pod, const std::string& container, const std::s
 }
 
 World::World(WorldOptions options)
-    : options_(options), loop_(options.seed), chaos_(options.seed ^ 0x5eed), keys_(options.seed * 7919 + 1) {
+    : options_(options),
+      loop_(options.seed),
+      chaos_(options.seed ^ 0x5eed),
+      keys_(options.seed * 7919 + 1) {
     api_ = std::make_unique<ApiServer>(loop_, "management", all_kinds(true));
     cluster_ = std::make_unique<Cluster>(loop_, chaos_, *api_, *this);
     cluster_->calm = options.calm;
@@ -77,12 +81,14 @@ World::~World() {
     loop_.run_ready();
 }
 
-// ---- processes --------------------------------------------------------------------------------------------------
+// ---- processes
+// --------------------------------------------------------------------------------------------------
 
 Instance& World::start_instance() {
     const int number = ++instances_made_;
-    instances_.push_back(std::make_unique<Instance>(*this, fmt::format("controller-{}", number),
-                                                    options_.seed * 1000 + static_cast<uint64_t>(number)));
+    instances_.push_back(
+        std::make_unique<Instance>(*this, fmt::format("controller-{}", number),
+                                   options_.seed * 1000 + static_cast<uint64_t>(number)));
     return *instances_.back();
 }
 
@@ -105,10 +111,12 @@ size_t World::bury_dead() {
     return buried;
 }
 
-// ---- surroundings -----------------------------------------------------------------------------------------------
+// ---- surroundings
+// -----------------------------------------------------------------------------------------------
 
 void World::make_namespace(const std::string& name) {
-    (void)api_->create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(name)), "user");
+    (void)api_->create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(name)),
+                       "user");
 }
 
 void World::make_datastore(const std::string& name) {
@@ -154,7 +162,8 @@ void World::make_datastore(const std::string& name) {
     };
     const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore", false);
     Value object = kube::make_object(resource, ObjectKey(name));
-    object.set("spec", Value::object({{"driver", "etcd"}, {"endpoints", Value::array({name + ".etcd:2379"})}}));
+    object.set("spec", Value::object({{"driver", "etcd"},
+                                      {"endpoints", Value::array({name + ".etcd:2379"})}}));
     Value& tls = object.at("spec").at("tlsConfig");
     tls.set("certificateAuthority", Value::object({{"certificate", part(ca_secret, "tls.crt")},
                                                    {"privateKey", part(ca_secret, "tls.key")}}));
@@ -168,7 +177,8 @@ void World::set_datastore_down(const std::string& name, bool down) {
     cluster_->touch();
 }
 
-// ---- tenants ----------------------------------------------------------------------------------------------------
+// ---- tenants
+// ----------------------------------------------------------------------------------------------------
 
 Tenant* World::tenant(const std::string& datastore_name, const std::string& schema) {
     auto found = tenants_.find(datastore_name + "/" + schema);
@@ -188,18 +198,23 @@ std::string World::check_files(const RunningPod& pod) const {
     };
     Result<pki::Certificate> ca = pki::Certificate::parse(file("apiserver-pki/ca.crt"));
     if (!ca.ok()) return "unable to load client CA file";
-    auto serving = pki::parse_key_pair(file("apiserver-pki/apiserver.crt"), Secret(file("apiserver-pki/apiserver.key")));
-    if (!serving.ok()) return "failed to load the serving certificate: " + serving.error().message();
-    if (!serving->certificate.is_valid_at(loop_.wall_now())) return "the serving certificate has expired";
+    auto serving = pki::parse_key_pair(file("apiserver-pki/apiserver.crt"),
+                                       Secret(file("apiserver-pki/apiserver.key")));
+    if (!serving.ok())
+        return "failed to load the serving certificate: " + serving.error().message();
+    if (!serving->certificate.is_valid_at(loop_.wall_now()))
+        return "the serving certificate has expired";
     auto key = pki::PrivateKey::parse(file("apiserver-pki/sa.key"));
     if (!key.ok()) return "failed to parse service-account-issuer-key-file";
     auto front = pki::parse_key_pair(file("apiserver-pki/front-proxy-client.crt"),
                                      Secret(file("apiserver-pki/front-proxy-client.key")));
     if (!front.ok()) return "failed to load the proxy client certificate";
-    auto manager = pki::parse_kubeconfig(file("controller-manager-kubeconfig/controller-manager.conf"));
+    auto manager =
+        pki::parse_kubeconfig(file("controller-manager-kubeconfig/controller-manager.conf"));
     if (!manager.ok()) return "invalid kubeconfig";
     auto client = pki::Certificate::parse(manager->client_certificate_pem);
-    if (!client.ok() || !client->is_signed_by(*ca)) return "the controller manager's certificate is not accepted";
+    if (!client.ok() || !client->is_signed_by(*ca))
+        return "the controller manager's certificate is not accepted";
     auto manager_ca = pki::Certificate::parse(manager->ca_pem);
     if (!manager_ca.ok() || !serving->certificate.is_signed_by(*manager_ca)) {
         return "the API server's certificate is not accepted by the controller manager";
@@ -207,13 +222,15 @@ std::string World::check_files(const RunningPod& pod) const {
     return "";
 }
 
-std::string World::enter_datastore(const RunningPod& pod, Datastore& store, const std::string& schema) {
+std::string World::enter_datastore(const RunningPod& pod, Datastore& store,
+                                   const std::string& schema) {
     if (store.down) return "etcd: connection refused";
     auto file = [&](const char* path) {
         auto found = pod.files.find(path);
         return found == pod.files.end() ? std::string() : found->second;
     };
-    auto pair = pki::parse_key_pair(file("etcd-pki/server.crt"), Secret(file("etcd-pki/server.key")));
+    auto pair =
+        pki::parse_key_pair(file("etcd-pki/server.crt"), Secret(file("etcd-pki/server.key")));
     if (!pair.ok()) return "etcd client certificate: " + pair.error().message();
     if (!pair->certificate.is_signed_by(store.ca.certificate())) return "etcd: bad certificate";
     if (!pair->certificate.is_valid_at(loop_.wall_now())) return "etcd: certificate has expired";
@@ -230,10 +247,12 @@ std::string World::enter_datastore(const RunningPod& pod, Datastore& store, cons
     const std::string marker = range.begin + "namespaces/kube-system";
     if (!store.model.data.contains(marker)) {
         if (store.model.no_space) return "etcdserver: mvcc: database space exceeded";
-        for (const char* key : {"namespaces/kube-system", "namespaces/default", "ranges/serviceips"}) {
+        for (const char* key :
+             {"namespaces/kube-system", "namespaces/default", "ranges/serviceips"}) {
             store.model.data[range.begin + key] = "{}";
         }
-        forget_tenant(store_of(flag_of(*pod.pod, "kube-apiserver", "--etcd-servers")) + "/" + schema);
+        forget_tenant(store_of(flag_of(*pod.pod, "kube-apiserver", "--etcd-servers")) + "/" +
+                      schema);
     }
     return "";
 }
@@ -268,19 +287,22 @@ void World::serving(const RunningPod& pod) {
         tenant = std::make_unique<Tenant>();
         tenant->datastore = store;
         tenant->schema = prefix.substr(1);
-        tenant->api = std::make_shared<ApiServer>(loop_, fmt::format("tenant-{}", ++tenants_made_), all_kinds(false));
+        tenant->api = std::make_shared<ApiServer>(loop_, fmt::format("tenant-{}", ++tenants_made_),
+                                                  all_kinds(false));
         fill_tenant(*tenant->api);
     }
     for (const Value& container : (*pod.pod)["spec"]["containers"].items()) {
         const std::string image = container["image"].str();
-        if (container["name"].as_string() == "kube-apiserver") tenant->api->version = image.substr(image.rfind(':') + 1);
+        if (container["name"].as_string() == "kube-apiserver")
+            tenant->api->version = image.substr(image.rfind(':') + 1);
     }
     start_tenant(*tenant, pod);
 }
 
 void World::fill_tenant(ApiServer& api) {
     for (const char* name : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
-        (void)api.create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(name)), "kube-apiserver");
+        (void)api.create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(name)),
+                         "kube-apiserver");
     }
     api.on_write = [this, name = api.name()](const Write& write) { observe(write, name); };
 }
@@ -295,7 +317,8 @@ void World::start_tenant(Tenant& tenant, const RunningPod& pod) {
         if (found == tenants_.end() || found->second->pods.empty()) return;
         Tenant* tenant_now = found->second.get();
         tenant_now->controller_manager_leads = true;
-        Value lease = kube::make_object(r::leases(), ObjectKey("kube-system", "kube-controller-manager"));
+        Value lease =
+            kube::make_object(r::leases(), ObjectKey("kube-system", "kube-controller-manager"));
         lease.set("spec", Value::object({{"holderIdentity", "kube-controller-manager"}}));
         (void)tenant_now->api->create(r::leases(), lease, "kube-controller-manager");
         tenant_now->api->on_read = [this, tenant_now](const Kind& kind, Value& object) {
@@ -313,14 +336,16 @@ void World::stopped(const std::string& pod_uid) {
     }
 }
 
-Result<std::shared_ptr<ApiServer>> World::dial_tenant(const std::string& server, const std::string& server_name,
-                                                      const std::map<std::string, std::string>& admin) {
+Result<std::shared_ptr<ApiServer>> World::dial_tenant(
+    const std::string& server, const std::string& server_name,
+    const std::map<std::string, std::string>& admin) {
     BASALT_ASSIGN(net::Url url, net::parse_url(server));
     const Error refused = unavailable("connection refused").with_cause(0, "NotSent");
     for (const SharedValue& service : api_->list(r::services())) {
         if ((*service)["spec"]["clusterIP"].as_string() != url.host) continue;
         bool has_port = false;
-        for (const Value& port : (*service)["spec"]["ports"].items()) has_port |= port["port"].as_int() == url.port;
+        for (const Value& port : (*service)["spec"]["ports"].items())
+            has_port |= port["port"].as_int() == url.port;
         if (!has_port) return refused;
         const std::string ns(kube::namespace_of(*service));
         for (auto& [id, tenant] : tenants_) {
@@ -331,15 +356,20 @@ Result<std::shared_ptr<ApiServer>> World::dial_tenant(const std::string& server,
                     selected &= (*pod.pod)["metadata"]["labels"][label.key()] == label.value;
                 }
                 if (!selected) continue;
-                BASALT_ASSIGN(pki::Kubeconfig config, pki::parse_kubeconfig(admin.at("super-admin.svc")));
+                BASALT_ASSIGN(pki::Kubeconfig config,
+                              pki::parse_kubeconfig(admin.at("super-admin.svc")));
                 BASALT_ASSIGN(pki::Certificate root, pki::Certificate::parse(config.ca_pem));
-                BASALT_ASSIGN(pki::Certificate shown, pki::Certificate::parse(pod.files.at("apiserver-pki/apiserver.crt")));
+                BASALT_ASSIGN(pki::Certificate shown,
+                              pki::Certificate::parse(pod.files.at("apiserver-pki/apiserver.crt")));
                 if (!shown.is_signed_by(root) || !shown.is_valid_for(server_name)) {
                     return unavailable("TLS: the server's certificate is not the expected one");
                 }
-                BASALT_ASSIGN(pki::Certificate ca, pki::Certificate::parse(pod.files.at("apiserver-pki/ca.crt")));
-                BASALT_ASSIGN(pki::Certificate client, pki::Certificate::parse(config.client_certificate_pem));
-                if (!client.is_signed_by(ca)) return Error(Code::kUnauthenticated, "Unauthorized").with_cause(401, "");
+                BASALT_ASSIGN(pki::Certificate ca,
+                              pki::Certificate::parse(pod.files.at("apiserver-pki/ca.crt")));
+                BASALT_ASSIGN(pki::Certificate client,
+                              pki::Certificate::parse(config.client_certificate_pem));
+                if (!client.is_signed_by(ca))
+                    return Error(Code::kUnauthenticated, "Unauthorized").with_cause(401, "");
                 return tenant->api;
             }
         }
@@ -347,15 +377,17 @@ Result<std::shared_ptr<ApiServer>> World::dial_tenant(const std::string& server,
     return refused;
 }
 
-// ---- what was seen ----------------------------------------------------------------------------------------------
+// ---- what was seen
+// ----------------------------------------------------------------------------------------------
 
 void World::observe(const Write& write, const std::string& where) {
     const std::string& kind = write.kind->resource.kind;
     if (kind == "Lease" || kind == "Event") return;
     ++writes_;
     last_write_at_ = loop_.now();
-    std::string line = fmt::format("{} {} {} {}{} {}", format_rfc3339_micro(loop_.wall_now()), write.who, write.method,
-                                   where.empty() ? "" : where + ":", kind, write.key.to_string());
+    std::string line =
+        fmt::format("{} {} {} {}{} {}", format_rfc3339_micro(loop_.wall_now()), write.who,
+                    write.method, where.empty() ? "" : where + ":", kind, write.key.to_string());
     if (verbose) fmt::print(stderr, "{}\n", line);
     if (!write.who.starts_with("controller-")) return;
     ++controller_writes_;
@@ -368,15 +400,17 @@ void World::observe(const Write& write, const std::string& where) {
 /// A write of a process that does not hold the lease: two act at once.
 void World::check_leader(const Write& write) {
     SharedValue lease = api_->get(r::leases(), ObjectKey("basalt-system", "basalt-controller"));
-    const std::string holder = lease == nullptr ? "nobody" : (*lease)["spec"]["holderIdentity"].str();
+    const std::string holder =
+        lease == nullptr ? "nobody" : (*lease)["spec"]["holderIdentity"].str();
     if (holder == write.who) return;
-    faults.push_back(fmt::format("{} wrote {} {} while {} holds the lease", write.who, write.kind->resource.kind,
-                                 write.key.to_string(), holder));
+    faults.push_back(fmt::format("{} wrote {} {} while {} holds the lease", write.who,
+                                 write.kind->resource.kind, write.key.to_string(), holder));
 }
 
 /// Private keys that outlive everything: those of CAs and of service accounts.
 void World::check_keys(const Write& write) {
-    if (write.kind->resource.kind != "Secret" || write.before == nullptr || write.after == nullptr) return;
+    if (write.kind->resource.kind != "Secret" || write.before == nullptr || write.after == nullptr)
+        return;
     if (disturbed_secrets.contains(write.key.to_string())) return;
     for (const char* key : {"ca.key", "front-proxy-ca.key", "sa.key"}) {
         const Value& before = (*write.before)["data"][key];

@@ -1,10 +1,10 @@
-// A whole world in one process: a management cluster, datastores, tenants' control planes, and processes of
-// basalt-controller that come and go.
+// A whole world in one process: a management cluster, datastores, tenants' control planes, and
+// processes of basalt-controller that come and go.
 //
-// Everything runs on one SimLoop; the driver (run.h) acts between its turns. A control plane's API server is a model
-// like the management cluster's; it answers while one of its Pods serves, and a Pod serves when the certificates in
-// its volumes fit together and its datastore lets it in. Its state lies in the datastore: it begins anew when its
-// keys are gone.
+// Everything runs on one SimLoop; the driver (run.h) acts between its turns. A control plane's API
+// server is a model like the management cluster's; it answers while one of its Pods serves, and a
+// Pod serves when the certificates in its volumes fit together and its datastore lets it in. Its
+// state lies in the datastore: it begins anew when its keys are gone.
 #pragma once
 
 #include <functional>
@@ -58,7 +58,8 @@ class World final : public Workload {
     ApiServer& api() { return *api_; }
     Cluster& cluster() { return *cluster_; }
 
-    // ---- processes -----------------------------------------------------------------------------------------------
+    // ---- processes
+    // -----------------------------------------------------------------------------------------------
     Instance& start_instance();
     /// The process ends as if killed.
     void crash_instance(size_t index);
@@ -66,21 +67,26 @@ class World final : public Workload {
     /// Ends those that a crash point or a lost lease stopped; their number.
     size_t bury_dead();
 
-    // ---- surroundings --------------------------------------------------------------------------------------------
+    // ---- surroundings
+    // --------------------------------------------------------------------------------------------
     void make_namespace(const std::string& name);
     /// With its Secrets in basalt-system.
     void make_datastore(const std::string& name);
     Datastore& datastore(const std::string& name) { return *datastores_.at(name); }
-    const std::map<std::string, std::unique_ptr<Datastore>>& datastores() const { return datastores_; }
+    const std::map<std::string, std::unique_ptr<Datastore>>& datastores() const {
+        return datastores_;
+    }
     void set_datastore_down(const std::string& name, bool down);
     /// Null while there is none.
     Tenant* tenant(const std::string& datastore_name, const std::string& schema);
     /// The tenant of a control plane by its object; null while there is none.
     Tenant* tenant_of(const Value& control_plane);
-    Result<std::shared_ptr<ApiServer>> dial_tenant(const std::string& server, const std::string& server_name,
+    Result<std::shared_ptr<ApiServer>> dial_tenant(const std::string& server,
+                                                   const std::string& server_name,
                                                    const std::map<std::string, std::string>& admin);
 
-    // ---- what was seen -------------------------------------------------------------------------------------------
+    // ---- what was seen
+    // -------------------------------------------------------------------------------------------
     /// Writes of controllers, but for leases and events; in all API servers.
     uint64_t controller_writes() const { return controller_writes_; }
     /// The latest of them, for messages.

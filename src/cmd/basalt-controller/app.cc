@@ -1,7 +1,7 @@
 #include "cmd/basalt-controller/app.h"
 
-#include <csignal>
 #include <unistd.h>
+#include <csignal>
 
 #include <fmt/format.h>
 
@@ -54,13 +54,17 @@ Result<std::optional<net::Endpoint>> bind_address(const std::string& text) {
     return std::optional<net::Endpoint>(std::move(endpoint));
 }
 
-// To a tenant's API server, as its super-admin: that right no RBAC rule of the tenant can take away.
-Result<std::shared_ptr<net::HttpTransport>> connect_tenant(async::Loop& loop, const std::string& server,
+// To a tenant's API server, as its super-admin: that right no RBAC rule of the tenant can take
+// away.
+Result<std::shared_ptr<net::HttpTransport>> connect_tenant(async::Loop& loop,
+                                                           const std::string& server,
                                                            const std::string& tls_server_name,
                                                            const controlplane::SecretData& admin) {
     auto file = admin.find("super-admin.svc");
-    if (file == admin.end()) return failed_precondition("the admin kubeconfig lacks super-admin.svc");
-    BASALT_ASSIGN(pki::Kubeconfig config, pki::parse_kubeconfig(file->second).context("super-admin.svc"));
+    if (file == admin.end())
+        return failed_precondition("the admin kubeconfig lacks super-admin.svc");
+    BASALT_ASSIGN(pki::Kubeconfig config,
+                  pki::parse_kubeconfig(file->second).context("super-admin.svc"));
     BASALT_ASSIGN(net::Url url, net::parse_url(server));
     net::TlsConfig tls;
     tls.ca_pem = config.ca_pem;
@@ -71,7 +75,8 @@ Result<std::shared_ptr<net::HttpTransport>> connect_tenant(async::Loop& loop, co
     net::HttpClientOptions options;
     options.connect_timeout = kTenantConnectTimeout;
     BASALT_ASSIGN(options.tls, net::make_tls_client(std::move(tls)));
-    return std::shared_ptr<net::HttpTransport>(net::make_http_client(loop, std::move(url), std::move(options)));
+    return std::shared_ptr<net::HttpTransport>(
+        net::make_http_client(loop, std::move(url), std::move(options)));
 }
 
 kube::ClientOptions client_options(double qps, double burst, kube::RequestObserver observer) {
@@ -88,7 +93,8 @@ std::string instance_name(const ControllerOptions& options) {
     return options.identity.empty() ? host_name() : options.identity;
 }
 
-controller::ManagerOptions manager_options(const ControllerOptions& options, const std::string& identity) {
+controller::ManagerOptions manager_options(const ControllerOptions& options,
+                                           const std::string& identity) {
     controller::ManagerOptions result;
     if (!options.leader_elect) return result;
     result.leader.emplace();
@@ -135,15 +141,23 @@ class App {
     App(async::Loop& loop, const ControllerOptions& options, const Transports& transports)
         : loop_(loop),
           options_(options),
-          client_(loop, transports.work, client_options(kRequestsPerSecond, kRequestsBurst, observer())),
-          // Leases and answers to webhooks do not wait behind the work; nor are they its leader's privilege.
+          client_(loop, transports.work,
+                  client_options(kRequestsPerSecond, kRequestsBurst, observer())),
+          // Leases and answers to webhooks do not wait behind the work; nor are they its leader's
+          // privilege.
           lease_client_(loop, transports.lease, client_options(20, 40, observer())),
-          open_client_(loop, transports.work, client_options(kRequestsPerSecond, kRequestsBurst, observer())),
-          manager_(client_, lease_client_, manager_options(options, controller::make_identity(loop, instance_name(options)))),
+          open_client_(loop, transports.work,
+                       client_options(kRequestsPerSecond, kRequestsBurst, observer())),
+          manager_(
+              client_, lease_client_,
+              manager_options(options, controller::make_identity(loop, instance_name(options)))),
           events_(client_, event_options(options)),
-          data_stores_(manager_, registry_, events_, controlplane::etcd_connector(loop), datastore_options(options),
-                       [this](const std::string& name) { control_planes_.datastore_changed(name); }),
-          control_planes_(manager_, registry_, keys_, events_, tenant_connector(), control_plane_options(options)),
+          data_stores_(
+              manager_, registry_, events_, controlplane::etcd_connector(loop),
+              datastore_options(options),
+              [this](const std::string& name) { control_planes_.datastore_changed(name); }),
+          control_planes_(manager_, registry_, keys_, events_, tenant_connector(),
+                          control_plane_options(options)),
           generators_(manager_, keys_, events_),
           metrics_(manager_, build_info()),
           webhooks_(manager_, open_client_, registry_, control_plane_options(options).defaults),
@@ -165,11 +179,13 @@ class App {
         if (metrics) {
             controller::add_metrics_route(*metrics_router_, manager_.metrics(),
                                           options_.metrics_secure ? &authorizer_ : nullptr);
-            add_endpoint("metrics", *metrics, metrics_router_, options_.metrics_secure, metrics_endpoint_);
+            add_endpoint("metrics", *metrics, metrics_router_, options_.metrics_secure,
+                         metrics_endpoint_);
         }
         if (options_.webhook_port != 0) {
             webhooks_.add_routes(*webhook_router_);
-            net::Endpoint address = net::Endpoint::tcp("::", static_cast<uint16_t>(options_.webhook_port));
+            net::Endpoint address =
+                net::Endpoint::tcp("::", static_cast<uint16_t>(options_.webhook_port));
             add_endpoint("webhooks", address, webhook_router_, true, webhook_endpoint_);
             manager_.health().add_ready_check("webhooks", [this]() -> Result<void> {
                 if (webhook_endpoint_->endpoint()) return {};
@@ -196,16 +212,19 @@ class App {
     }
 
     controlplane::TenantConnector tenant_connector() {
-        return [this](const std::string& server, const std::string& name, const controlplane::SecretData& admin) {
+        return [this](const std::string& server, const std::string& name,
+                      const controlplane::SecretData& admin) {
             return connect_tenant(loop_, server, name, admin);
         };
     }
 
-    void add_endpoint(const char* name, const net::Endpoint& address, std::shared_ptr<controller::Router> router,
-                      bool tls, std::unique_ptr<controller::HttpEndpoint>& endpoint) {
+    void add_endpoint(const char* name, const net::Endpoint& address,
+                      std::shared_ptr<controller::Router> router, bool tls,
+                      std::unique_ptr<controller::HttpEndpoint>& endpoint) {
         controller::HttpEndpoint::Options options;
         options.tls = tls;
-        endpoint = std::make_unique<controller::HttpEndpoint>(loop_, address, std::move(router), options);
+        endpoint =
+            std::make_unique<controller::HttpEndpoint>(loop_, address, std::move(router), options);
         controller::HttpEndpoint* raw = endpoint.get();
         manager_.add_runnable(name, [raw] { return raw->run(); }, false);
     }
@@ -214,18 +233,23 @@ class App {
         controller::WebhookCertificate::Options options;
         options.ns = options_.namespace_name;
         options.secret_name = kCertificateSecret;
-        const std::string service = fmt::format("{}.{}", options_.service_name, options_.namespace_name);
-        options.dns_names = {options_.service_name, service, service + ".svc", service + ".svc.cluster.local"};
+        const std::string service =
+            fmt::format("{}.{}", options_.service_name, options_.namespace_name);
+        options.dns_names = {options_.service_name, service, service + ".svc",
+                             service + ".svc.cluster.local"};
         options.selector = kWebhookSelector;
         certificate_ = std::make_unique<controller::WebhookCertificate>(
             open_client_, manager_.caches(), keys_, options,
-            [this](std::shared_ptr<const net::TlsContext> tls) { use_certificate(std::move(tls)); });
+            [this](std::shared_ptr<const net::TlsContext> tls) {
+                use_certificate(std::move(tls));
+            });
         manager_.add_runnable("webhook certificate", [this] { return certificate_->run(); }, false);
     }
 
     void use_certificate(std::shared_ptr<const net::TlsContext> tls) {
         if (webhook_endpoint_) webhook_endpoint_->set_tls(tls);
-        if (metrics_endpoint_ && options_.metrics_secure) metrics_endpoint_->set_tls(std::move(tls));
+        if (metrics_endpoint_ && options_.metrics_secure)
+            metrics_endpoint_->set_tls(std::move(tls));
     }
 
     async::Task<Result<void>> write_events() {
@@ -255,11 +279,13 @@ class App {
     std::shared_ptr<controller::Router> health_router_ = std::make_shared<controller::Router>();
     std::shared_ptr<controller::Router> metrics_router_ = std::make_shared<controller::Router>();
     std::shared_ptr<controller::Router> webhook_router_ = std::make_shared<controller::Router>();
-    std::unique_ptr<controller::HttpEndpoint> health_endpoint_, metrics_endpoint_, webhook_endpoint_;
+    std::unique_ptr<controller::HttpEndpoint> health_endpoint_, metrics_endpoint_,
+        webhook_endpoint_;
     std::unique_ptr<controller::WebhookCertificate> certificate_;
 };
 
-async::Task<void> run_to_end(async::RealLoop& loop, App* app, std::optional<Result<void>>* outcome) {
+async::Task<void> run_to_end(async::RealLoop& loop, App* app,
+                             std::optional<Result<void>>* outcome) {
     Result<void> ran = co_await app->run();
     outcome->emplace(std::move(ran));
     loop.stop();
@@ -270,7 +296,8 @@ Result<void> configure(const ControllerOptions& options) {
     BASALT_ASSIGN(log.level, parse_log_level(options.log_level).context("--log-level"));
     BASALT_ASSIGN(log.format, parse_log_format(options.log_format).context("--log-format"));
     configure_log(log);
-    for (const std::string& name : options.ignored) log_warn("this flag has no effect", {{"flag", name}});
+    for (const std::string& name : options.ignored)
+        log_warn("this flag has no effect", {{"flag", name}});
     return {};
 }
 
@@ -302,7 +329,9 @@ Result<void> run_controller(const ControllerOptions& options) {
     loop.on_signal(SIGTERM, on_signal);
     loop.on_signal(SIGINT, on_signal);
     ::signal(SIGPIPE, SIG_IGN);
-    log_info("starting", {{"version", BASALT_VERSION}, {"server", access.server}, {"datastore", options.datastore}});
+    log_info(
+        "starting",
+        {{"version", BASALT_VERSION}, {"server", access.server}, {"datastore", options.datastore}});
     group.spawn(run_to_end(loop, app.get(), &outcome));
     loop.run();
     // Connections close; their last callbacks want a loop.

@@ -1,4 +1,5 @@
-// The wiring of basalt-controller: one loop, one connection for work, one for the lease, all controllers and servers.
+// The wiring of basalt-controller: one loop, one connection for work, one for the lease, all
+// controllers and servers.
 #pragma once
 
 #include <string>
@@ -13,13 +14,14 @@ namespace basalt::cmd {
 struct ControllerOptions {
     std::string kubeconfig;
     std::string namespace_name = "basalt-system";  ///< Where it runs: lease, certificate, Service.
-    std::string identity;  ///< Unique name of this process; "": the host's.
+    std::string identity;                          ///< Unique name of this process; "": the host's.
     std::string service_name = "basalt-controller";
     std::string datastore = "default";
     std::string image = "ghcr.io/basalt/basalt:dev";
     bool leader_elect = true;
     std::string metrics_address = ":8443";
-    bool metrics_secure = true;  ///< TLS, and only for those whom the API server lets read /metrics.
+    bool metrics_secure =
+        true;  ///< TLS, and only for those whom the API server lets read /metrics.
     std::string health_address = ":8081";
     int webhook_port = 9443;  ///< 0: no webhooks.
     size_t workers_count = 8;

@@ -27,7 +27,8 @@ void collect(const CLI::App& app, const std::string& path, Words& words) {
 
 std::string bash_script(const Words& words, const std::string& program) {
     std::string cases;
-    for (const auto& [path, list] : words) cases += fmt::format("        '{}') words='{}' ;;\n", path, list);
+    for (const auto& [path, list] : words)
+        cases += fmt::format("        '{}') words='{}' ;;\n", path, list);
     return fmt::format(R"(_{0}_complete() {{
     local path={0} word words
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
@@ -51,8 +52,9 @@ std::string fish_script(const Words& words, const std::string& program) {
     std::string script = fmt::format("complete -c {} -f\n", program);
     for (const auto& [path, list] : words) {
         std::string parents = path.size() > program.size() ? path.substr(program.size() + 1) : "";
-        std::string when = parents.empty() ? "__fish_use_subcommand"
-                                           : fmt::format("string match -q '*{}*' (commandline -p)", path);
+        std::string when = parents.empty()
+                               ? "__fish_use_subcommand"
+                               : fmt::format("string match -q '*{}*' (commandline -p)", path);
         script += fmt::format("complete -c {} -n \"{}\" -a '{}'\n", program, when, list);
     }
     return script;
@@ -61,9 +63,12 @@ std::string fish_script(const Words& words, const std::string& program) {
 }  // namespace
 
 void add_completion(CLI::App& app, Context& context) {
-    CLI::App* command = app.add_subcommand("completion", "Print a completion script: source <(basalt completion bash)");
+    CLI::App* command = app.add_subcommand(
+        "completion", "Print a completion script: source <(basalt completion bash)");
     auto shell = std::make_shared<std::string>();
-    command->add_option("SHELL", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+    command->add_option("SHELL", *shell, "bash, zsh or fish")
+        ->required()
+        ->check(CLI::IsMember({"bash", "zsh", "fish"}));
     command->callback([shell, &app, &context] {
         context.action = [shell, &app]() -> Result<int> {
             Words words;

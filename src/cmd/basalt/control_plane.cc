@@ -21,12 +21,14 @@ using data::Value;
 constexpr const char* kNameLabel = "kamaji.clastix.io/name";
 
 const kube::Resource& control_planes() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "tenantcontrolplanes", "TenantControlPlane");
+    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "tenantcontrolplanes",
+                                         "TenantControlPlane");
     return resource;
 }
 
 const kube::Resource& data_stores() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore", false);
+    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore",
+                                         false);
     return resource;
 }
 
@@ -39,15 +41,18 @@ struct Arguments {
 };
 
 void add_cluster_flags(CLI::App& app, Arguments& arguments) {
-    app.add_option("--kubeconfig", arguments.cluster.kubeconfig, "Kubeconfig of the management cluster")
+    app.add_option("--kubeconfig", arguments.cluster.kubeconfig,
+                   "Kubeconfig of the management cluster")
         ->type_name("FILE");
     app.add_option("--context", arguments.cluster.context, "Context in the kubeconfig");
-    app.add_option("-n,--namespace", arguments.cluster.namespace_name, "Namespace of the control plane");
+    app.add_option("-n,--namespace", arguments.cluster.namespace_name,
+                   "Namespace of the control plane");
     app.add_option("NAME", arguments.name, "Name of the TenantControlPlane")->required();
 }
 
 // Null when there is none.
-Result<Value> find(ClusterSession& session, const kube::Resource& resource, const kube::ObjectKey& key) {
+Result<Value> find(ClusterSession& session, const kube::Resource& resource,
+                   const kube::ObjectKey& key) {
     Result<Value> found = session.run(session.client().get(resource, key));
     if (!found.ok() && found.error().code() == Code::kNotFound) return Value();
     return found;
@@ -85,12 +90,14 @@ Result<int> describe(const Arguments& arguments) {
 Result<int> print_kubeconfig(const Arguments& arguments) {
     BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
     kube::ObjectKey key(session->namespace_name(), arguments.name + "-admin-kubeconfig");
-    BASALT_ASSIGN(Value secret, session->run(session->client().get(kube::resources::secrets(), key)));
+    BASALT_ASSIGN(Value secret,
+                  session->run(session->client().get(kube::resources::secrets(), key)));
     const Value& encoded = secret["data"][arguments.file];
     if (encoded.empty()) {
-        return not_found(fmt::format("Secret {} has no key {}: use admin.conf, admin.svc, super-admin.conf or "
-                                     "super-admin.svc",
-                                     key.to_string(), arguments.file));
+        return not_found(
+            fmt::format("Secret {} has no key {}: use admin.conf, admin.svc, super-admin.conf or "
+                        "super-admin.svc",
+                        key.to_string(), arguments.file));
     }
     BASALT_ASSIGN(std::string text, data::base64_decode(encoded.as_string()));
     fmt::print("{}", text);
@@ -100,7 +107,8 @@ Result<int> print_kubeconfig(const Arguments& arguments) {
 Result<int> patch(const Arguments& arguments, const Value& body, const std::string& done) {
     BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
     kube::ObjectKey key(session->namespace_name(), arguments.name);
-    BASALT_ASSIGN(Value patched, session->run(session->client().merge_patch(control_planes(), key, body)));
+    BASALT_ASSIGN(Value patched,
+                  session->run(session->client().merge_patch(control_planes(), key, body)));
     fmt::print("{} {}\n", kube::key_of(patched).to_string(), done);
     return 0;
 }
@@ -124,7 +132,8 @@ void add_describe(CLI::App& app, Context& context) {
     CLI::App* command = app.add_subcommand("describe", "Explain an object, its root cause first");
     command->require_subcommand(1);
     auto arguments = std::make_shared<Arguments>();
-    CLI::App* tcp = command->add_subcommand("tcp", "A control plane; exit code 2 when it is not Ready");
+    CLI::App* tcp =
+        command->add_subcommand("tcp", "A control plane; exit code 2 when it is not Ready");
     add_cluster_flags(*tcp, *arguments);
     run_with(tcp, context, arguments, describe);
 }
@@ -133,14 +142,16 @@ void add_tenant_kubeconfig(CLI::App& kubeconfig, Context& context) {
     auto arguments = std::make_shared<Arguments>();
     CLI::App* get = kubeconfig.add_subcommand("get", "Print the kubeconfig of a control plane");
     add_cluster_flags(*get, *arguments);
-    get->add_option("--key", arguments->file, "admin.conf, admin.svc, super-admin.conf or super-admin.svc")
+    get->add_option("--key", arguments->file,
+                    "admin.conf, admin.svc, super-admin.conf or super-admin.svc")
         ->capture_default_str();
     run_with(get, context, arguments, print_kubeconfig);
 }
 
 void add_upgrade(CLI::App& app, Context& context) {
     auto arguments = std::make_shared<Arguments>();
-    CLI::App* command = app.add_subcommand("upgrade", "Change the Kubernetes version of a control plane");
+    CLI::App* command =
+        app.add_subcommand("upgrade", "Change the Kubernetes version of a control plane");
     add_cluster_flags(*command, *arguments);
     command->add_option("VERSION", arguments->version, "For instance v1.36.3")->required();
     run_with(command, context, arguments, [](const Arguments& given) {
@@ -152,10 +163,12 @@ void add_upgrade(CLI::App& app, Context& context) {
 
 void add_sleep(CLI::App& app, Context& context) {
     auto arguments = std::make_shared<Arguments>();
-    CLI::App* command = app.add_subcommand("sleep", "Stop the Pods of a control plane and keep its data");
+    CLI::App* command =
+        app.add_subcommand("sleep", "Stop the Pods of a control plane and keep its data");
     add_cluster_flags(*command, *arguments);
-    run_with(command, context, arguments,
-             [](const Arguments& given) { return patch(given, replicas_patch(0), "goes to sleep"); });
+    run_with(command, context, arguments, [](const Arguments& given) {
+        return patch(given, replicas_patch(0), "goes to sleep");
+    });
 }
 
 void add_wake(CLI::App& app, Context& context) {
@@ -163,8 +176,9 @@ void add_wake(CLI::App& app, Context& context) {
     CLI::App* command = app.add_subcommand("wake", "Start a control plane that sleeps");
     add_cluster_flags(*command, *arguments);
     command->add_option("--replicas", arguments->replicas, "How many")->check(CLI::Range(1, 100));
-    run_with(command, context, arguments,
-             [](const Arguments& given) { return patch(given, replicas_patch(given.replicas), "wakes up"); });
+    run_with(command, context, arguments, [](const Arguments& given) {
+        return patch(given, replicas_patch(given.replicas), "wakes up");
+    });
 }
 
 }  // namespace basalt::cmd

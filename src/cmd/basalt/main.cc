@@ -11,10 +11,10 @@ namespace {
 using AddCommand = void (*)(CLI::App&, basalt::cmd::Context&);
 
 constexpr AddCommand kCommands[] = {
-    basalt::cmd::add_up,       basalt::cmd::add_down,       basalt::cmd::add_status,
-    basalt::cmd::add_nodes,    basalt::cmd::add_kubeconfig, basalt::cmd::add_describe,
-    basalt::cmd::add_upgrade,  basalt::cmd::add_sleep,      basalt::cmd::add_wake,
-    basalt::cmd::add_version,  basalt::cmd::add_completion, basalt::cmd::add_internal,
+    basalt::cmd::add_up,      basalt::cmd::add_down,       basalt::cmd::add_status,
+    basalt::cmd::add_nodes,   basalt::cmd::add_kubeconfig, basalt::cmd::add_describe,
+    basalt::cmd::add_upgrade, basalt::cmd::add_sleep,      basalt::cmd::add_wake,
+    basalt::cmd::add_version, basalt::cmd::add_completion, basalt::cmd::add_internal,
 };
 
 }  // namespace
