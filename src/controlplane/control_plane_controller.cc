@@ -467,12 +467,12 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
     }
     bool was_ready = controller::is_condition_true((*pass->object)["status"], kClusterReady);
     if (!was_ready) {
-        Result<bool> leads = co_await tenant->controller_manager_leads();
-        if (!leads.ok() || !*leads) {
+        Result<bool> signs = co_await tenant->signs_tokens();
+        if (!signs.ok() || !*signs) {
             pass->again = kSoon;
             co_return pass->stop(
                 kClusterReady, "WaitingForControllerManager",
-                "The controller manager does not lead yet: it signs what joining nodes ask for");
+                "The controller manager does not yet sign tokens for joining nodes");
         }
     }
     pass->tenant_checksum = data::hash_hex(content);

@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include "base/log.h"
 #include "controlplane/names.h"
+#include "data/base64.h"
 #include "data/hash.h"
 #include "data/json.h"
 
@@ -14,9 +16,11 @@ using data::Value;
 
 namespace {
 
-// A lease that was not renewed for this long has no holder (kube-controller-manager's own lease
-// duration).
-constexpr Duration kLeaseDuration = std::chrono::seconds(15);
+// Bootstrap tokens: kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens.
+constexpr std::string_view kTokenPrefix = "bootstrap-token-";
+constexpr size_t kTokenIdSize = 6;
+constexpr size_t kTokenSecretSize = 16;
+constexpr Duration kProbeTokenLife = std::chrono::minutes(2);
 constexpr Duration kTenantTimeout = std::chrono::seconds(15);
 
 kube::ClientOptions client_options() {
@@ -39,6 +43,29 @@ std::string revision_of(const Value& object, const kube::Resource& resource) {
 
 std::string id_of(const kube::Resource& resource, const Value& object) {
     return resource.plural + "/" + kube::key_of(object).to_string();
+}
+
+std::string random_text(async::Loop& loop, size_t size) {
+    static constexpr std::string_view kAlphabet = "abcdefghijklmnopqrstuvwxyz0123456789";
+    std::string text(size, ' ');
+    for (char& c : text) c = kAlphabet[loop.random() % kAlphabet.size()];
+    return text;
+}
+
+// Without usage-bootstrap-authentication: nobody can log in with it.
+Value build_probe_token(async::Loop& loop, const std::string& id) {
+    kube::ObjectKey key("kube-system", std::string(kTokenPrefix) + id);
+    Value token = kube::make_object(kube::resources::secrets(), key);
+    token.set("type", "bootstrap.kubernetes.io/token");
+    Value& data = token.at("data");
+    WallTime end =
+        loop.wall_now() + std::chrono::duration_cast<WallTime::duration>(kProbeTokenLife);
+    std::string expiration = format_rfc3339(end);
+    data.set("token-id", data::base64_encode(id));
+    data.set("token-secret", data::base64_encode(random_text(loop, kTokenSecretSize)));
+    data.set("expiration", data::base64_encode(expiration));
+    data.set("usage-bootstrap-signing", data::base64_encode("true"));
+    return token;
 }
 
 }  // namespace
@@ -148,18 +175,28 @@ async::Task<Result<void>> TenantSession::remove_others(std::vector<std::string> 
     co_return Result<void>();
 }
 
-async::Task<Result<bool>> TenantSession::controller_manager_leads() {
-    kube::ObjectKey key("kube-system", "kube-controller-manager");
-    kube::GetOptions options;
-    Result<Value> lease = co_await client_.get(kube::resources::leases(), key, options);
-    if (!lease.ok()) {
-        if (lease.error().code() == Code::kNotFound) co_return false;
-        co_return std::move(lease).error();
+async::Task<Result<bool>> TenantSession::signs_tokens() {
+    if (probe_token_id_.empty()) {
+        std::string id = random_text(client_.loop(), kTokenIdSize);
+        kube::WriteOptions write_options;
+        Result<Value> created = co_await client_.create(
+            kube::resources::secrets(), build_probe_token(client_.loop(), id), write_options);
+        if (!created.ok()) co_return std::move(created).error().context("create a token");
+        probe_token_id_ = id;
     }
-    const Value& spec = (*lease)["spec"];
-    auto renewed = parse_rfc3339(spec["renewTime"].as_string());
-    bool fresh = renewed.ok() && client_.loop().wall_now() - *renewed < kLeaseDuration;
-    co_return fresh && !spec["holderIdentity"].empty();
+    kube::ObjectKey key("kube-public", "cluster-info");
+    kube::GetOptions options;
+    Result<Value> info = co_await client_.get(kube::resources::config_maps(), key, options);
+    if (!info.ok()) co_return std::move(info).error();
+    if ((*info)["data"]["jws-kubeconfig-" + probe_token_id_].empty()) co_return false;
+    kube::ObjectKey token_key("kube-system", std::string(kTokenPrefix) + probe_token_id_);
+    kube::DeleteOptions delete_options;
+    Result<Value> removed =
+        co_await client_.remove(kube::resources::secrets(), token_key, delete_options);
+    // One that stays is removed by the controller manager when it expires.
+    if (!removed.ok()) log_debug("probe token", {{"error", removed.error().message()}});
+    probe_token_id_.clear();
+    co_return true;
 }
 
 async::Task<Result<std::string>> TenantSession::server_version() {

@@ -37,8 +37,10 @@ class TenantSession {
     /// Makes exactly `objects` be, among those with our label; starts the watches once that
     /// succeeded first.
     async::Task<Result<void>> ensure(std::vector<data::Value> objects);
-    /// True when the tenant's controller manager holds its lease: it signs cluster-info then.
-    async::Task<Result<bool>> controller_manager_leads();
+    /// Proves that a node could join now: the tenant's controller manager signs cluster-info for a
+    /// bootstrap token made here, which is good for nothing else, expires in two minutes and is
+    /// removed as soon as it is signed. False: not yet; ask again.
+    async::Task<Result<bool>> signs_tokens();
     /// "v1.36.3", as the API server that answers says.
     async::Task<Result<std::string>> server_version();
 
@@ -65,6 +67,7 @@ class TenantSession {
     OnChange on_change_;
     std::vector<Kind> kinds_;
     std::map<std::string, Written> written_;
+    std::string probe_token_id_;  ///< Of the token that signs_tokens() waits for; "" for none.
     bool watching_ = false;
     async::TaskGroup group_;
 };

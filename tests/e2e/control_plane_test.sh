@@ -50,11 +50,23 @@ ok "status.observedGeneration is the generation"
     fail "more than one Pod or ReplicaSet"
 ok "its Pod was created once"
 
-kubectl get secret $NAME-admin-kubeconfig -o jsonpath='{.data.admin\.conf}' | base64 -d > "$WORK/tenant.conf"
+"$BASALT" kubeconfig get $NAME > "$WORK/tenant.conf"
 tenant auth can-i '*' '*' --all-namespaces > /dev/null
 tenant -n kube-public get configmap cluster-info > /dev/null
 tenant -n kube-system get configmap kubeadm-config kubelet-config coredns > /dev/null
 ok "the administrator's kubeconfig works, and what joining needs is there"
+
+described=$("$BASALT" describe tcp $NAME)
+[[ "${described%%$'\n'*}" == *Ready* && "$described" == *kube-apiserver* && "$described" == *DataStore* ]] ||
+    fail "describe: $described"
+if "$BASALT" describe tcp $NAME-missing 2> "$WORK/out"; then fail "describe of nothing"; fi
+grep -q "$NAME-missing" "$WORK/out"
+for shell in bash zsh fish; do "$BASALT" completion $shell > "$WORK/completion.$shell"; done
+bash -n "$WORK/completion.bash"
+# What a person gets for "basalt kubeconfig g<TAB>".
+[[ "$(bash -c "source '$WORK/completion.bash'; COMP_WORDS=(basalt kubeconfig g) COMP_CWORD=2; _basalt_complete; echo \"\${COMPREPLY[*]}\"")" = get ]] ||
+    fail "completion"
+ok "describe explains it, completion completes"
 
 kubeadm token create abcdef.0123456789abcdef --kubeconfig "$WORK/tenant.conf" > /dev/null
 signed() { tenant -n kube-public get configmap cluster-info -o jsonpath='{.data.jws-kubeconfig-abcdef}' | grep -q .; }
@@ -87,7 +99,7 @@ wait_until 30 "certificate rotated" rotated
 ready
 ok "a certificate is rotated when asked for"
 
-kubectl patch tcp $NAME --type merge -p '{"spec":{"kubernetes":{"version":"v1.36.3"}}}' > /dev/null
+"$BASALT" upgrade $NAME v1.36.3 > /dev/null
 wait_until 120 "upgrade" bash -c "[[ \$(kubectl get tcp $NAME -o jsonpath='{.status.kubernetesResources.version.version}') = v1.36.3 ]]"
 ready
 kubectl get secret $NAME-admin-kubeconfig -o jsonpath='{.data.admin\.conf}' | base64 -d > "$WORK/tenant.conf"
@@ -102,7 +114,7 @@ fi
 grep -q 'version' "$WORK/out"
 ok "a downgrade is refused"
 
-kubectl scale tcp/$NAME --replicas=0 > /dev/null
+"$BASALT" sleep $NAME > /dev/null
 wait_until 60 "sleeping" is_status Sleeping
 wait_until 90 "no Pods" bash -c "[[ -z \$(kubectl get pods -l kamaji.clastix.io/name=$NAME -o name) ]]"
 kubectl scale tcp/$NAME --replicas=1 > /dev/null
@@ -115,6 +127,8 @@ manifest $NAME-broken v1.36.99 | kubectl apply -f - > /dev/null
 broken_pull() { [[ "$(reason $NAME-broken)" =~ ^(ErrImagePull|ImagePullBackOff)$ ]]; }
 wait_until 90 "condition of an image that cannot be pulled" broken_pull
 kubectl describe tcp $NAME-broken | grep -q v1.36.99
+described=$("$BASALT" describe tcp $NAME-broken) && fail "describe says that all is well" || (($? == 2))
+[[ "${described%%$'\n'*}" == *v1.36.99* ]] || fail "describe: $described"
 kubectl patch tcp $NAME-broken --type merge -p '{"spec":{"kubernetes":{"version":"v1.36.3"}}}' > /dev/null ||
     { kubectl delete tcp $NAME-broken --timeout=120s > /dev/null; manifest $NAME-broken v1.36.3 | kubectl apply -f - > /dev/null; }
 kubectl wait --for=condition=Ready tcp/$NAME-broken --timeout=120s > /dev/null
