@@ -14,7 +14,7 @@
 //
 // The servers are asked at the start, when something changed, when a control plane reports a
 // failure (at most every kSuspicionInterval), with a back-off of 1 to 30 s while they are not fit,
-// and every two minutes while they are: a full etcd shows in no other way. While the alarm NOSPACE
+// and every half minute while they are: a full etcd shows in no other way. While the alarm NOSPACE
 // is raised, space is freed and the alarm cleared.
 //
 // One loop. stop() before destruction.
@@ -47,7 +47,7 @@ struct DataStoreOptions {
     DataStoreOptions() = default;
     SettingsDefaults defaults;
     size_t workers_count = 4;
-    Duration healthy_interval = std::chrono::minutes(2);
+    Duration healthy_interval = std::chrono::seconds(30);
     Duration backoff_min = std::chrono::seconds(1);
     Duration backoff_max = std::chrono::seconds(30);
     /// Of freeing space while the alarm stays; it costs the servers a pause each.

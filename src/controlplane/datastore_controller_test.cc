@@ -466,8 +466,8 @@ TEST_F(DataStoreControllerTest, BecomesReadyAndThenWritesNothing) {
     loop.run_for(20min);
     EXPECT_EQ(server->count("PATCH"), patches);
     EXPECT_EQ(connections_count, 1);
-    // Two members, one look every two minutes.
-    EXPECT_LE(etcd->statuses_count - statuses, 2 * 11);
+    // Two members, one look every half minute.
+    EXPECT_LE(etcd->statuses_count - statuses, 2 * 41);
 }
 
 TEST_F(DataStoreControllerTest, WatchesOnlySecretsThatAreNamed) {
