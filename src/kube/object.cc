@@ -241,6 +241,26 @@ std::vector<std::string_view> split_requirements(std::string_view text) {
     return parts;
 }
 
+/// Of the characters that keys ("/" too) and values may have; all others would be read back as
+/// something else.
+bool is_label_text(std::string_view text, bool is_key) {
+    return std::all_of(text.begin(), text.end(), [is_key](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '-' || c == '_' || c == '.' || (is_key && c == '/');
+    });
+}
+
+Result<LabelSelector::Requirement> checked(LabelSelector::Requirement requirement,
+                                           std::string_view text) {
+    if (requirement.key.empty() || !is_label_text(requirement.key, true))
+        return invalid_argument(fmt::format("label selector: bad key in \"{}\"", text));
+    for (const std::string& value : requirement.values) {
+        if (!is_label_text(value, false))
+            return invalid_argument(fmt::format("label selector: bad value in \"{}\"", text));
+    }
+    return requirement;
+}
+
 Result<LabelSelector::Requirement> parse_set_requirement(std::string_view text, size_t open) {
     if (text.back() != ')')
         return invalid_argument(fmt::format("label selector: no ')' in \"{}\"", text));
@@ -260,7 +280,7 @@ Result<LabelSelector::Requirement> parse_set_requirement(std::string_view text, 
     for (std::string_view value : split(text.substr(open + 1, text.size() - open - 2), ',')) {
         requirement.values.emplace_back(trim(value));
     }
-    return requirement;
+    return checked(std::move(requirement), text);
 }
 
 Result<LabelSelector::Requirement> parse_requirement(std::string_view text) {
@@ -279,10 +299,7 @@ Result<LabelSelector::Requirement> parse_requirement(std::string_view text) {
     }
     requirement.key = trim(parts ? parts->first : text);
     if (parts) requirement.values.emplace_back(trim(parts->second));
-    if (requirement.key.empty() || requirement.key.find_first_of(" \t!=") != std::string::npos) {
-        return invalid_argument(fmt::format("label selector: bad key in \"{}\"", text));
-    }
-    return requirement;
+    return checked(std::move(requirement), text);
 }
 
 std::string requirement_to_string(const LabelSelector::Requirement& requirement) {

@@ -75,7 +75,8 @@ TEST(LabelSelector, ParsesAndMatches) {
         ASSERT_TRUE(again.ok());
         EXPECT_EQ(again->to_string(), selector->to_string());
     }
-    for (const char* bad : {"a in 1)", "a in (1", "=1", "a b", ",", "(x)", "a of (1)"}) {
+    for (const char* bad : {"a in 1)", "a in (1", "=1", "a b", ",", "(x)", "a of (1)", "a==b==c",
+                            "a=b=", "a!=b c", "a in (x y)", "a\x97=b", "a=b\x97"}) {
         EXPECT_FALSE(LabelSelector::parse(bad).ok()) << bad;
     }
 }
