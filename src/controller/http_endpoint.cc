@@ -43,6 +43,10 @@ async::Task<Result<net::HttpServerResponse>> respond(net::HttpServerResponse res
 
 }  // namespace
 
+void Router::wrap(const std::function<RouteFn(const std::string& path, RouteFn route)>& wrap) {
+    for (auto& [path, route] : routes_) route = wrap(path, std::move(route));
+}
+
 async::Task<Result<net::HttpServerResponse>> Router::handle(net::ServerRequest request) {
     const auto route = routes_.find(request.path());
     if (route == routes_.end()) return respond(text_response(404, "not found\n"));

@@ -27,6 +27,8 @@ using RouteFn =
 class Router final : public net::HttpHandler {
  public:
     void add(std::string path, RouteFn route) { routes_[std::move(path)] = std::move(route); }
+    /// Each route that there is now becomes what `wrap` makes of it.
+    void wrap(const std::function<RouteFn(const std::string& path, RouteFn route)>& wrap);
     async::Task<Result<net::HttpServerResponse>> handle(net::ServerRequest request) override;
 
  private:

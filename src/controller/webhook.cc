@@ -186,7 +186,50 @@ async::Task<Result<net::HttpServerResponse>> serve_conversion(const ConversionFn
     co_return review_response("ConversionReview", kConversionVersion, std::move(answer));
 }
 
+struct WebhookInstruments {
+    Metrics* metrics;
+    async::Loop* loop;
+    std::string path;
+    Gauge* in_flight;
+    Histogram* latency;
+};
+
+async::Task<Result<net::HttpServerResponse>> serve_measured(
+    std::shared_ptr<const WebhookInstruments> to, std::shared_ptr<const RouteFn> route,
+    net::ServerRequest request) {
+    const TimePoint began = to->loop->now();
+    to->in_flight->add(1);
+    async::Task<Result<net::HttpServerResponse>> task = (*route)(std::move(request));
+    Result<net::HttpServerResponse> response = co_await task;
+    to->in_flight->add(-1);
+    to->latency->observe(std::chrono::duration<double>(to->loop->now() - began).count());
+    const int status =
+        response.ok() ? response->status : net::http_status_of(response.error().code());
+    to->metrics
+        ->counter("controller_runtime_webhook_requests_total", "Webhook requests by status.",
+                  {{"webhook", to->path}, {"code", std::to_string(status)}})
+        .add();
+    co_return std::move(response);
+}
+
 }  // namespace
+
+void measure_webhooks(Router& router, async::Loop& loop, Metrics& metrics) {
+    router.wrap([&](const std::string& path, RouteFn route) -> RouteFn {
+        const Labels labels = {{"webhook", path}};
+        auto to = std::make_shared<const WebhookInstruments>(
+            WebhookInstruments{&metrics, &loop, path,
+                               &metrics.gauge("controller_runtime_webhook_requests_in_flight",
+                                              "Webhook requests being answered now.", labels),
+                               &metrics.histogram("controller_runtime_webhook_latency_seconds",
+                                                  "Seconds until a webhook has answered.",
+                                                  reconcile_time_bounds(), labels)});
+        auto inner = std::make_shared<const RouteFn>(std::move(route));
+        return [to, inner](net::ServerRequest request) {
+            return serve_measured(to, inner, std::move(request));
+        };
+    });
+}
 
 void add_admission_route(Router& router, std::string path, AdmissionFn fn) {
     auto shared = std::make_shared<const AdmissionFn>(std::move(fn));

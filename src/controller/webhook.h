@@ -66,4 +66,9 @@ using ConversionFn =
     std::function<Result<kube::Value>(const kube::Value& object, const std::string& api_version)>;
 void add_conversion_route(Router& router, std::string path, ConversionFn fn);
 
+/// Counts and times the routes that there are now, under controller-runtime's names:
+/// controller_runtime_webhook_{requests_total,requests_in_flight,latency_seconds}. `loop` and
+/// `metrics` outlive the router's requests.
+void measure_webhooks(Router& router, async::Loop& loop, Metrics& metrics);
+
 }  // namespace basalt::controller

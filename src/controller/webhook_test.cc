@@ -56,6 +56,25 @@ class WebhookTest : public ::testing::Test {
     Router router;
 };
 
+TEST_F(WebhookTest, IsCountedAndTimed) {
+    Metrics metrics;
+    add_admission_route(router, "/yes", [](const AdmissionRequest&) { return answer(admit()); });
+    add_admission_route(router, "/broken",
+                        [](const AdmissionRequest&) { return answer(unavailable("away")); });
+    measure_webhooks(router, loop, metrics);
+    EXPECT_TRUE(review("/yes", parse("{}"))["allowed"].as_bool());
+    EXPECT_TRUE(send("/yes", "not a review").error().code() == Code::kInvalidArgument);
+    const std::string text = metrics.to_text();
+    for (const char* line :
+         {"controller_runtime_webhook_requests_total{webhook=\"/yes\",code=\"200\"} 1",
+          "controller_runtime_webhook_requests_total{webhook=\"/yes\",code=\"400\"} 1",
+          "controller_runtime_webhook_latency_seconds_count{webhook=\"/yes\"} 2",
+          "controller_runtime_webhook_latency_seconds_count{webhook=\"/broken\"} 0",
+          "controller_runtime_webhook_requests_in_flight{webhook=\"/yes\"} 0"}) {
+        EXPECT_NE(text.find(line), std::string::npos) << line << " in\n" << text;
+    }
+}
+
 TEST_F(WebhookTest, MutatesByTheDifference) {
     add_admission_route(router, "/mutate", [](AdmissionRequest request) {
         Value object = request.object;

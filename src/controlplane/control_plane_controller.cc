@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "controller/finalizers.h"
 #include "controlplane/diagnosis.h"
+#include "controlplane/metrics.h"
 #include "controlplane/names.h"
 #include "controlplane/pass.h"
 #include "data/hash.h"
@@ -197,11 +198,14 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
 
 ControlPlaneController::Step ControlPlaneController::run_steps(Pass* pass) {
     using Method = Step (ControlPlaneController::*)(Pass*);
-    static constexpr Method kMethods[] = {
-        &ControlPlaneController::check_datastore, &ControlPlaneController::ensure_endpoint,
-        &ControlPlaneController::ensure_certificates, &ControlPlaneController::ensure_pods,
-        &ControlPlaneController::ensure_cluster};
-    for (Method method : kMethods) {
+    static constexpr std::pair<const char*, Method> kSteps[] = {
+        {"datastore", &ControlPlaneController::check_datastore},
+        {"endpoint", &ControlPlaneController::ensure_endpoint},
+        {"certificates", &ControlPlaneController::ensure_certificates},
+        {"pods", &ControlPlaneController::ensure_pods},
+        {"cluster", &ControlPlaneController::ensure_cluster}};
+    for (const auto& [handler, method] : kSteps) {
+        HandlerTimer timer(manager_, handler);
         Result<bool> go_on = co_await (this->*method)(pass);
         if (!go_on.ok() || !*go_on) co_return std::move(go_on);
     }

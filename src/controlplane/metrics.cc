@@ -63,10 +63,15 @@ void shorten(std::optional<WallTime>& ends_at, WallTime other) {
 
 }  // namespace
 
-controller::Histogram& handler_time(controller::Metrics& metrics, const std::string& handler) {
-    return metrics.histogram("kamaji_handler_time_seconds",
-                             "Seconds that a step of reconciling a control plane took.",
-                             controller::reconcile_time_bounds(), {{"handler", handler}});
+HandlerTimer::HandlerTimer(controller::Manager& manager, const char* handler)
+    : manager_(manager), handler_(handler), began_(manager.loop().now()) {}
+
+HandlerTimer::~HandlerTimer() {
+    manager_.metrics()
+        .histogram("kamaji_handler_time_seconds",
+                   "Seconds that a step of reconciling a control plane, or a webhook, took.",
+                   controller::reconcile_time_bounds(), {{"handler", handler_}})
+        .observe(std::chrono::duration<double>(manager_.loop().now() - began_).count());
 }
 
 std::string_view certificate_status(std::optional<WallTime> ends_at, WallTime now) {

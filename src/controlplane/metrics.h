@@ -22,8 +22,20 @@ struct BuildInfo {
     std::string version, commit, dirty, repo, build_time;
 };
 
-/// Seconds that one step of a pass takes: kamaji_handler_time_seconds.
-controller::Histogram& handler_time(controller::Metrics& metrics, const std::string& handler);
+/// Observes its own lifetime in kamaji_handler_time_seconds{handler}: a step of a pass, or a
+/// webhook. The manager outlives it.
+class HandlerTimer {
+ public:
+    HandlerTimer(controller::Manager& manager, const char* handler);
+    ~HandlerTimer();
+    HandlerTimer(const HandlerTimer&) = delete;
+    HandlerTimer& operator=(const HandlerTimer&) = delete;
+
+ private:
+    controller::Manager& manager_;
+    const char* handler_;
+    TimePoint began_;
+};
 
 /// "valid"; "expiring" when the renewal is overdue; "invalid" when it has ended or does not parse.
 std::string_view certificate_status(std::optional<WallTime> ends_at, WallTime now);

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "controlplane/control_plane_controller.h"
+#include "controlplane/metrics.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
 
@@ -71,7 +72,8 @@ std::string refusal(const Error& error, const Value& status) {
 
 Webhooks::Webhooks(controller::Manager& manager, kube::Client& client,
                    const DataStoreRegistry& registry, SettingsDefaults defaults)
-    : client_(client),
+    : manager_(manager),
+      client_(client),
       registry_(registry),
       defaults_(std::move(defaults)),
       control_planes_(manager.cache(with_our_fields(tenant_control_planes()))),
@@ -110,6 +112,7 @@ ValidationContext Webhooks::context() const {
 }
 
 Webhooks::Answer Webhooks::check_control_plane(AdmissionRequest request) {
+    HandlerTimer timer(manager_, "webhook-tenantcontrolplane");
     if (!is_write(request)) co_return controller::admit();
     // Until the caches are complete, a DataStore that is not in them may well exist.
     Result<void> synced = co_await data_stores_.wait_synced();
@@ -162,11 +165,13 @@ async::Task<std::optional<FieldError>> Webhooks::try_deployment(Value object) {
 }
 
 Webhooks::Answer Webhooks::check_data_store(AdmissionRequest request) {
+    HandlerTimer timer(manager_, "webhook-datastore");
     if (!is_write(request)) co_return controller::admit();
     co_return answer(request, validate_data_store(request.object, old_of(request)));
 }
 
 Webhooks::Answer Webhooks::check_generator(AdmissionRequest request) {
+    HandlerTimer timer(manager_, "webhook-kubeconfiggenerator");
     if (!is_write(request)) co_return controller::admit();
     co_return answer(request, validate_kubeconfig_generator(request.object, old_of(request)));
 }

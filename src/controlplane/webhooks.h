@@ -40,6 +40,7 @@ class Webhooks {
     async::Task<std::optional<FieldError>> try_deployment(data::Value object);
     ValidationContext context() const;
 
+    controller::Manager& manager_;
     kube::Client& client_;
     const DataStoreRegistry& registry_;
     SettingsDefaults defaults_;

@@ -97,6 +97,9 @@ TEST_F(WebhooksTest, AcceptsAndTriesTheDeployment) {
     EXPECT_TRUE(
         review(kControlPlaneWebhook, "UPDATE", other, example_object())["allowed"].as_bool());
     EXPECT_EQ(server->count("PATCH", kDeployment), 1u);
+    EXPECT_NE(manager.metrics().to_text().find(
+                  "kamaji_handler_time_seconds_count{handler=\"webhook-tenantcontrolplane\"} 2"),
+              std::string::npos);
 }
 
 TEST_F(WebhooksTest, RefusesWithFieldsAndRemedies) {

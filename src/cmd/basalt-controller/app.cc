@@ -19,10 +19,6 @@
 #include "net/http_client.h"
 #include "pki/kubeconfig.h"
 
-#ifndef BASALT_VERSION
-#define BASALT_VERSION "dev"
-#endif
-
 namespace basalt::cmd {
 
 namespace {
@@ -184,6 +180,7 @@ class App {
         }
         if (options_.webhook_port != 0) {
             webhooks_.add_routes(*webhook_router_);
+            controller::measure_webhooks(*webhook_router_, loop_, manager_.metrics());
             net::Endpoint address =
                 net::Endpoint::tcp("::", static_cast<uint16_t>(options_.webhook_port));
             add_endpoint("webhooks", address, webhook_router_, true, webhook_endpoint_);
