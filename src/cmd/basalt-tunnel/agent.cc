@@ -78,7 +78,7 @@ Task<void> finish(async::RealLoop* loop, tunnel::Agent* agent, net::HttpServer* 
 }  // namespace
 
 Result<int> run_agent(AgentFlags flags, std::vector<std::string> unknown) {
-    BASALT_TRY(start_log(flags.log_level, flags.log_format, unknown));
+    BASALT_TRY(start_log(flags, unknown));
     async::RealLoop loop;
     async::TaskGroup ending(loop);
     BASALT_ASSIGN(Duration drain_timeout, parse_duration(flags.drain_timeout));

@@ -12,7 +12,15 @@
 
 namespace basalt::cmd {
 
-struct ServerFlags {
+/// What both ends have.
+struct EndFlags {
+    std::string admin_bind_address = "127.0.0.1";
+    std::string keepalive_time;
+    std::string log_level = "info", log_format = "logfmt";
+};
+
+struct ServerFlags : EndFlags {
+    ServerFlags() { keepalive_time = "30s"; }
     std::string uds_name;
     std::string cluster_cert, cluster_key, cluster_ca_cert;
     std::string agent_common_name = "system:konnectivity-agent";
@@ -24,39 +32,34 @@ struct ServerFlags {
     int agent_port = 8091;
     std::string health_bind_address;
     int health_port = 8092;
-    std::string admin_bind_address = "127.0.0.1";
     int admin_port = 8095;
     std::string kubeconfig, authentication_audience, agent_namespace, agent_service_account;
     std::string mode = "grpc";
     std::string proxy_strategies = "default";
     int server_port = 0;
-    std::string keepalive_time = "30s";
     std::string backend_dial_timeout = "15s";
     std::string graceful_shutdown_timeout = "60s";
     std::vector<std::string> direct_allow;
     std::string peer_address;
     std::string peer_common_name = "system:konnectivity-server";
     std::string peer_settle_timeout = "15s";
-    std::string log_level = "info", log_format = "logfmt";
 };
 
-struct AgentFlags {
+struct AgentFlags : EndFlags {
+    AgentFlags() { keepalive_time = "35s"; }
     std::string ca_cert, agent_cert, agent_key;
     std::string proxy_server_host = "127.0.0.1";
     int proxy_server_port = 8091;
     std::vector<std::string> alpn_proto;
     std::string health_server_host;
     int health_server_port = 8093;
-    std::string admin_bind_address = "127.0.0.1";
     int admin_server_port = 8094;
     std::string agent_id;
     std::string agent_identifiers;
     std::string sync_interval = "1s", sync_interval_cap = "10s";
     bool sync_forever = true;
-    std::string keepalive_time = "35s";
     std::string service_account_token_path;
     std::string drain_timeout = "20s";
-    std::string log_level = "info", log_format = "logfmt";
 };
 
 void add_server_flags(CLI::App& app, ServerFlags& flags);
@@ -67,7 +70,6 @@ Result<int> run_server(ServerFlags flags, std::vector<std::string> unknown);
 Result<int> run_agent(AgentFlags flags, std::vector<std::string> unknown);
 
 /// "--log-level", "--log-format", and the warnings about unknown arguments.
-Result<void> start_log(const std::string& level, const std::string& format,
-                       const std::vector<std::string>& unknown);
+Result<void> start_log(const EndFlags& flags, const std::vector<std::string>& unknown);
 
 }  // namespace basalt::cmd

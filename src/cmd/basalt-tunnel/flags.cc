@@ -5,8 +5,22 @@
 
 namespace basalt::cmd {
 
-void add_server_flags(CLI::App& app, ServerFlags& flags) {
+namespace {
+
+void add_end_flags(CLI::App& app, EndFlags& flags) {
     app.allow_extras();
+    app.add_option("--admin-bind-address", flags.admin_bind_address,
+                   "Loopback address of the port of /metrics");
+    app.add_option("--keepalive-time", flags.keepalive_time,
+                   "Silence after which the other end is probed");
+    app.add_option("--log-level", flags.log_level, "debug, info, warn, error");
+    app.add_option("--log-format", flags.log_format, "logfmt, json");
+}
+
+}  // namespace
+
+void add_server_flags(CLI::App& app, ServerFlags& flags) {
+    add_end_flags(app, flags);
     app.add_option("--uds-name", flags.uds_name, "Unix socket for the API server")->required();
     app.add_option("--mode", flags.mode, "Protocol of the API server: grpc");
     app.add_option("--server-port", flags.server_port, "0: the API server uses the unix socket");
@@ -26,8 +40,6 @@ void add_server_flags(CLI::App& app, ServerFlags& flags) {
     app.add_option("--health-bind-address", flags.health_bind_address,
                    "Address of that port; all when empty");
     app.add_option("--admin-port", flags.admin_port, "Port of /metrics, on loopback");
-    app.add_option("--admin-bind-address", flags.admin_bind_address,
-                   "Loopback address of that port");
     app.add_option("--kubeconfig", flags.kubeconfig, "API server that checks agents' tokens");
     app.add_option("--authentication-audience", flags.authentication_audience,
                    "Audience of agents' tokens");
@@ -42,8 +54,6 @@ void add_server_flags(CLI::App& app, ServerFlags& flags) {
                    "File with that number, read when it changes");
     app.add_option("--proxy-strategies", flags.proxy_strategies,
                    "default, destHost, defaultRoute; in order");
-    app.add_option("--keepalive-time", flags.keepalive_time,
-                   "Silence after which an agent is probed");
     app.add_option("--backend-dial-timeout", flags.backend_dial_timeout,
                    "How long an agent may take to dial");
     app.add_option("--graceful-shutdown-timeout", flags.graceful_shutdown_timeout,
@@ -57,12 +67,10 @@ void add_server_flags(CLI::App& app, ServerFlags& flags) {
                    "Common name in the other servers' certificate");
     app.add_option("--peer-settle-timeout", flags.peer_settle_timeout,
                    "How long readiness waits for another server to answer");
-    app.add_option("--log-level", flags.log_level, "debug, info, warn, error");
-    app.add_option("--log-format", flags.log_format, "logfmt, json");
 }
 
 void add_agent_flags(CLI::App& app, AgentFlags& flags) {
-    app.allow_extras();
+    add_end_flags(app, flags);
     app.add_option("--ca-cert", flags.ca_cert, "CA of the tunnel servers")->required();
     app.add_option("--agent-cert", flags.agent_cert, "Client certificate");
     app.add_option("--agent-key", flags.agent_key, "Its key");
@@ -72,8 +80,6 @@ void add_agent_flags(CLI::App& app, AgentFlags& flags) {
     app.add_option("--health-server-host", flags.health_server_host, "Address of the health port");
     app.add_option("--health-server-port", flags.health_server_port,
                    "Port of /healthz and /readyz");
-    app.add_option("--admin-bind-address", flags.admin_bind_address,
-                   "Loopback address of the admin port");
     app.add_option("--admin-server-port", flags.admin_server_port, "Port of /metrics, on loopback");
     app.add_option("--agent-id", flags.agent_id, "Name of this process; random when empty")
         ->envname("PROXY_AGENT_ID");
@@ -84,21 +90,16 @@ void add_agent_flags(CLI::App& app, AgentFlags& flags) {
     app.add_option("--sync-interval-cap", flags.sync_interval_cap, "What that time grows to");
     app.add_flag("--sync-forever", flags.sync_forever,
                  "Go on looking for servers that nobody announced");
-    app.add_option("--keepalive-time", flags.keepalive_time,
-                   "Silence after which a server is probed");
     app.add_option("--service-account-token-path", flags.service_account_token_path,
                    "Token for the server");
     app.add_option("--drain-timeout", flags.drain_timeout,
                    "How long connections may go on after SIGTERM");
-    app.add_option("--log-level", flags.log_level, "debug, info, warn, error");
-    app.add_option("--log-format", flags.log_format, "logfmt, json");
 }
 
-Result<void> start_log(const std::string& level, const std::string& format,
-                       const std::vector<std::string>& unknown) {
+Result<void> start_log(const EndFlags& flags, const std::vector<std::string>& unknown) {
     LogOptions options;
-    BASALT_ASSIGN(options.level, parse_log_level(level));
-    BASALT_ASSIGN(options.format, parse_log_format(format));
+    BASALT_ASSIGN(options.level, parse_log_level(flags.log_level));
+    BASALT_ASSIGN(options.format, parse_log_format(flags.log_format));
     configure_log(std::move(options));
     for (const std::string& argument : unknown) {
         // Only the name: what follows may be anything.

@@ -260,7 +260,7 @@ Task<void> finish(async::RealLoop* loop, Program* program) {
 }  // namespace
 
 Result<int> run_server(ServerFlags flags, std::vector<std::string> unknown) {
-    BASALT_TRY(start_log(flags.log_level, flags.log_format, unknown));
+    BASALT_TRY(start_log(flags, unknown));
     async::RealLoop loop;
     async::TaskGroup ending(loop);
     int signals_count = 0;
