@@ -5,7 +5,7 @@ NAME ?= basalt
 NODES ?= 1
 IMAGES ?= build
 
-.PHONY: up down test bench format setup build images clean
+.PHONY: up down test bench lint format setup build images clean
 
 setup:
 	@tools/setup
@@ -28,14 +28,18 @@ down: setup
 test: setup
 	@tests/run
 
-# What stands beside the code; ratios of whole control planes are to come (docs/design/roadmap.md).
-bench: setup
-	@cmake --preset release > /dev/null
-	@cmake --build $(BUILD)
-	@for bench in $(BUILD)/bench_bin/*; do echo "== $$(basename $$bench)"; $$bench || exit 1; done
+# Parts beside the code, then ratios against what runs beside it in the same run: docs/design/benchmarks.md.
+bench: build images
+	@cmake --build $(BUILD) --target benches
+	@tests/bench/run
+
+# Needs about twenty minutes of a core; not part of `make test`, whose format check is the same.
+lint: build
+	@cmake --build $(BUILD) --target benches
+	@tools/lint
 
 format: setup
-	@git ls-files 'src/*.h' 'src/*.cc' 'tests/*.h' 'tests/*.cc' | xargs clang-format-19 -i
+	@git ls-files -z '*.h' '*.cc' | xargs -0 clang-format-19 -i
 
 clean:
 	@rm -rf build

@@ -1,4 +1,5 @@
-// The generated types: what an API server serves becomes a value and back, and no input makes them fall over.
+// The generated types: what an API server serves becomes a value and back, and no input makes them
+// fall over.
 #include "api/kamaji/types.h"
 
 #include <fstream>
@@ -132,8 +133,10 @@ TEST(Types, DefaultsFillWhatIsMissing) {
     EXPECT_EQ(spec.control_plane.service.service_type, kServiceTypeNodePort);
     EXPECT_EQ(spec.control_plane.deployment.replicas, 2);
     EXPECT_EQ(spec.control_plane.deployment.registry_settings.registry, "registry.k8s.io");
-    EXPECT_EQ(spec.control_plane.deployment.strategy["rollingUpdate"]["maxSurge"].as_string(), "100%");
-    EXPECT_EQ(spec.control_plane.deployment.strategy["rollingUpdate"]["maxUnavailable"].as_int(1), 0);
+    EXPECT_EQ(spec.control_plane.deployment.strategy["rollingUpdate"]["maxSurge"].as_string(),
+              "100%");
+    EXPECT_EQ(spec.control_plane.deployment.strategy["rollingUpdate"]["maxUnavailable"].as_int(1),
+              0);
     EXPECT_EQ(spec.network_profile.port, 6443);
     EXPECT_EQ(spec.network_profile.cluster_domain, "cluster.local");
     EXPECT_EQ(spec.kubernetes.admission_controllers.size(), 17U);
@@ -146,7 +149,8 @@ TEST(Types, DefaultsFillWhatIsMissing) {
 
 TEST(Types, AbsentAndEmptyAddonsDiffer) {
     Value object = parse(kLeast);
-    object.at("spec").set("addons", parse("{coreDNS: {}, konnectivity: {agent: {tolerations: []}}}"));
+    object.at("spec").set("addons",
+                          parse("{coreDNS: {}, konnectivity: {agent: {tolerations: []}}}"));
     Result<TenantControlPlane> tcp = TenantControlPlane::from_value(object);
     ASSERT_TRUE(tcp.ok()) << tcp.error().to_string();
     const Addons& addons = tcp->spec.addons;
@@ -168,11 +172,13 @@ TEST(Types, UnsetFieldsAreLeftOut) {
     EXPECT_EQ(DeploymentStatus{}.to_value(), Value::object());
     EXPECT_EQ(DataStoreStatus{}.to_value(), Value::object({{"ready", false}}));
     // Zero is a value, not an absence.
-    EXPECT_EQ((ProbeSpec{.initial_delay_seconds = 0}.to_value()), Value::object({{"initialDelaySeconds", 0}}));
+    EXPECT_EQ((ProbeSpec{.initial_delay_seconds = 0}.to_value()),
+              Value::object({{"initialDelaySeconds", 0}}));
 }
 
 TEST(Types, InlinedStatusStandsBesideOwnFields) {
-    const Value in = parse("{name: a, replicas: 2, readyReplicas: 1, conditions: [{type: Available}]}");
+    const Value in =
+        parse("{name: a, replicas: 2, readyReplicas: 1, conditions: [{type: Available}]}");
     Result<DeploymentStatus> status = DeploymentStatus::from_value(in);
     ASSERT_TRUE(status.ok());
     EXPECT_EQ(status->name, "a");
@@ -192,12 +198,14 @@ TEST(Types, FieldsThatTheSchemaDoesNotHaveAreDropped) {
 TEST(Types, ErrorsNameTheField) {
     Value object = parse(kLeast);
     object.at("spec").at("networkProfile").set("port", "many");
-    EXPECT_EQ(error_of<TenantControlPlane>(object), "spec.networkProfile.port: expected an integer, got a string");
+    EXPECT_EQ(error_of<TenantControlPlane>(object),
+              "spec.networkProfile.port: expected an integer, got a string");
     object.at("spec").set("networkProfile", parse("{port: 4294967296}"));
     EXPECT_EQ(error_of<TenantControlPlane>(object),
               "spec.networkProfile.port: 4294967296 does not fit into 32 bits");
     object.at("spec").set("networkProfile", parse("{port: 1.5}"));
-    EXPECT_EQ(error_of<TenantControlPlane>(object), "spec.networkProfile.port: expected an integer, got a number");
+    EXPECT_EQ(error_of<TenantControlPlane>(object),
+              "spec.networkProfile.port: expected an integer, got a number");
     object.at("spec").set("networkProfile", parse("{certSANs: [a, 1]}"));
     EXPECT_EQ(error_of<TenantControlPlane>(object),
               "spec.networkProfile.certSANs[1]: expected a string, got a number");
@@ -211,7 +219,8 @@ TEST(Types, ErrorsNameTheField) {
     EXPECT_EQ(error_of<TenantControlPlane>(object), "spec.kubernetes.version: is missing");
     object = parse(kLeast);
     object.at("spec").set("dataStoreOverrides", parse("[{resource: /events}]"));
-    EXPECT_EQ(error_of<TenantControlPlane>(object), "spec.dataStoreOverrides[0].dataStore: is missing");
+    EXPECT_EQ(error_of<TenantControlPlane>(object),
+              "spec.dataStoreOverrides[0].dataStore: is missing");
     object = parse(kLeast);
     object.at("spec").at("controlPlane").set("deployment", parse("{nodeSelector: {a: 1}}"));
     EXPECT_EQ(error_of<TenantControlPlane>(object),
@@ -250,8 +259,14 @@ void try_everywhere(Value& root, Value& node, const Value& wrong) {
 }
 
 TEST(Types, NoInputMakesThemFallOver) {
-    const std::vector<Value> wrongs = {nullptr, true, -1, 1e300, uint64_t{18446744073709551615U}, "text",
-                                       Value::array({1, "a", nullptr}), Value::object({{"a", 1}})};
+    const std::vector<Value> wrongs = {nullptr,
+                                       true,
+                                       -1,
+                                       1e300,
+                                       uint64_t{18446744073709551615U},
+                                       "text",
+                                       Value::array({1, "a", nullptr}),
+                                       Value::object({{"a", 1}})};
     const Value all = validation_cases();
     for (const Value& one : all["cases"].items()) {
         if (one.contains("refused")) {

@@ -34,7 +34,8 @@ elseif(BASALT_CCACHE)
     set(CMAKE_CXX_COMPILER_LAUNCHER ${BASALT_CCACHE})
 endif()
 
-# What a configuration is built for: `cmake --build … --target tests`, `fuzzers`, `programs`.
+# What a configuration is built for: `cmake --build … --target tests`, `fuzzers`, `programs`, `benches`.
 add_custom_target(tests)
+add_custom_target(benches)
 add_custom_target(fuzzers)
 add_custom_target(programs)
