@@ -315,19 +315,130 @@ class Planner {
         return {};
     }
 
+    /// The authorities that the client certificate has to satisfy: the main DataStore's first.
+    Result<std::vector<CertificateAuthority>> datastore_authorities() const {
+        std::vector<CertificateAuthority> authorities;
+        auto add = [&](const std::string& name, const std::string& pem,
+                       const Secret& key) -> Result<void> {
+            auto parsed = CertificateAuthority::parse(pem, key);
+            if (!parsed.ok()) return std::move(parsed).error().context("DataStore " + name);
+            for (const CertificateAuthority& known : authorities) {
+                if (known.certificate() == parsed->certificate()) return {};
+            }
+            authorities.push_back(*std::move(parsed));
+            return {};
+        };
+        BASALT_TRY(add(settings_.datastore, in_.datastore_ca_pem, in_.datastore_ca_key_pem));
+        for (const CertificateInputs::Authority& more : in_.override_authorities) {
+            BASALT_TRY(add(more.datastore, more.ca_pem, more.ca_key_pem));
+        }
+        return authorities;
+    }
+
+    /// What the API server trusts its etcd servers by.
+    std::string datastore_bundle() const {
+        std::vector<std::string> parts = {in_.datastore_ca_pem};
+        for (const CertificateInputs::Authority& more : in_.override_authorities) {
+            if (std::find(parts.begin(), parts.end(), more.ca_pem) == parts.end())
+                parts.push_back(more.ca_pem);
+        }
+        std::string bundle;
+        for (const std::string& part : parts) {
+            if (!bundle.empty() && bundle.back() != '\n') bundle += '\n';
+            bundle += part;
+        }
+        return bundle;
+    }
+
+    /// Why a chain (leaf, then intermediates) does not do; nothing when it does.
+    std::optional<std::string> chain_reason(const std::string& secret,
+                                            const std::vector<CertificateAuthority>& authorities,
+                                            const CertificateSpec& spec) {
+        const std::string key_pem = bytes(secret, "server.key");
+        auto chain = Certificate::parse_bundle(bytes(secret, "server.crt"));
+        auto key = PrivateKey::parse(key_pem);
+        if (key_pem.empty() || !chain.ok()) return "missing";
+        if (!key.ok()) return key.error().message();
+        if (rotation_asked(secret)) {
+            set_.rotated_at[secret] = format_rfc3339(in_.now);
+            return "asked for";
+        }
+        const Certificate leaf = chain->front();
+        chain->erase(chain->begin());
+        if (chain->empty()) return "it is not signed for all DataStores";
+        for (const CertificateAuthority& authority : authorities) {
+            auto trusted = pki::verify(leaf, *chain, {authority.certificate()}, in_.now,
+                                       pki::Purpose::kClient);
+            if (!trusted.ok()) return trusted.error().message();
+        }
+        auto reason = pki::renewal_reason(leaf, *key, spec, chain->front(), in_.now, kRenewBefore);
+        if (!reason) note_end(leaf);
+        return reason;
+    }
+
+    /// One client certificate that servers of several authorities accept: it is signed by an
+    /// authority of its own, which all of them have signed and whose key exists only here. The
+    /// servers find the way to theirs among the certificates that follow the leaf.
+    Result<void> client_chain(const std::string& secret,
+                              const std::vector<CertificateAuthority>& authorities,
+                              const CertificateSpec& spec) {
+        SecretData& out = set_.secrets[secret];
+        auto reason = chain_reason(secret, authorities, spec);
+        if (!reason) {
+            out["server.crt"] = bytes(secret, "server.crt");
+            out["server.key"] = bytes(secret, "server.key");
+            return {};
+        }
+        changed(secret, *reason);
+        const PrivateKey between = keys_.new_key();
+        const CertificateSpec own = client_spec("datastores of " + settings_.user);
+        std::vector<Certificate> intermediates;
+        WallTime end = in_.now + std::chrono::duration_cast<WallTime::duration>(spec.lifetime);
+        for (const CertificateAuthority& authority : authorities) {
+            BASALT_ASSIGN(Certificate signed_one,
+                          authority.issue_authority(between, own, keys_, in_.now));
+            end = std::min(end, signed_one.not_after());
+            intermediates.push_back(std::move(signed_one));
+        }
+        BASALT_ASSIGN(
+            CertificateAuthority issuer,
+            CertificateAuthority::parse(intermediates.front().to_pem(), between.to_pem()));
+        CertificateSpec bounded = spec;
+        bounded.lifetime = end - in_.now;
+        BASALT_ASSIGN(KeyPair pair, issuer.issue(bounded, keys_, in_.now));
+        std::string chain = pair.certificate_pem();
+        for (const Certificate& one : intermediates) chain += one.to_pem();
+        for (const CertificateAuthority& authority : authorities) {
+            auto trusted = pki::verify(pair.certificate, intermediates, {authority.certificate()},
+                                       in_.now, pki::Purpose::kClient);
+            if (trusted.ok()) continue;
+            return failed_precondition(fmt::format(
+                "DataStores with different authorities need such that allow another below them, "
+                "\"{}\" does not ({}): use DataStores with the same authority",
+                authority.certificate().common_name(), trusted.error().message()));
+        }
+        note_end(pair.certificate);
+        out["server.crt"] = std::move(chain);
+        out["server.key"] = std::string(pair.key_pem().reveal());
+        return {};
+    }
+
     Result<void> datastore() {
         const std::string secret = names::datastore_certificate(settings_.name);
-        auto ca = CertificateAuthority::parse(in_.datastore_ca_pem, in_.datastore_ca_key_pem);
-        if (!ca.ok()) return std::move(ca).error().context("DataStore " + settings_.datastore);
+        BASALT_ASSIGN(std::vector<CertificateAuthority> authorities, datastore_authorities());
         // etcd takes the common name as the user: no group, for no right comes from one.
         CertificateSpec spec = client_spec(settings_.user);
         auto old = Certificate::parse(bytes(secret, "server.crt"));
         // Kamaji put a group in. It does no harm, and a credential that works is not replaced.
         if (old.ok()) spec.organizations = old->organizations();
-        BASALT_TRY(leaf_secret(secret, "server", spec, *ca));
-        set_.secrets[secret]["ca.crt"] = in_.datastore_ca_pem;
-        if (!live(secret) || bytes(secret, "ca.crt") != in_.datastore_ca_pem)
-            changed(secret, "CA differs");
+        if (authorities.size() == 1) {
+            BASALT_TRY(leaf_secret(secret, "server", spec, authorities.front()));
+        } else {
+            BASALT_TRY(client_chain(secret, authorities, spec));
+        }
+        const std::string bundle = datastore_bundle();
+        set_.secrets[secret]["ca.crt"] = bundle;
+        if (!live(secret) || bytes(secret, "ca.crt") != bundle) changed(secret, "CA differs");
         const std::string config = names::datastore_config(settings_.name);
         SecretData& out = set_.secrets[config];
         std::vector<std::string> urls;

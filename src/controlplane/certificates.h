@@ -38,6 +38,13 @@ struct CertificateInputs {
     std::string datastore_ca_pem;
     Secret datastore_ca_key_pem;
     std::vector<std::string> datastore_endpoints;
+    /// Of the DataStores of overrides. An API server has one client certificate and one file of
+    /// authorities for all of them.
+    struct Authority {
+        std::string datastore, ca_pem;
+        Secret ca_key_pem;
+    };
+    std::vector<Authority> override_authorities;
     WallTime now;
 };
 

@@ -153,6 +153,50 @@ TEST_F(Certificates, TakeACaThatSomebodyBrought) {
                     .is_signed_by(ca.certificate()));
 }
 
+TEST_F(Certificates, OneClientCertificateFitsDataStoresOfSeveralAuthorities) {
+    store(plan());
+    auto other = pki::CertificateAuthority::create(keys_, "events-etcd", now_);
+    inputs_.override_authorities.push_back(
+        {"events", other.certificate().to_pem(), other.key().to_pem()});
+    CertificateSet set = plan();
+    ASSERT_FALSE(set.changes.empty());
+    const SecretData& secret = set.secrets.at("tenant-a-datastore-certificate");
+    auto chain = pki::Certificate::parse_bundle(secret.at("server.crt")).value();
+    ASSERT_EQ(chain.size(), 3u);
+    const pki::Certificate leaf_one = chain.front();
+    EXPECT_EQ(leaf_one.common_name(), settings_.user);
+    EXPECT_TRUE(leaf_one.matches(pki::PrivateKey::parse(secret.at("server.key")).value()));
+    auto main = pki::Certificate::parse(inputs_.datastore_ca_pem).value();
+    const std::vector<pki::Certificate> between(chain.begin() + 1, chain.end());
+    for (const pki::Certificate& root : {main, other.certificate()}) {
+        auto trusted = pki::verify(leaf_one, between, {root}, now_, pki::Purpose::kClient);
+        EXPECT_TRUE(trusted.ok()) << trusted.error().to_string();
+        EXPECT_FALSE(pki::verify(leaf_one, between, {root}, now_, pki::Purpose::kServer).ok());
+    }
+    EXPECT_EQ(pki::Certificate::parse_bundle(secret.at("ca.crt"))->size(), 2u);
+    store(set);
+    EXPECT_TRUE(plan().changes.empty()) << plan().changes.front();
+    inputs_.now = set.renew_at + std::chrono::hours(1);
+    EXPECT_NE(plan().secrets.at("tenant-a-datastore-certificate").at("server.crt"),
+              secret.at("server.crt"));
+    inputs_.now = now_;
+
+    // With one authority again, the plain certificate is enough.
+    inputs_.override_authorities.clear();
+    CertificateSet plain = plan();
+    EXPECT_TRUE(leaf(plain, "tenant-a-datastore-certificate", "server.crt").is_signed_by(main));
+    EXPECT_EQ(plain.secrets.at("tenant-a-datastore-certificate").at("ca.crt"),
+              inputs_.datastore_ca_pem);
+}
+
+TEST_F(Certificates, OverridesWithTheSameAuthorityChangeNothing) {
+    CertificateSet first = plan();
+    store(first);
+    inputs_.override_authorities.push_back(
+        {"events", inputs_.datastore_ca_pem, inputs_.datastore_ca_key_pem});
+    EXPECT_EQ(plan().secrets, first.secrets);
+}
+
 TEST_F(Certificates, RotateWhenAskedOnce) {
     CertificateSet first = plan();
     store(first);

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "controller/finalizers.h"
+#include "controlplane/datastore_plan.h"
 #include "controlplane/diagnosis.h"
 #include "controlplane/metrics.h"
 #include "controlplane/names.h"
@@ -117,13 +118,9 @@ ControlPlaneController::~ControlPlaneController() = default;
 
 void ControlPlaneController::datastore_changed(const std::string& name) {
     control_planes_.for_each([&](const data::SharedValue& object) {
-        const Value& used = (*object)["status"]["storage"]["dataStoreName"];
-        const Value& wanted = (*object)["spec"]["dataStore"];
-        bool concerned = used.as_string() == name || wanted.as_string() == name ||
-                         (used.empty() && wanted.empty() && name == options_.defaults.datastore);
-        for (const Value& item : (*object)["spec"]["dataStoreOverrides"].items()) {
-            concerned |= item["dataStore"].as_string() == name;
-        }
+        const std::vector<std::string> used = used_datastores(*object, options_.defaults);
+        const bool concerned = std::find(used.begin(), used.end(), name) != used.end() ||
+                               (*object)["spec"]["dataStore"].as_string() == name;
         if (concerned) controller_->enqueue(kube::key_of(*object));
     });
 }
@@ -212,35 +209,6 @@ ControlPlaneController::Step ControlPlaneController::run_steps(Pass* pass) {
     co_return true;
 }
 
-ControlPlaneController::Step ControlPlaneController::check_datastore(Pass* pass) {
-    const std::string& name = pass->settings.datastore;
-    const DataStoreRegistry::Entry* entry = datastores_.find(name);
-    if (entry == nullptr) {
-        co_return pass->stop(
-            kDataStoreReady, "DataStoreNotFound",
-            fmt::format("spec.dataStore: there is no DataStore \"{}\", create it or name "
-                        "another one",
-                        name));
-    }
-    if (!entry->ready) {
-        co_return pass->stop(kDataStoreReady, entry->reason,
-                             fmt::format("DataStore {}: {}", name, entry->message));
-    }
-    pass->datastore = entry->view;
-    for (const auto& [resource, other] : pass->settings.datastore_overrides) {
-        const DataStoreRegistry::Entry* extra = datastores_.find(other);
-        if (extra == nullptr || !extra->ready) {
-            co_return pass->stop(
-                kDataStoreReady, extra == nullptr ? "DataStoreNotFound" : extra->reason,
-                fmt::format("spec.dataStoreOverrides[{}]: DataStore {} is not ready", resource,
-                            other));
-        }
-        pass->override_endpoints[resource] = extra->view->endpoints;
-    }
-    pass->progress.done(kDataStoreReady, "Ready");
-    co_return true;
-}
-
 ControlPlaneController::Step ControlPlaneController::ensure_endpoint(Pass* pass) {
     Value intent = build_service(pass->settings);
     Result<void> applied = co_await apply_one(pass, std::move(intent));
@@ -298,6 +266,10 @@ ControlPlaneController::Step ControlPlaneController::ensure_certificates(Pass* p
     inputs.datastore_ca_pem = pass->datastore->ca_pem;
     inputs.datastore_ca_key_pem = pass->datastore->ca_key_pem;
     inputs.datastore_endpoints = pass->datastore->endpoints;
+    for (size_t i = 1; i < pass->stores.size(); ++i) {
+        const DataStoreView& view = *pass->stores[i].view;
+        inputs.override_authorities.push_back({view.name, view.ca_pem, view.ca_key_pem});
+    }
     inputs.now = manager_.loop().wall_now();
     Result<CertificateSet> planned = plan_certificates(inputs, keys_);
     if (!planned.ok()) {
@@ -318,23 +290,6 @@ ControlPlaneController::Step ControlPlaneController::ensure_certificates(Pass* p
     pass->progress.done(kCertificatesReady, "Valid");
     pass->again = pass->certificates.renew_at - inputs.now;
     co_return true;
-}
-
-async::Task<Result<void>> ControlPlaneController::ensure_storage(Pass* pass) {
-    const Settings& settings = pass->settings;
-    std::string wanted = fmt::format("{}|{}|{}|{}", settings.datastore, settings.schema,
-                                     settings.user, fmt::join(pass->datastore->endpoints, ","));
-    if (storage_done_[settings.uid] == wanted) co_return Result<void>();
-    Result<etcd::Tenant> tenant = etcd_tenant(settings.user, settings.schema);
-    if (!tenant.ok()) co_return std::move(tenant).error();
-    // Held here: the view, and the connection with it, may be replaced meanwhile.
-    std::shared_ptr<etcd::Client> client = pass->datastore->client;
-    Result<bool> ensured = co_await etcd::ensure_tenant(*client, *std::move(tenant));
-    if (!ensured.ok()) {
-        co_return std::move(ensured).error().context("set up DataStore " + settings.datastore);
-    }
-    storage_done_[settings.uid] = wanted;
-    co_return Result<void>();
 }
 
 Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
@@ -389,6 +344,7 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
         co_return false;
     }
     if (!rollout_finished(*pass->deployment)) {
+        doubt_storage(*pass, unavailable("the API server is not ready"));
         std::vector<data::SharedValue> pods =
             pods_.list(settings.namespace_name,
                        kube::LabelSelector::equals(std::string(names::kNameLabel), settings.name));
@@ -396,6 +352,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
         co_return pass->stop(kPodsReady, diagnosis.reason, diagnosis.message);
     }
     pass->progress.done(kPodsReady, "Serving");
+    Result<void> cleaned = co_await clean_former_datastores(pass);
+    if (!cleaned.ok()) co_return std::move(cleaned).error();
     co_return true;
 }
 
@@ -464,6 +422,7 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
         if (!ensured.error().retriable() && ensured.error().code() != Code::kNotFound) {
             co_return std::move(ensured).error();
         }
+        doubt_storage(*pass, ensured.error());
         // Right after a start: the Service's rules, or the tenant's own namespaces, are not there
         // yet.
         pass->again = kSoon;
@@ -570,6 +529,8 @@ async::Task<Result<void>> ControlPlaneController::write_status(Pass* pass) {
     if (pass->datastore) inputs.datastore_driver = pass->datastore->driver;
     inputs.checksums = pass->checksums;
     inputs.tenant_objects_checksum = pass->tenant_checksum;
+    inputs.former_datastores = pass->former_datastores;
+    inputs.write_limits = pass->write_limits;
     inputs.now = manager_.loop().wall_now();
     kube::ObjectKey key = kube::key_of(*pass->object);
     Value intent = kube::make_object(tenant_control_planes(), key);

@@ -20,6 +20,7 @@
 #include "controlplane/start_slots.h"
 #include "controlplane/status.h"
 #include "controlplane/tenant_session.h"
+#include "controlplane/validate.h"
 
 namespace basalt::controlplane {
 
@@ -64,7 +65,14 @@ class ControlPlaneController {
     Step ensure_certificates(Pass* pass);
     Step ensure_pods(Pass* pass);
     Step ensure_cluster(Pass* pass);
+    const StorageClaim* find_claimant(const Pass& pass, std::vector<StorageClaim>* claims) const;
+    std::string storage_stamp(const Pass& pass) const;
     async::Task<Result<void>> ensure_storage(Pass* pass);
+    /// User, role and range in one DataStore, less what must not be written.
+    async::Task<Result<bool>> ensure_tenant(Pass* pass, size_t store);
+    async::Task<Result<void>> clean_former_datastores(Pass* pass);
+    void doubt_storage(const Pass& pass, const Error& why);
+    async::Task<Result<void>> limit_writes(Pass* pass, bool unsealed);
     async::Task<Result<void>> collect_secrets(Pass* pass);
     async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);
     async::Task<Result<void>> apply_one(Pass* pass, data::Value intent);
@@ -73,6 +81,8 @@ class ControlPlaneController {
     async::Task<Result<controller::Outcome>> finalize(Pass* pass);
     async::Task<Result<bool>> remove_workload(Pass* pass);
     async::Task<Result<bool>> remove_storage(Pass* pass);
+    async::Task<Result<void>> remove_storage_from(std::string datastore, std::string user,
+                                                  std::string schema);
     async::Task<Result<void>> write_status(Pass* pass);
     async::Task<Result<std::shared_ptr<TenantSession>>> session_of(Pass* pass);
     async::Task<void> drop_session(std::string key);
@@ -98,7 +108,7 @@ class ControlPlaneController {
     controller::Controller* controller_ = nullptr;
     StartSlots slots_{1};
     std::map<std::string, std::shared_ptr<TenantSession>> sessions_;
-    /// Storage that was seen to be right: control plane uid -> what was asked for.
+    /// Storage that was seen to be right: uid -> storage_stamp() of it.
     std::map<std::string, std::string> storage_done_;
 };
 

@@ -2,6 +2,8 @@
 // them.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -39,8 +41,16 @@ class DataStoreRegistry {
         bool ready = false;
         std::string reason;  ///< Why it is not ready, CamelCase.
         std::string message;
+        /// Another number each time when it became ready, or something else: what was seen in it
+        /// before says nothing any more. Set by set().
+        uint64_t epoch = 0;
     };
-    void set(const std::string& name, Entry entry) { entries_[name] = std::move(entry); }
+    void set(const std::string& name, Entry entry) {
+        const Entry* before = find(name);
+        const bool same = before != nullptr && before->ready && before->view == entry.view;
+        entry.epoch = same ? before->epoch : ++epochs_;
+        entries_[name] = std::move(entry);
+    }
     void erase(const std::string& name) { entries_.erase(name); }
     /// Null until the DataStore was looked at.
     const Entry* find(const std::string& name) const {
@@ -48,8 +58,15 @@ class DataStoreRegistry {
         return found == entries_.end() ? nullptr : &found->second;
     }
 
+    /// Set by the DataStore controller: where failures of using a DataStore are reported to.
+    std::function<void(const std::string& name, const Error& error)> on_failure;
+    void report_failure(const std::string& name, const Error& error) const {
+        if (on_failure) on_failure(name, error);
+    }
+
  private:
     std::map<std::string, Entry> entries_;
+    uint64_t epochs_ = 0;
 };
 
 }  // namespace basalt::controlplane

@@ -93,12 +93,15 @@ DataStoreController::DataStoreController(controller::Manager& manager, DataStore
     controller_options.workers_count = options_.workers_count;
     controller_ = &manager.add_controller(
         controller_options, [this](controller::Key key) { return reconcile(std::move(key)); });
+    registry_.on_failure = [this](const std::string& name, const Error& error) {
+        report_failure(name, error);
+    };
     controller_->watch(data_stores_, controller::spec_changed);
     controller_->watch_mapped(control_planes_,
                               [this](const kube::Change& change) { return concerned(change); });
 }
 
-DataStoreController::~DataStoreController() = default;
+DataStoreController::~DataStoreController() { registry_.on_failure = nullptr; }
 
 // Only a control plane that comes, goes or moves changes who uses a DataStore: its other changes
 // wake nobody.

@@ -558,6 +558,22 @@ TEST_F(DataStoreControllerTest, LooksAtOnceWhenAControlPlaneReportsAFailure) {
     EXPECT_LE(etcd->statuses_count - after, 2);
 }
 
+TEST_F(DataStoreControllerTest, TellsThatItWasAway) {
+    put_all();
+    start();
+    ASSERT_TRUE(wait_reason("Ready"));
+    const uint64_t before = registry.find("default")->epoch;
+    loop.run_until([] { return false; }, 10min);
+    EXPECT_EQ(registry.find("default")->epoch, before) << "nothing happened";
+    // A control plane that cannot use it says so through the registry.
+    etcd->failure = unavailable("connection refused");
+    registry.report_failure("default", *etcd->failure);
+    ASSERT_TRUE(wait_reason("Unreachable"));
+    etcd->failure.reset();
+    ASSERT_TRUE(wait_reason("Ready"));
+    EXPECT_NE(registry.find("default")->epoch, before);
+}
+
 TEST_F(DataStoreControllerTest, FreesSpaceAndClearsTheAlarm) {
     put_all();
     etcd->raised = {{1, etcd::AlarmType::kNoSpace}};

@@ -398,6 +398,9 @@ std::vector<std::string> used_datastores(const Value& control_plane,
     std::vector<std::string> names = {main};
     for (const Value& item : spec["dataStoreOverrides"].items())
         names.push_back(item["dataStore"].str());
+    // Those of before hold data until it is removed.
+    for (const Value& item : control_plane["status"]["storage"]["overrides"].items())
+        names.push_back(item["dataStoreName"].str());
     std::sort(names.begin(), names.end());
     names.erase(std::unique(names.begin(), names.end()), names.end());
     return names;

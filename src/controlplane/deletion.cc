@@ -6,9 +6,9 @@
 #include "base/log.h"
 #include "controller/finalizers.h"
 #include "controlplane/control_plane_controller.h"
+#include "controlplane/datastore_plan.h"
 #include "controlplane/names.h"
 #include "controlplane/pass.h"
-#include "etcd/tenancy.h"
 
 namespace basalt::controlplane {
 
@@ -80,46 +80,43 @@ async::Task<Result<bool>> ControlPlaneController::remove_workload(Pass* pass) {
 async::Task<Result<bool>> ControlPlaneController::remove_storage(Pass* pass) {
     const Value& object = *pass->object;
     const Value& storage = object["status"]["storage"];
-    std::string name = storage["dataStoreName"].str();
     std::string schema = storage["setup"]["schema"].str();
     std::string user = storage["setup"]["user"].str();
     if (schema.empty() && pass->readable) {
         // Set up, but the status was not written before the process ended.
-        name = pass->settings.datastore;
         schema = pass->settings.schema;
         user = pass->settings.user;
     }
     if (schema.empty()) co_return true;
-    const DataStoreRegistry::Entry* entry = datastores_.find(name);
-    Error why = unavailable("there is no such DataStore");
-    if (entry != nullptr && entry->view != nullptr && entry->view->client != nullptr) {
-        std::shared_ptr<etcd::Client> client = entry->view->client;
-        Result<etcd::Tenant> tenant = etcd_tenant(user, schema);
-        if (!tenant.ok()) co_return true;  // It was never set up under such a name.
-        Result<int64_t> removed = co_await etcd::remove_tenant(*client, *std::move(tenant));
-        if (removed.ok()) co_return true;
-        why = std::move(removed).error();
-    } else if (entry != nullptr) {
-        why = unavailable(entry->message);
+    std::vector<std::string> left;
+    std::string why;
+    const std::vector<std::string> stores = used_datastores(object, options_.defaults);
+    for (const std::string& name : stores) {
+        Result<void> removed = co_await remove_storage_from(name, user, schema);
+        if (removed.ok()) continue;
+        if (removed.error().code() == Code::kCancelled) co_return std::move(removed).error();
+        why += fmt::format("{}{}: {}", left.empty() ? "" : "; ", name, removed.error().message());
+        left.push_back(name);
     }
+    if (left.empty()) co_return true;
     auto since = parse_rfc3339(object["metadata"]["deletionTimestamp"].as_string());
     Duration waited = since.ok() ? manager_.loop().wall_now() - *since : options_.deletion_patience;
     if (waited < options_.deletion_patience) {
-        events_.record(
-            object, controller::Severity::kWarning, "DataStoreUnavailable",
-            fmt::format("Waiting to remove its data from DataStore {}: {}", name, why.message()));
+        events_.record(object, controller::Severity::kWarning, "DataStoreUnavailable",
+                       fmt::format("Waiting to remove its data from DataStore {}", why));
         co_return false;
     }
-    std::string note = fmt::format(
-        "Control plane {} was removed without its data in DataStore {}: {}. Remove keys under /{}/ "
-        "and the user and "
-        "role of that name by hand",
-        kube::key_of(object).to_string(), name, why.message(), schema);
     Value regarding_namespace = kube::make_object(
         kube::resources::namespaces(), kube::ObjectKey(std::string(kube::namespace_of(object))));
+    std::string note = fmt::format(
+        "Control plane {} was removed without its data in DataStore {}. Remove keys under /{}/, "
+        "the user {} and the role {} there by hand",
+        kube::key_of(object).to_string(), why, schema, user, schema);
     events_.record(regarding_namespace, controller::Severity::kWarning, "DataLeftBehind", note);
-    events_.record(kube::make_object(data_stores(), kube::ObjectKey(name)),
-                   controller::Severity::kWarning, "DataLeftBehind", note);
+    for (const std::string& name : left) {
+        events_.record(kube::make_object(data_stores(), kube::ObjectKey(name)),
+                       controller::Severity::kWarning, "DataLeftBehind", note);
+    }
     co_return true;
 }
 

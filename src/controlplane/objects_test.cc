@@ -1,9 +1,13 @@
 #include "controlplane/objects.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
+#include "controlplane/datastore.h"
 #include "controlplane/tenant_objects.h"
 #include "controlplane/testdata_test.h"
+#include "controlplane/write_permissions.h"
 
 namespace basalt::controlplane {
 namespace {
@@ -43,6 +47,39 @@ TEST(Objects, MatchTheGoldenFiles) {
                         "ghcr.io/basalt/basalt:test"};
     expect_golden("tenant.yaml",
                   data::to_yaml_documents(build_tenant_objects(settings, inputs).value()));
+}
+
+TEST(Objects, LimitWrites) {
+    Value object = example_object();
+    EXPECT_TRUE(sealed_ranges(settings_of(object)).empty());
+    EXPECT_EQ(describe_limits(settings_of(object).write_permissions), "");
+    object.at("metadata").set("creationTimestamp", "2026-01-02T03:04:05Z");
+    object.at("spec").set("writePermissions",
+                          Value::object({{"blockCreation", true}, {"blockUpdate", true}}));
+    Settings settings = settings_of(object);
+    expect_golden("write_permissions.yaml",
+                  data::to_yaml_documents(build_write_permissions(settings, object)));
+    // The policy and its binding; in a cluster that takes no write at all, all of their kinds.
+    std::vector<etcd::KeyRange> sealed = sealed_ranges(settings);
+    ASSERT_EQ(sealed.size(), 2u);
+    EXPECT_EQ(sealed[0].begin,
+              "/" + settings.schema + "/validatingadmissionpolicies/kamaji-write-permissions");
+    object.at("spec").at("writePermissions").set("blockDeletion", true);
+    sealed = sealed_ranges(settings_of(object));
+    ASSERT_EQ(sealed.size(), 6u);
+    etcd::Tenant tenant = etcd_tenant(settings.user, settings.schema).value();
+    tenant.sealed = sealed;
+    EXPECT_EQ(etcd::permissions_of(tenant).size(), 8u);
+}
+
+TEST(Deployment, NamesTheServersOfOverrides) {
+    Value object = example_object();
+    Surroundings surroundings = example_surroundings();
+    surroundings.override_endpoints = {{"/events", {"events-0:2379", "events-1:2379"}},
+                                       {"coordination.k8s.io/leases", {"leases:2379"}}};
+    Value deployment = build_deployment(settings_of(object), example_endpoint(), surroundings);
+    expect_golden("api_server_overrides.yaml",
+                  data::to_yaml(container(deployment, "kube-apiserver")["args"]));
 }
 
 TEST(Deployment, SeparatesKeys) {

@@ -13,7 +13,17 @@ struct ControlPlaneController::Pass {
     Progress progress;
     std::optional<Endpoint> endpoint;
     std::shared_ptr<const DataStoreView> datastore;
+    /// All DataStores in use, the main one first.
+    struct Store {
+        std::string name;
+        std::shared_ptr<const DataStoreView> view;
+        uint64_t epoch = 0;
+    };
+    std::vector<Store> stores;
     std::map<std::string, std::vector<std::string>> override_endpoints;
+    /// Of former overrides, not cleaned yet.
+    std::vector<std::string> former_datastores;
+    std::optional<std::string> write_limits;
     data::SharedValue service, deployment;
     std::map<std::string, data::SharedValue> live_secrets;
     CertificateSet certificates;

@@ -6,6 +6,7 @@
 
 #include "controlplane/ip.h"
 #include "controlplane/names.h"
+#include "controlplane/write_permissions.h"
 
 namespace basalt::controlplane {
 namespace {
@@ -211,6 +212,49 @@ std::optional<TunnelSettings> read_tunnel(const Value& addon, const Version& ver
     return out;
 }
 
+// Without a record of ours in the status the spec is in force as it is: a new control plane, or one
+// that Kamaji made.
+void read_overrides(const Value& object, Settings& out) {
+    std::map<std::string, std::string> wanted;
+    for (const Value& item : object["spec"]["dataStoreOverrides"].items())
+        wanted[item["resource"].str()] = item["dataStore"].str();
+    const Value& recorded = object["status"]["storage"]["overrides"];
+    std::map<std::string, std::string> kept;
+    for (const Value& item : recorded.items()) {
+        if (item["resource"].as_string() == kMovableResource) continue;
+        kept[item["resource"].str()] = item["dataStoreName"].str();
+    }
+    for (const auto& [resource, store] : wanted) {
+        const bool fixed = recorded.is_array() && resource != kMovableResource;
+        auto found = kept.find(resource);
+        if (fixed && (found == kept.end() || found->second != store)) {
+            out.unsupported.push_back(fmt::format(
+                "spec.dataStoreOverrides[{}]: objects stay in {}, moving them is not supported",
+                resource, found == kept.end() ? out.datastore : found->second));
+        } else {
+            out.datastore_overrides[resource] = store;
+        }
+    }
+    for (const auto& [resource, store] : kept) {
+        if (!wanted.contains(resource)) {
+            out.unsupported.push_back(fmt::format(
+                "spec.dataStoreOverrides[{}]: was removed, but its objects stay in {}, moving them "
+                "is not supported",
+                resource, store));
+        }
+        out.datastore_overrides[resource] = store;
+    }
+    const std::vector<std::string> used = out.used_datastores();
+    for (const Value& item : recorded.items()) {
+        std::string store = item["dataStoreName"].str();
+        auto known = [&](const std::vector<std::string>& list) {
+            return std::find(list.begin(), list.end(), store) != list.end();
+        };
+        if (!known(used) && !known(out.former_datastores))
+            out.former_datastores.push_back(std::move(store));
+    }
+}
+
 void read_datastore(const Value& object, const SettingsDefaults& defaults, Settings& out) {
     const Value& spec = object["spec"];
     const Value& setup = object["status"]["storage"]["setup"];
@@ -223,13 +267,18 @@ void read_datastore(const Value& object, const SettingsDefaults& defaults, Setti
     // What was used before stays, whatever the default is now: the data is there.
     out.schema = text_or(setup["schema"], text_or(spec["dataStoreSchema"], out.uid));
     out.user = text_or(setup["user"], text_or(spec["dataStoreUsername"], out.uid));
-    if (!spec["dataStoreOverrides"].empty()) {
-        out.unsupported.push_back(
-            "spec.dataStoreOverrides: all resources are kept in the DataStore of spec.dataStore");
-    }
+    read_overrides(object, out);
 }
 
 }  // namespace
+
+std::vector<std::string> Settings::used_datastores() const {
+    std::vector<std::string> names = {datastore};
+    for (const auto& [resource, store] : datastore_overrides) {
+        if (std::find(names.begin(), names.end(), store) == names.end()) names.push_back(store);
+    }
+    return names;
+}
 
 Result<std::string> dns_address(const std::string& service_cidr) {
     auto network = Network::parse(service_cidr);
@@ -266,11 +315,15 @@ Result<Settings> read_settings(const Value& object, const SettingsDefaults& defa
     out.kube_proxy = read_addon(addons["kubeProxy"]);
     out.tunnel = read_tunnel(addons["konnectivity"], version);
     const Value& permissions = spec["writePermissions"];
-    out.write_permissions = {permissions["blockCreation"].as_bool(),
-                             permissions["blockUpdate"].as_bool(),
-                             permissions["blockDeletion"].as_bool()};
-    if (out.write_permissions.any()) {
-        out.unsupported.push_back("spec.writePermissions: writes are not refused yet");
+    out.write_permissions = {
+        permissions["blockCreation"].as_bool() || permissions["blockCreate"].as_bool(),
+        permissions["blockUpdate"].as_bool(),
+        permissions["blockDeletion"].as_bool() || permissions["blockDelete"].as_bool()};
+    const std::string hindrance = find_hindrance(out.deployment[Component::kApiServer].extra_args);
+    if (out.write_permissions.any() && !hindrance.empty()) {
+        out.write_permissions = {};
+        out.unsupported.push_back(fmt::format(
+            "spec.writePermissions: writes are not refused beside {} in extraArgs", hindrance));
     }
     read_datastore(object, defaults, out);
 

@@ -119,11 +119,16 @@ struct Settings {
         datastore;  ///< Name of the DataStore in force: status wins, for it cannot be changed yet.
     std::string schema;  ///< Key prefix (without slashes) and name of the role.
     std::string user;
-    std::map<std::string, std::string> datastore_overrides;  ///< resource -> DataStore
+    /// resource -> DataStore, as they are in force: objects of a resource stay where they are.
+    std::map<std::string, std::string> datastore_overrides;
+    /// DataStores of overrides that were in force and are not any more; to be cleaned.
+    std::vector<std::string> former_datastores;
 
     /// "field: why" of what the spec asks for and nobody acts on yet.
     std::vector<std::string> unsupported;
 
+    /// All DataStores in use: the main one first, each once.
+    std::vector<std::string> used_datastores() const;
     std::string key() const { return namespace_name + "/" + name; }
     bool asleep() const { return deployment.replicas == 0; }
 };
@@ -135,6 +140,10 @@ struct SettingsDefaults {
 /// InvalidArgument names the field and the remedy; nothing is planned from such a spec.
 Result<Settings> read_settings(const data::Value& tenant_control_plane,
                                const SettingsDefaults& defaults);
+
+/// What an override can be changed for at any time: events end by themselves, so that nobody misses
+/// those of before. Objects of all other resources would be out of sight.
+inline constexpr std::string_view kMovableResource = "/events";
 
 /// The address of the cluster's DNS in a service range: network + 10 (IPv4) or + 0x10 (IPv6).
 Result<std::string> dns_address(const std::string& service_cidr);

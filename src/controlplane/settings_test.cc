@@ -7,6 +7,12 @@
 namespace basalt::controlplane {
 namespace {
 
+std::string joined(const std::vector<std::string>& items) {
+    std::string all;
+    for (const std::string& item : items) all += item + ";";
+    return all;
+}
+
 using data::Value;
 
 TEST(Settings, FillInTheDefaults) {
@@ -53,16 +59,78 @@ TEST(Settings, ReportWhatIsNotInForce) {
     object.at("spec")
         .at("controlPlane")
         .set("gateway", Value::object({{"hostname", "a.example.org"}}));
-    object.at("spec").set("writePermissions", Value::object({{"blockDeletion", true}}));
     object.at("spec").set(
         "dataStoreOverrides",
-        Value::array({Value::object({{"resource", "/events"}, {"dataStore", "other"}})}));
+        Value::array({Value::object({{"resource", "/secrets"}, {"dataStore", "other"}})}));
+    object.at("status").at("storage").set("overrides", Value::array());
     std::string all;
     for (const std::string& field : settings_of(object).unsupported) all += field + "\n";
     for (const char* field : {"spec.controlPlane.ingress:", "spec.controlPlane.gateway:",
-                              "spec.writePermissions:", "spec.dataStoreOverrides:"}) {
+                              "spec.dataStoreOverrides[/secrets]:"}) {
         EXPECT_NE(all.find(field), std::string::npos) << field;
     }
+}
+
+TEST(Settings, FollowOverridesOfANewOrAdoptedControlPlane) {
+    Value object = example_object();
+    Value list = data::parse_yaml(
+                     "[{resource: /events, dataStore: b}, {resource: /secrets, "
+                     "dataStore: c}]")
+                     .value();
+    object.at("spec").set("dataStoreOverrides", list);
+    object.at("status").at("storage").at("setup").set("schema", "s").set("user", "u");
+    Settings settings = settings_of(object);
+    EXPECT_EQ(settings.datastore_overrides.at("/events"), "b");
+    EXPECT_EQ(settings.datastore_overrides.at("/secrets"), "c");
+    EXPECT_EQ(joined(settings.used_datastores()), "default;b;c;");
+    EXPECT_TRUE(settings.unsupported.empty());
+}
+
+TEST(Settings, KeepOverridesWhereObjectsAreAndLetEventsMove) {
+    Value object = example_object();
+    object.at("status").at("storage").set(
+        "overrides", data::parse_yaml("[{resource: /events, dataStoreName: b}, {resource: "
+                                      "/secrets, dataStoreName: c}]")
+                         .value());
+    object.at("spec").set("dataStoreOverrides",
+                          data::parse_yaml("[{resource: /events, dataStore: d}, {resource: /pods, "
+                                           "dataStore: d}, {resource: /secrets, dataStore: d}]")
+                              .value());
+    Settings settings = settings_of(object);
+    EXPECT_EQ(settings.datastore_overrides.size(), 2u);
+    EXPECT_EQ(settings.datastore_overrides.at("/events"), "d");
+    EXPECT_EQ(settings.datastore_overrides.at("/secrets"), "c");
+    EXPECT_EQ(joined(settings.former_datastores), "b;");
+    EXPECT_EQ(joined(settings.unsupported),
+              "spec.dataStoreOverrides[/pods]: objects stay in default, moving them is not "
+              "supported;spec.dataStoreOverrides[/secrets]: objects stay in c, moving them is not "
+              "supported;");
+    object.at("spec").erase("dataStoreOverrides");
+    settings = settings_of(object);
+    EXPECT_EQ(settings.datastore_overrides.size(), 1u);
+    EXPECT_EQ(settings.datastore_overrides.at("/secrets"), "c");
+    EXPECT_NE(joined(settings.unsupported).find("was removed"), std::string::npos);
+}
+
+TEST(Settings, ReadWritePermissionsInBothSpellings) {
+    Value object = example_object();
+    EXPECT_FALSE(settings_of(object).write_permissions.any());
+    object.at("spec").set("writePermissions", Value::object({{"blockCreate", true}}));
+    EXPECT_TRUE(settings_of(object).write_permissions.block_creation);
+    object.at("spec").set("writePermissions", Value::object({{"blockDelete", true}}));
+    EXPECT_TRUE(settings_of(object).write_permissions.block_deletion);
+    EXPECT_FALSE(settings_of(object).write_permissions.block_creation);
+    // What cannot be in force is said, not pretended.
+    object.at("spec")
+        .at("controlPlane")
+        .at("deployment")
+        .at("extraArgs")
+        .set("apiServer",
+             Value::array({"--disable-admission-plugins=A,ValidatingAdmissionPolicy"}));
+    EXPECT_FALSE(settings_of(object).write_permissions.any());
+    EXPECT_EQ(joined(settings_of(object).unsupported),
+              "spec.writePermissions: writes are not refused beside --disable-admission-plugins in "
+              "extraArgs;");
 }
 
 TEST(Settings, SortAndDeduplicateRanges) {

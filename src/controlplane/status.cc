@@ -50,13 +50,27 @@ class Builder {
         auto setup = in_.checksums.find(names::datastore_config(name));
         if (setup == in_.checksums.end()) {
             storage.set_unless_empty("setup", old["setup"]);
+            if (old["overrides"].is_array()) storage.set("overrides", old["overrides"]);
         } else {
+            storage.set("overrides", overrides());
             storage.set(
                 "setup",
                 stamped(Value::object({{"schema", settings_.schema}, {"user", settings_.user}}),
                         setup->second, old["setup"], in_.now));
         }
         return storage;
+    }
+
+    Value overrides() const {
+        Value list = Value::array();
+        for (const auto& [resource, store] : settings_.datastore_overrides) {
+            list.push_back(Value::object({{"resource", resource}, {"dataStoreName", store}}));
+        }
+        for (const std::string& store : in_.former_datastores) {
+            list.push_back(
+                Value::object({{"resource", kMovableResource}, {"dataStoreName", store}}));
+        }
+        return list;
     }
 
     Value certificates() const {
@@ -133,11 +147,12 @@ class Builder {
         const std::string wanted = settings_.kubernetes.version.to_string();
         const std::string installed = old_["kubernetesResources"]["version"]["version"].str();
         bool serving = in_.deployment["status"]["readyReplicas"].as_int() > 0;
-        if (in_.progress.all_done()) return "Ready";
+        const std::string at_work = settings_.write_permissions.any() ? "WriteLimited" : "Ready";
+        if (in_.progress.all_done()) return at_work;
         if (installed.empty()) return "Provisioning";
         if (installed != wanted) return "Upgrading";
         // A pass that was stopped later than at the Pods does not take the API server away.
-        return serving ? "Ready" : "NotReady";
+        return serving ? at_work : "NotReady";
     }
 
     Value resources() const {
@@ -197,11 +212,20 @@ void set_conditions(const StatusInputs& in, int64_t generation, Value& status) {
             "Replicas are 0: set them to 1 or more to wake it");
         set(kProgressing, controller::kFalse, "Sleeping", "");
     } else if (failure == nullptr) {
-        set(kReady, controller::kTrue, "Joinable", "Nodes can join");
+        const bool limited = in.settings != nullptr && in.settings->write_permissions.any();
+        set(kReady, controller::kTrue, limited ? "WriteLimited" : "Joinable",
+            limited ? "It serves; what writes are refused, nodes that join included, is in "
+                      "spec.writePermissions"
+                    : "Nodes can join");
         set(kProgressing, controller::kFalse, "Done", "");
     } else {
         set(kReady, controller::kFalse, failure->reason, failure->message);
         set(kProgressing, controller::kTrue, failure->reason, failure->message);
+    }
+    if (in.write_limits && in.write_limits->empty()) {
+        controller::remove_condition(status, kWriteLimited);
+    } else if (in.write_limits) {
+        set(kWriteLimited, controller::kTrue, "InForce", *in.write_limits);
     }
     if (in.settings == nullptr || in.settings->unsupported.empty()) {
         controller::remove_condition(status, kUnsupportedCondition);

@@ -24,6 +24,8 @@ inline constexpr std::string_view kPodsReady = "PodsReady";
 inline constexpr std::string_view kClusterReady =
     "ClusterReady";  ///< Objects inside the tenant are in place.
 inline constexpr std::string_view kUnsupportedCondition = "Unsupported";
+/// Writes of the tenant are refused by spec.writePermissions; absent when none are.
+inline constexpr std::string_view kWriteLimited = "WriteLimited";
 inline constexpr std::string_view kQueued = "Queued";
 
 /// How far a pass came; a step that was not reached says Unknown in its condition.
@@ -44,6 +46,10 @@ struct StatusInputs {
     std::optional<Endpoint> endpoint;
     data::Value service, deployment;  ///< Live objects, or null.
     std::string datastore_driver;
+    /// DataStores of former overrides that still hold data of the control plane.
+    std::vector<std::string> former_datastores;
+    /// How writes of the tenant are limited; "" when they are not; nothing when it is not known.
+    std::optional<std::string> write_limits;
     /// Name of a Secret or ConfigMap -> checksum of its data.
     std::map<std::string, std::string> checksums;
     std::string tenant_objects_checksum;  ///< "" until they were applied.

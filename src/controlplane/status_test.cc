@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "controlplane/testdata_test.h"
+#include "data/json.h"
 
 namespace basalt::controlplane {
 namespace {
@@ -101,6 +102,40 @@ TEST_F(Status, KeepsWhatItKnewOfAnUnreadableSpec) {
     Value status = build();
     EXPECT_EQ(status["storage"], object_["status"]["storage"]);
     EXPECT_EQ(condition(status, kReady)["reason"].as_string(), "InvalidSpec");
+}
+
+TEST_F(Status, RecordsWhereOverridesAre) {
+    all_done();
+    settings_.datastore_overrides = {{"/events", "b"}, {"/secrets", "c"}};
+    inputs_.former_datastores = {"old"};
+    Value status = build();
+    EXPECT_EQ(data::to_json(status["storage"]["overrides"]),
+              R"([{"resource":"/events","dataStoreName":"b"},)"
+              R"({"resource":"/secrets","dataStoreName":"c"},)"
+              R"({"resource":"/events","dataStoreName":"old"}])");
+    settings_.datastore_overrides.clear();
+    inputs_.former_datastores.clear();
+    EXPECT_TRUE(build()["storage"]["overrides"].is_array()) << "also when there are none";
+    object_.set("status", status);
+    inputs_.checksums.clear();
+    EXPECT_EQ(build()["storage"]["overrides"], status["storage"]["overrides"])
+        << "a pass that did not come so far knows nothing new";
+}
+
+TEST_F(Status, SaysThatWritesAreLimited) {
+    all_done();
+    settings_.write_permissions.block_creation = true;
+    inputs_.write_limits = "Refused in the tenant's cluster: creation";
+    Value status = build();
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "WriteLimited");
+    EXPECT_EQ(condition(status, kReady)["status"].as_string(), "True");
+    EXPECT_EQ(condition(status, kReady)["reason"].as_string(), "WriteLimited");
+    EXPECT_EQ(condition(status, kWriteLimited)["status"].as_string(), "True");
+    object_.set("status", status);
+    inputs_.write_limits.reset();
+    EXPECT_TRUE(condition(build(), kWriteLimited).is_object()) << "not looked at";
+    inputs_.write_limits = "";
+    EXPECT_FALSE(condition(build(), kWriteLimited).is_object());
 }
 
 TEST_F(Status, ReportsUnsupportedFieldsBesideReady) {

@@ -188,6 +188,7 @@ class ControlPlaneValidator {
                                   main));
         }
         check_overrides(found == context_.datastores.end() ? nullptr : &found->second);
+        check_fixed_overrides();
         check_claims();
     }
 
@@ -208,7 +209,7 @@ class ControlPlaneValidator {
                                 name));
                 continue;
             }
-            check_override(field, name, found->second, main);
+            check_override(field, name, found->second);
         }
         if (index > 0 && main != nullptr && main->driver != "etcd") {
             add("spec.dataStoreOverrides",
@@ -219,21 +220,43 @@ class ControlPlaneValidator {
         }
     }
 
+    /// Objects do not move: for what is not in the store that is named from now on, it would be as
+    /// if they were gone. Events, which end by themselves, are worth no refusal.
+    void check_fixed_overrides() {
+        const Value& recorded = object_["status"]["storage"]["overrides"];
+        if (old_ == nullptr || !recorded.is_array() || !changed({"dataStoreOverrides"})) return;
+        std::map<std::string, std::string> kept;
+        for (const Value& item : recorded.items())
+            kept[item["resource"].str()] = item["dataStoreName"].str();
+        size_t index = 0;
+        for (const Value& item : spec_["dataStoreOverrides"].items()) {
+            const std::string field = fmt::format("spec.dataStoreOverrides[{}]", index++);
+            const std::string resource = item["resource"].str();
+            auto found = kept.find(resource);
+            const bool same = found != kept.end() && found->second == item["dataStore"].as_string();
+            if (found != kept.end()) kept.erase(found);
+            if (!same && resource != kMovableResource) {
+                add(field, fmt::format("objects of {} are in another DataStore already and cannot "
+                                       "be moved: only {} can be changed",
+                                       resource, kMovableResource));
+            }
+        }
+        for (const auto& [resource, store] : kept) {
+            if (resource == kMovableResource) continue;
+            add("spec.dataStoreOverrides",
+                fmt::format("objects of {} are in DataStore {} and cannot be moved: put the "
+                            "override back",
+                            resource, store));
+        }
+    }
+
     void check_override(const std::string& field, const std::string& name,
-                        const KnownDataStore& store, const KnownDataStore* main) {
+                        const KnownDataStore& store) {
         if (store.driver != "etcd") {
             add(field + ".dataStore",
                 fmt::format("overrides need driver etcd, DataStore \"{}\" has {}: name another "
                             "one",
                             name, store.driver));
-        } else if (main != nullptr && !main->ca_pem.empty() && !store.ca_pem.empty() &&
-                   main->ca_pem != store.ca_pem) {
-            // kube-apiserver has one client certificate and one CA file for all its etcd servers.
-            add(field + ".dataStore",
-                fmt::format("DataStore \"{}\" has another certificate authority than "
-                            "spec.dataStore: an API server can "
-                            "use only one, name a DataStore with the same",
-                            name));
         }
     }
 
@@ -646,6 +669,11 @@ std::vector<StorageClaim> storage_claims(const Value& control_plane,
     for (const Value& item : spec["dataStoreOverrides"].items()) {
         if (!stores.insert(item["dataStore"].str()).second) continue;
         claim.datastore = item["dataStore"].str();
+        claims.push_back(claim);
+    }
+    for (const Value& item : storage["overrides"].items()) {
+        if (!stores.insert(item["dataStoreName"].str()).second) continue;
+        claim.datastore = item["dataStoreName"].str();
         claims.push_back(claim);
     }
     return claims;

@@ -28,10 +28,8 @@ std::string to_text(const std::vector<FieldError>& errors);
 
 struct KnownDataStore {
     KnownDataStore() = default;
-    KnownDataStore(std::string driver_name, std::string ca)
-        : driver(std::move(driver_name)), ca_pem(std::move(ca)) {}
+    explicit KnownDataStore(std::string driver_name) : driver(std::move(driver_name)) {}
     std::string driver;
-    std::string ca_pem;  ///< "" while it is not known.
 };
 
 /// Keys and user of one control plane in one DataStore.

@@ -17,11 +17,9 @@ Value yaml(const std::string& text) { return data::parse_yaml(text).value(); }
 
 ValidationContext context() {
     ValidationContext known;
-    known.datastores["default"] = KnownDataStore("etcd", "CA 1");
-    known.datastores["same-ca"] = KnownDataStore("etcd", "CA 1");
-    known.datastores["other-ca"] = KnownDataStore("etcd", "CA 2");
-    known.datastores["unresolved"] = KnownDataStore("etcd", "");
-    known.datastores["mysql"] = KnownDataStore("MySQL", "");
+    known.datastores["default"] = KnownDataStore("etcd");
+    known.datastores["same-ca"] = KnownDataStore("etcd");
+    known.datastores["mysql"] = KnownDataStore("MySQL");
     return known;
 }
 
@@ -78,7 +76,7 @@ constexpr Case kCreate[] = {
     {"override", "{spec: {dataStoreOverrides: [{resource: /events, dataStore: same-ca}]}}", "", ""},
     {"overrides",
      "{spec: {dataStoreOverrides: [{resource: /events, dataStore: same-ca}, {resource: "
-     "apps/deployments, dataStore: unresolved}]}}",
+     "apps/deployments, dataStore: same-ca}]}}",
      "", ""},
     {"override with the datastore named, too",
      "{spec: {dataStore: default, dataStoreOverrides: [{resource: /events, dataStore: nowhere}]}}",
@@ -97,9 +95,6 @@ constexpr Case kCreate[] = {
     {"override of a datastore of another driver",
      "{spec: {dataStore: mysql, dataStoreOverrides: [{resource: /events, dataStore: same-ca}]}}",
      "spec.dataStoreOverrides", "the one in spec.dataStore has MySQL"},
-    {"override with another authority",
-     "{spec: {dataStoreOverrides: [{resource: /events, dataStore: other-ca}]}}",
-     "spec.dataStoreOverrides[0].dataStore", "another certificate authority"},
     // admission plugins
     {"plugins of all versions",
      "{spec: {kubernetes: {admissionControllers: [LimitRanger, PodSecurity, EventRateLimit]}}}", "",
@@ -306,6 +301,28 @@ TEST(ValidateControlPlane, ChecksOverridesOnUpdate) {
     expect({"DNS of the new object", "", "spec.networkProfile.dnsServiceIPs[0]", "outside"},
            on_update("{spec: {networkProfile: {dnsServiceIPs: [10.96.0.53]}}}",
                      "{spec: {networkProfile: {dnsServiceIPs: [10.97.0.53]}}}"));
+}
+
+TEST(ValidateControlPlane, KeepsOverridesWhereObjectsAre) {
+    const std::string set_up =
+        "{spec: {dataStoreOverrides: [{resource: /events, dataStore: same-ca}, {resource: "
+        "/secrets, dataStore: same-ca}]}, status: {storage: {setup: {schema: a, user: a}, "
+        "overrides: [{resource: /events, dataStoreName: same-ca}, {resource: /secrets, "
+        "dataStoreName: same-ca}]}}}";
+    auto update = [&](const std::string& list) {
+        return on_update(set_up, "{spec: {dataStoreOverrides: " + list + "}}");
+    };
+    EXPECT_TRUE(update("[{resource: /secrets, dataStore: same-ca}]").empty()) << "events may go";
+    EXPECT_TRUE(update("[{resource: /events, dataStore: default}, {resource: /secrets, dataStore: "
+                       "same-ca}]")
+                    .empty());
+    expect({"moved", "", "spec.dataStoreOverrides[0]", "cannot be moved"},
+           update("[{resource: /secrets, dataStore: default}]"));
+    expect({"added", "", "spec.dataStoreOverrides[1]", "/pods are in another DataStore already"},
+           update("[{resource: /secrets, dataStore: same-ca}, {resource: /pods, dataStore: "
+                  "same-ca}]"));
+    expect({"removed", "", "spec.dataStoreOverrides", "put the override back"},
+           update("[{resource: /events, dataStore: same-ca}]"));
 }
 
 TEST(ValidateControlPlane, RefusesKeysAndUsersOfAnother) {

@@ -99,10 +99,7 @@ ValidationContext Webhooks::context() const {
     known.defaults = defaults_;
     data_stores_.for_each([&](const data::SharedValue& object) {
         const std::string name(kube::name_of(*object));
-        const DataStoreRegistry::Entry* entry = registry_.find(name);
-        const bool resolved = entry != nullptr && entry->view != nullptr;
-        known.datastores[name] = KnownDataStore((*object)["spec"]["driver"].str(),
-                                                resolved ? entry->view->ca_pem : std::string());
+        known.datastores[name] = KnownDataStore((*object)["spec"]["driver"].str());
     });
     control_planes_.for_each([&](const data::SharedValue& object) {
         for (StorageClaim& claim : storage_claims(*object, defaults_))

@@ -292,6 +292,46 @@ TEST_F(RealClientTest, AServerThatHangsEndsInADeadline) {
     root.reset();
 }
 
+Task<void> write_until(Client& client, int id, const bool* stop, std::vector<Error>* errors) {
+    for (int i = 0; !*stop; ++i) {
+        std::string key = "/a/" + std::to_string(id) + "-" + std::to_string(i % 10);
+        std::string value = "value";
+        Result<void> put = co_await client.put(std::move(key), std::move(value));
+        if (!put.ok()) errors->push_back(put.error());
+    }
+}
+
+Task<Result<void>> make_tenants(Client& root, int count) {
+    for (int i = 0; i < count; ++i) {
+        const std::string name = "n" + std::to_string(i);
+        // A named one: gcc 12 copies temporaries of aggregates bit by bit here.
+        Tenant tenant{name + "-user", name, *tenant_range(name)};
+        Result<bool> made = co_await ensure_tenant(root, std::move(tenant));
+        if (!made.ok()) co_return std::move(made).error();
+    }
+    co_return Result<void>();
+}
+
+TEST_F(RealClientTest, ManyNewTenantsFailNoRequestOfAnother) {
+    EtcdProcess etcd(programs_.front());
+    std::unique_ptr<Client> root = etcd.client(loop_, "root");
+    ASSERT_TRUE(run(ensure_auth(*root)).ok());
+    Tenant first{"a-user", "a", *tenant_range("a")};
+    ASSERT_TRUE(run(ensure_tenant(*root, first)).ok());
+    std::unique_ptr<Client> user = etcd.client(loop_, "a-user");
+    bool stop = false;
+    std::vector<Error> errors;
+    async::TaskGroup writers(loop_);
+    for (int id = 0; id < 8; ++id) writers.spawn(write_until(*user, id, &stop, &errors));
+    Result<void> made = run(make_tenants(*root, 20));
+    EXPECT_TRUE(made.ok()) << made.error().to_string();
+    stop = true;
+    while (writers.size() > 0) (void)run(async::sleep_for(loop_, std::chrono::milliseconds(5)));
+    EXPECT_TRUE(errors.empty()) << errors.size() << ": " << errors.front().to_string();
+    user.reset();
+    root.reset();
+}
+
 TEST_F(RealClientTest, AnotherIdentityTakesEffect) {
     EtcdProcess etcd(programs_.front());
     std::unique_ptr<Client> client = etcd.client(loop_, "root");

@@ -39,6 +39,22 @@ Result<KeyRange> tenant_range(std::string_view schema) {
     return KeyRange{prefix, prefix_end(prefix)};
 }
 
+std::vector<Permission> permissions_of(const Tenant& tenant) {
+    if (tenant.sealed.empty()) return {Permission{Access::kReadWrite, tenant.range}};
+    std::vector<Permission> permissions;
+    // The range's first key itself, "/<schema>/", names no object.
+    std::string begin = tenant.range.begin + std::string(1, '\0');
+    for (const KeyRange& part : tenant.sealed) {
+        BASALT_ASSERT(begin <= part.begin && part.begin < part.end);
+        if (begin < part.begin)
+            permissions.push_back(Permission{Access::kReadWrite, KeyRange{begin, part.begin}});
+        begin = part.end;
+    }
+    permissions.push_back(Permission{Access::kReadWrite, KeyRange{begin, tenant.range.end}});
+    permissions.push_back(Permission{Access::kRead, tenant.range});
+    return permissions;
+}
+
 namespace {
 
 constexpr std::string_view kRoot = "root";
@@ -59,24 +75,32 @@ Task<Result<bool>> ensure_role(Client& client, Tenant tenant) {
         changed = true;
     }
     const std::vector<Permission> permissions = present.ok() ? *present : std::vector<Permission>();
-    const Permission wanted{Access::kReadWrite, tenant.range};
-    const auto same_range =
-        std::count_if(permissions.begin(), permissions.end(),
-                      [&](const Permission& p) { return p.range == tenant.range; });
-    if (same_range > 1) {
-        // etcd changes a permission in place only when it is the first with its begin; otherwise it
-        // adds a second for the same range. Revoking takes both.
-        Result<void> revoked = co_await client.role_revoke_permission(tenant.role, tenant.range);
-        if (!revoked.ok() && !is(revoked, Code::kNotFound)) co_return std::move(revoked).error();
-    }
-    if (same_range != 1 ||
-        std::find(permissions.begin(), permissions.end(), wanted) == permissions.end()) {
-        Result<void> granted = co_await client.role_grant_permission(tenant.role, wanted);
+    const std::vector<Permission> wanted = permissions_of(tenant);
+    for (const Permission& permission : wanted) {
+        const auto same_range =
+            std::count_if(permissions.begin(), permissions.end(),
+                          [&](const Permission& p) { return p.range == permission.range; });
+        if (same_range > 1) {
+            // etcd changes a permission in place only when it is the first with its begin;
+            // otherwise it adds a second for the same range. Revoking takes both.
+            Result<void> revoked =
+                co_await client.role_revoke_permission(tenant.role, permission.range);
+            if (!revoked.ok() && !is(revoked, Code::kNotFound))
+                co_return std::move(revoked).error();
+        }
+        if (same_range == 1 &&
+            std::find(permissions.begin(), permissions.end(), permission) != permissions.end()) {
+            continue;
+        }
+        Result<void> granted = co_await client.role_grant_permission(tenant.role, permission);
         if (!granted.ok()) co_return std::move(granted).error();
         changed = true;
     }
     for (const Permission& permission : permissions) {
-        if (permission.range == tenant.range) continue;
+        const bool kept = std::any_of(wanted.begin(), wanted.end(), [&](const Permission& p) {
+            return p.range == permission.range;
+        });
+        if (kept) continue;
         Result<void> revoked =
             co_await client.role_revoke_permission(tenant.role, permission.range);
         if (!revoked.ok() && !is(revoked, Code::kNotFound)) co_return std::move(revoked).error();

@@ -51,7 +51,15 @@ struct Tenant {
     std::string user;
     std::string role;
     KeyRange range;
+    /// Parts of `range` that the tenant may read and not write, sorted, apart from each other: the
+    /// role has then one permission to read the whole range, and one to write each part between.
+    std::vector<KeyRange> sealed = {};
 };
+
+/// What the tenant's role has to hold, in an order in which it can be granted without taking away
+/// what a running tenant needs meanwhile. Each permission begins at a key of its own: etcd cannot
+/// change the second of two that begin at the same.
+std::vector<Permission> permissions_of(const Tenant& tenant);
 
 /// Converges user, role and permission; what is as it should be is not written. Permissions of the
 /// role on other ranges are revoked (after the right one was granted: a running tenant is not

@@ -246,6 +246,42 @@ TEST_P(TenancyTest, WrongPermissionsAndRolesAreMended) {
     EXPECT_FALSE(*run(ensure_tenant(*root_, tenant("a"))));
 }
 
+TEST_P(TenancyTest, SealedKeysCanBeReadAndNotWritten) {
+    ASSERT_TRUE(run(ensure_auth(*root_)).ok());
+    ASSERT_TRUE(run(ensure_tenant(*root_, tenant("a"))).ok());
+    std::unique_ptr<Client> a = backend_->connect("a-user");
+    ASSERT_TRUE(run(a->put("/a/policies/mine", "rule")).ok());
+    Tenant sealed = tenant("a");
+    sealed.sealed = {KeyRange{"/a/policies/mine", std::string("/a/policies/mine\0", 17)},
+                     KeyRange{"/a/webhooks/", "/a/webhooks0"}};
+    Result<bool> changed = run(ensure_tenant(*root_, sealed));
+    ASSERT_TRUE(changed.ok()) << changed.error().to_string();
+    EXPECT_TRUE(*changed);
+    EXPECT_FALSE(*run(ensure_tenant(*root_, sealed))) << "nothing is written when nothing changes";
+    for (const char* key : {"/a/policies/mine", "/a/webhooks/x", "/a/webhooks/"}) {
+        EXPECT_EQ(code_of(run(a->put(key, "none"))), Code::kPermissionDenied) << key;
+        KeyRange one{key, {}};
+        EXPECT_FALSE(run(a->delete_range(one)).ok()) << key;
+    }
+    KeyRange own = sealed.range;
+    EXPECT_FALSE(run(a->delete_range(own)).ok()) << "nor together with others";
+    for (const char* key :
+         {"/a/policies/min", "/a/policies/mine2", "/a/pods/x", "/a/webhooks0", "/a/zzz"}) {
+        EXPECT_TRUE(run(a->put(key, "yes")).ok()) << key;
+    }
+    Result<RangeResult> read = run(a->range(own, 0, false));
+    ASSERT_TRUE(read.ok()) << read.error().to_string();
+    EXPECT_EQ(read->items.size(), 6u);
+
+    changed = run(ensure_tenant(*root_, tenant("a")));
+    ASSERT_TRUE(changed.ok()) << changed.error().to_string();
+    EXPECT_TRUE(*changed);
+    Result<std::vector<Permission>> permissions = run(root_->role_get("a"));
+    ASSERT_TRUE(permissions.ok());
+    EXPECT_THAT(*permissions, ElementsAre(Permission{Access::kReadWrite, tenant("a").range}));
+    EXPECT_TRUE(run(a->put("/a/policies/mine", "none")).ok());
+}
+
 TEST_P(TenancyTest, AdministratorsAreNoTenants) {
     ASSERT_TRUE(run(ensure_auth(*root_)).ok());
     for (const Tenant& bad :

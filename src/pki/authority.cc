@@ -143,6 +143,7 @@ struct Draft {
     std::string serial;
     WallTime not_before;
     WallTime not_after;
+    bool authority = false;  ///< With an issuer: one below it.
 };
 
 void add_extensions(X509* x509, const Draft& draft, const GENERAL_NAMES* names) {
@@ -157,14 +158,17 @@ void add_extensions(X509* x509, const Draft& draft, const GENERAL_NAMES* names) 
     } else {
         // Only RSA keys can be encrypted to.
         const bool rsa = draft.subject_key.type() == KeyType::kRsa;
-        add_extension(
-            x509, &context, NID_key_usage,
-            rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature");
+        const char* usage =
+            rsa ? "critical,digitalSignature,keyEncipherment" : "critical,digitalSignature";
+        add_extension(x509, &context, NID_key_usage,
+                      draft.authority ? "critical,digitalSignature,keyCertSign" : usage);
         std::vector<std::string> usages;
         if (draft.spec.server) usages.push_back("serverAuth");
         if (draft.spec.client) usages.push_back("clientAuth");
         if (!usages.empty()) add_extension(x509, &context, NID_ext_key_usage, join(usages, ","));
-        add_extension(x509, &context, NID_basic_constraints, "critical,CA:FALSE");
+        add_extension(x509, &context, NID_basic_constraints,
+                      draft.authority ? "critical,CA:TRUE,pathlen:0" : "critical,CA:FALSE");
+        if (draft.authority) add_extension(x509, &context, NID_subject_key_identifier, "hash");
         if (X509_get_ext_by_NID(draft.issuer, NID_subject_key_identifier, -1) >= 0) {
             add_extension(x509, &context, NID_authority_key_identifier, "keyid:always");
         }
@@ -250,6 +254,18 @@ Result<CertificateAuthority> CertificateAuthority::parse(std::string_view certif
 Result<Certificate> CertificateAuthority::issue_for(const PrivateKey& subject_key,
                                                     const CertificateSpec& spec, KeySource& keys,
                                                     WallTime now) const {
+    return sign(subject_key, spec, keys, now, false);
+}
+
+Result<Certificate> CertificateAuthority::issue_authority(const PrivateKey& subject_key,
+                                                          const CertificateSpec& spec,
+                                                          KeySource& keys, WallTime now) const {
+    return sign(subject_key, spec, keys, now, true);
+}
+
+Result<Certificate> CertificateAuthority::sign(const PrivateKey& subject_key,
+                                               const CertificateSpec& spec, KeySource& keys,
+                                               WallTime now, bool authority) const {
     const Certificate& issuer = certificate();
     if (spec.lifetime <= Duration::zero()) return invalid_argument("lifetime: must be positive");
     if (issuer.not_after() <= now) {
@@ -258,7 +274,8 @@ Result<Certificate> CertificateAuthority::issue_for(const PrivateKey& subject_ke
                                                format_rfc3339(issuer.not_after())));
     }
     return build({spec, subject_key, key(), issuer.native(), keys.new_serial(),
-                  add(now, -spec.backdate), std::min(add(now, spec.lifetime), issuer.not_after())});
+                  add(now, -spec.backdate), std::min(add(now, spec.lifetime), issuer.not_after()),
+                  authority});
 }
 
 Result<KeyPair> CertificateAuthority::issue(const CertificateSpec& spec, KeySource& keys,

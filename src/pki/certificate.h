@@ -123,9 +123,16 @@ class CertificateAuthority {
     /// The same for a key that stays.
     Result<Certificate> issue_for(const PrivateKey& subject_key, const CertificateSpec& spec,
                                   KeySource& keys, WallTime now) const;
+    /// An authority below this one, for `subject_key`: it may issue what `spec` allows (client,
+    /// server) and no further authority. Several authorities can sign for one key; what it issues
+    /// is then trusted by whoever trusts any of them.
+    Result<Certificate> issue_authority(const PrivateKey& subject_key, const CertificateSpec& spec,
+                                        KeySource& keys, WallTime now) const;
 
  private:
     explicit CertificateAuthority(KeyPair pair) : pair_(std::move(pair)) {}
+    Result<Certificate> sign(const PrivateKey& subject_key, const CertificateSpec& spec,
+                             KeySource& keys, WallTime now, bool authority) const;
     KeyPair pair_;
 };
 

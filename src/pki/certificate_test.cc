@@ -49,6 +49,44 @@ class CertificateTest : public OpensslCli {
     CertificateAuthority ca_ = CertificateAuthority::create(keys_, "kubernetes", now_);
 };
 
+TEST_F(CertificateTest, SeveralAuthoritiesVouchForOneKey) {
+    CertificateAuthority other = CertificateAuthority::create(keys_, "other", now_, hours(1000));
+    const PrivateKey between = keys_.new_key();
+    CertificateSpec spec;
+    spec.common_name = "both";
+    spec.client = true;
+    std::vector<Certificate> intermediates;
+    for (const CertificateAuthority* root : {&ca_, &other}) {
+        Result<Certificate> made = root->issue_authority(between, spec, keys_, now_);
+        ASSERT_TRUE(made.ok()) << made.error().to_string();
+        EXPECT_TRUE(made->is_ca());
+        EXPECT_TRUE(made->is_signed_by(root->certificate()));
+        EXPECT_LE(made->not_after(), root->certificate().not_after());
+        intermediates.push_back(*made);
+    }
+    Result<CertificateAuthority> issuer =
+        CertificateAuthority::parse(intermediates[0].to_pem(), between.to_pem());
+    ASSERT_TRUE(issuer.ok()) << issuer.error().to_string();
+    spec.common_name = "user";
+    const KeyPair leaf = issuer->issue(spec, keys_, now_).value();
+    for (const CertificateAuthority* root : {&ca_, &other}) {
+        EXPECT_TRUE(
+            verify(leaf.certificate, intermediates, {root->certificate()}, now_, Purpose::kClient)
+                .ok());
+        EXPECT_FALSE(
+            verify(leaf.certificate, {}, {root->certificate()}, now_, Purpose::kClient).ok());
+    }
+    // It is the last authority of the chain.
+    const PrivateKey deeper = keys_.new_key();
+    const Certificate below = issuer->issue_authority(deeper, spec, keys_, now_).value();
+    CertificateAuthority too_deep =
+        CertificateAuthority::parse(below.to_pem(), deeper.to_pem()).value();
+    const KeyPair far = too_deep.issue(spec, keys_, now_).value();
+    intermediates.push_back(below);
+    EXPECT_FALSE(
+        verify(far.certificate, intermediates, {ca_.certificate()}, now_, Purpose::kClient).ok());
+}
+
 TEST_F(CertificateTest, AuthorityIsWhatKubeadmMakes) {
     const Certificate& certificate = ca_.certificate();
     EXPECT_TRUE(certificate.is_ca());

@@ -39,6 +39,8 @@ class Process {
 
 /// A port that was free a moment ago.
 uint16_t free_port();
+/// True when something listens there on loopback.
+bool can_connect(uint16_t port);
 
 class KubeServer {
  public:
