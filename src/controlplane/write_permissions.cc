@@ -61,6 +61,10 @@ spec:
       request.resource.resource == 'services' && ${name} == 'kubernetes') ||
       (${ns} == 'kube-public' && request.resource.group == '' &&
       request.resource.resource == 'configmaps' && ${name} == 'cluster-info') ||
+      (request.resource.group == '' && request.resource.resource == 'configmaps' &&
+      ${name} == 'kube-root-ca.crt') ||
+      (request.operation == 'CREATE' && request.resource.group == '' &&
+      request.resource.resource == 'serviceaccounts' && ${name} == 'default') ||
       (request.operation == 'CREATE' && request.resource.group == '' &&
       request.resource.resource == 'namespaces' &&
       ${name} in ['default', 'kube-system', 'kube-public', 'kube-node-lease']))
