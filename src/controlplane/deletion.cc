@@ -88,6 +88,11 @@ async::Task<Result<bool>> ControlPlaneController::remove_storage(Pass* pass) {
         user = pass->settings.user;
     }
     if (schema.empty()) co_return true;
+    // Neither recorded nor given a credential: most likely nothing was ever set up. It is looked
+    // for all the same, but what cannot be reached is not waited for.
+    const kube::ObjectKey config(std::string(kube::namespace_of(object)),
+                                 names::datastore_config(std::string(kube::name_of(object))));
+    const bool untouched = storage["setup"].empty() && owned_.at("Secret")->get(config) == nullptr;
     std::vector<std::string> left;
     std::string why;
     const std::vector<std::string> stores = used_datastores(object, options_.defaults);
@@ -95,6 +100,7 @@ async::Task<Result<bool>> ControlPlaneController::remove_storage(Pass* pass) {
         Result<void> removed = co_await remove_storage_from(name, user, schema);
         if (removed.ok()) continue;
         if (removed.error().code() == Code::kCancelled) co_return std::move(removed).error();
+        if (untouched) continue;
         why += fmt::format("{}{}: {}", left.empty() ? "" : "; ", name, removed.error().message());
         left.push_back(name);
     }

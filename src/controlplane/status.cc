@@ -39,9 +39,10 @@ class Builder {
     Value storage() const {
         const std::string& name = settings_.name;
         const Value& old = old_["storage"];
-        Value storage = Value::object(
-            {{"driver", in_.datastore_driver}, {"dataStoreName", settings_.datastore}});
-        if (in_.datastore_driver.empty()) storage.set("driver", old["driver"]);
+        Value storage = Value::object();
+        storage.set_unless_empty(
+            "driver", in_.datastore_driver.empty() ? old["driver"] : Value(in_.datastore_driver));
+        storage.set("dataStoreName", settings_.datastore);
         Value config = secret(names::datastore_config(name), old["config"]);
         config.erase("lastUpdate");
         storage.set_unless_empty("config", config);

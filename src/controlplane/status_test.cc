@@ -104,6 +104,15 @@ TEST_F(Status, KeepsWhatItKnewOfAnUnreadableSpec) {
     EXPECT_EQ(condition(status, kReady)["reason"].as_string(), "InvalidSpec");
 }
 
+// A null would be refused by the API server, and nothing of the status be seen.
+TEST_F(Status, HasNoNullsWhenTheDataStoreIsNotKnown) {
+    inputs_.datastore_driver.clear();
+    inputs_.checksums.clear();
+    inputs_.progress.stopped(kDataStoreReady, "Unsupported", "no");
+    const std::string text = data::to_json(build());
+    EXPECT_EQ(text.find(":null"), std::string::npos) << text;
+}
+
 TEST_F(Status, RecordsWhereOverridesAre) {
     all_done();
     settings_.datastore_overrides = {{"/events", "b"}, {"/secrets", "c"}};

@@ -20,7 +20,7 @@ namespace {
 // What is not matched here goes on in every mode. ${ns}, ${sub} and ${name} are fields of the
 // request, which CEL does not find where they are empty. The status is what the controller manager
 // would write after its type check: under the seal it could not, and would try again and again.
-constexpr std::string_view kPolicy = R"(
+constexpr std::string_view kPolicy = R"YAML(
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: kamaji-write-permissions}
@@ -61,6 +61,10 @@ spec:
       request.resource.resource == 'services' && ${name} == 'kubernetes') ||
       (${ns} == 'kube-public' && request.resource.group == '' &&
       request.resource.resource == 'configmaps' && ${name} == 'cluster-info') ||
+      (request.resource.group == '' && request.resource.resource == 'configmaps' &&
+      ${name} == 'kube-root-ca.crt') ||
+      (request.operation == 'CREATE' && request.resource.group == '' &&
+      request.resource.resource == 'serviceaccounts' && ${name} == 'default') ||
       (request.operation == 'CREATE' && request.resource.group == '' &&
       request.resource.resource == 'namespaces' &&
       ${name} in ['default', 'kube-system', 'kube-public', 'kube-node-lease']))
@@ -88,7 +92,7 @@ metadata: {name: kamaji-write-permissions}
 spec:
   policyName: kamaji-write-permissions
   validationActions: [Deny]
-)";
+)YAML";
 
 Value rule(const char* resources, Value operations) {
     return Value::object({{"apiGroups", Value::array({"*"})},

@@ -58,13 +58,10 @@ pod() { kubectl get pods -n $NS -l "kamaji.clastix.io/name=$1" -o jsonpath="$2";
 [[ "$(kubectl get svc -n $NS dual-stack -o jsonpath='{.metadata.labels.kamaji\.clastix\.io/name}')" = dual-stack ]]
 ok "their fields reach the Pods"
 
-kubectl get secret -n $NS limited-admin-kubeconfig -o jsonpath='{.data.admin\.svc}' | base64 -d > "$WORK/limited.conf"
-address=$(kubectl get svc -n $NS limited -o jsonpath='{.spec.clusterIP}')
-sed -i "s#https://limited.samples.svc#https://$address#" "$WORK/limited.conf"
+"$BASALT" kubeconfig get limited -n $NS > "$WORK/limited.conf"
 is_condition tcp limited WriteLimited status True
 [[ "$(kubectl get tcp -n $NS limited -o jsonpath='{.status.kubernetesResources.version.status}')" = WriteLimited ]]
-# A ClusterIP is reached from a node.
-inside() { $BASALT nodes --name "$CLUSTER" exec 1 -- kubectl --kubeconfig "$WORK/limited.conf" "$@"; }
+inside() { kubectl --kubeconfig "$WORK/limited.conf" --request-timeout=10s "$@"; }
 refused() { ! inside create configmap refused > "$WORK/out" 2>&1 && grep -q 'does not allow new objects' "$WORK/out"; }
 wait_until 20 "creation is refused" refused
 if inside delete validatingadmissionpolicybinding kamaji-write-permissions > "$WORK/out" 2>&1; then
