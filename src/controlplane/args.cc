@@ -107,10 +107,8 @@ std::vector<std::string> api_server_args(const Settings& settings, const Endpoin
         managed["--advertise-address"] = endpoint.advertise_address;
     }
     add_etcd_args(settings, surroundings, managed);
-    if (settings.tunnel) {
-        managed["--egress-selector-config-file"] =
-            std::string(kTunnelConfigDir) + "/egress-selector-configuration.yaml";
-    }
+    managed["--egress-selector-config-file"] =
+        std::string(kTunnelConfigDir) + "/egress-selector-configuration.yaml";
     Args defaults = {
         {"--allow-privileged", "true"},
         {"--authorization-mode", "Node,RBAC,ABAC"},
@@ -203,6 +201,23 @@ std::vector<std::string> tunnel_server_args(const Settings& settings) {
         {"--server-count", std::to_string(std::max<int64_t>(1, settings.deployment.replicas))},
     };
     return merge_args(managed, defaults, tunnel.server_extra_args);
+}
+
+std::vector<std::string> direct_egress_args(const Settings& settings,
+                                            const Surroundings& surroundings) {
+    std::vector<std::string> args = {
+        "direct",
+        fmt::format("--api-server=127.0.0.1:{}", settings.network.port),
+        "--health-port=8134",
+        fmt::format("--uds-name={}/konnectivity-server.socket", kTunnelSocketDir),
+    };
+    // Nobody said what is the provider's: then nothing is anybody else's.
+    if (surroundings.protected_ranges.empty()) {
+        args.emplace_back("--deny-all");
+    } else {
+        args.push_back("--deny=" + join(denied_destinations(surroundings)));
+    }
+    return args;
 }
 
 }  // namespace basalt::controlplane

@@ -38,5 +38,8 @@ std::vector<std::string> api_server_args(const Settings& settings, const Endpoin
 std::vector<std::string> controller_manager_args(const Settings& settings);
 std::vector<std::string> scheduler_args(const Settings& settings);
 std::vector<std::string> tunnel_server_args(const Settings& settings);
+/// Of `basalt-tunnel direct`, where there is no tunnel.
+std::vector<std::string> direct_egress_args(const Settings& settings,
+                                            const Surroundings& surroundings);
 
 }  // namespace basalt::controlplane

@@ -314,6 +314,8 @@ Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
     out.datastore_config_checksum = checksum_of(names::datastore_config(name));
     out.datastore_certificate_checksum = checksum_of(names::datastore_certificate(name));
     out.tunnel_image = options_.image;
+    out.protected_ranges = options_.protected_ranges;
+    out.dns_addresses = options_.dns_addresses;
     if (pass.deployment) out.existing_selector = (*pass.deployment)["spec"]["selector"];
     return out;
 }
@@ -322,12 +324,12 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     const Settings& settings = pass->settings;
     kube::ObjectKey key(settings.namespace_name, settings.name);
     pass->deployment = owned_.at("Deployment")->get(key);
-    Value workload = build_deployment(settings, *pass->endpoint, surroundings_of(*pass));
+    const Surroundings surroundings = surroundings_of(*pass);
+    Value workload = build_deployment(settings, *pass->endpoint, surroundings);
     if (!may_start(pass, workload)) co_return false;
-    std::vector<Value> intents = {build_kubeadm_config(settings, *pass->endpoint),
-                                  std::move(workload)};
-    Value egress = build_egress_selector(settings);
-    if (!egress.is_null()) intents.push_back(std::move(egress));
+    std::vector<Value> intents = {
+        build_kubeadm_config(settings, *pass->endpoint), build_egress_selector(settings),
+        build_network_policy(settings, surroundings), std::move(workload)};
     Value budget = build_disruption_budget(settings);
     if (!budget.is_null()) intents.push_back(std::move(budget));
     pass->checksums[names::kubeadm_config(settings.name)] =
@@ -364,7 +366,6 @@ async::Task<Result<void>> ControlPlaneController::remove_unwanted(Pass* pass) {
     if (settings.deployment.replicas < 2)
         unwanted.emplace_back("PodDisruptionBudget", settings.name);
     if (!settings.tunnel) {
-        unwanted.emplace_back("ConfigMap", names::egress_selector(settings.name));
         unwanted.emplace_back("Secret", names::tunnel_certificate(settings.name));
         unwanted.emplace_back("Secret", names::tunnel_kubeconfig(settings.name));
     }

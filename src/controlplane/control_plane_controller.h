@@ -31,7 +31,9 @@ using TenantConnector = std::function<Result<std::shared_ptr<net::HttpTransport>
 struct ControlPlaneOptions {
     ControlPlaneOptions() = default;
     SettingsDefaults defaults;
-    std::string image;  ///< Our own, for the tunnel.
+    std::string image;                          ///< Our own, for the tunnel.
+    std::vector<std::string> protected_ranges;  ///< Surroundings::protected_ranges.
+    std::vector<std::string> dns_addresses;     ///< Surroundings::dns_addresses.
     size_t workers_count = 8;
     /// A control plane whose DataStore is gone or does not answer is let go after this.
     Duration deletion_patience = std::chrono::minutes(5);

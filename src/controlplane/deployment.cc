@@ -89,14 +89,15 @@ Value build_volumes(const Settings& settings) {
         Value::array({secret_source(names::scheduler_kubeconfig(name), {"scheduler.conf"})})));
     volumes.push_back(
         Value::object({{"name", "tmp"}, {"emptyDir", Value::object({{"sizeLimit", "64Mi"}})}}));
-    if (!settings.tunnel) return volumes;
-    volumes.push_back(
-        projected("tunnel-pki", Value::array({secret_source(names::ca(name), {"ca.crt"}),
-                                              secret_source(names::api_server(name),
-                                                            {"apiserver.crt", "apiserver.key"})})));
-    volumes.push_back(projected("tunnel-kubeconfig",
-                                Value::array({secret_source(names::tunnel_kubeconfig(name),
-                                                            {"konnectivity-server.conf"})})));
+    if (settings.tunnel) {
+        volumes.push_back(projected(
+            "tunnel-pki", Value::array({secret_source(names::ca(name), {"ca.crt"}),
+                                        secret_source(names::api_server(name),
+                                                      {"apiserver.crt", "apiserver.key"})})));
+        volumes.push_back(projected("tunnel-kubeconfig",
+                                    Value::array({secret_source(names::tunnel_kubeconfig(name),
+                                                                {"konnectivity-server.conf"})})));
+    }
     volumes.push_back(
         Value::object({{"name", "konnectivity-config"},
                        {"configMap", Value::object({{"name", names::egress_selector(name)}})}}));
@@ -149,12 +150,10 @@ Value api_server_container(const Settings& settings, const Endpoint& endpoint,
     const ComponentSettings& component = settings.deployment[Component::kApiServer];
     Value container = base_container("kube-apiserver", component.image, "kube-apiserver",
                                      api_server_args(settings, endpoint, surroundings));
-    Value mounts = Value::array({mount("apiserver-pki", kPkiDir), mount("etcd-pki", kEtcdDir),
-                                 mount("tmp", "/tmp", false)});
-    if (settings.tunnel) {
-        mounts.push_back(mount("konnectivity-config", kTunnelConfigDir));
-        mounts.push_back(mount("konnectivity-uds", kTunnelSocketDir, false));
-    }
+    Value mounts =
+        Value::array({mount("apiserver-pki", kPkiDir), mount("etcd-pki", kEtcdDir),
+                      mount("tmp", "/tmp", false), mount("konnectivity-config", kTunnelConfigDir),
+                      mount("konnectivity-uds", kTunnelSocketDir, false)});
     add_component(container, component, std::move(mounts));
     int64_t port = settings.network.port;
     container.set(
@@ -208,6 +207,25 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
     return container;
 }
 
+// Without a tunnel the API server's connections are made here, so that what a tenant asks for is
+// looked at: the address behind a name, the Pod's own loopback, the provider's networks.
+Value direct_egress_container(const Settings& settings, const Surroundings& surroundings) {
+    Value container =
+        base_container("egress", surroundings.tunnel_image, "/usr/local/bin/basalt-tunnel",
+                       direct_egress_args(settings, surroundings));
+    container.set("volumeMounts",
+                  Value::array({mount("konnectivity-uds", kTunnelSocketDir, false)}));
+    container.set(
+        "resources",
+        Value::object({{"requests", Value::object({{"cpu", "5m"}, {"memory", "16Mi"}})}}));
+    container.set("securityContext", container_security(Value()));
+    container.set("startupProbe", probe("/healthz", kTunnelHealthPort, kStartupPeriodSeconds,
+                                        kStartupFailures, 10, Value(), "HTTP"));
+    container.set("livenessProbe",
+                  probe("/healthz", kTunnelHealthPort, 10, 8, 15, Value(), "HTTP"));
+    return container;
+}
+
 Value build_containers(const Settings& settings, const Endpoint& endpoint,
                        const Surroundings& surroundings) {
     const DeploymentSettings& deployment = settings.deployment;
@@ -221,7 +239,8 @@ Value build_containers(const Settings& settings, const Endpoint& endpoint,
         companion_container("kube-controller-manager", deployment[Component::kControllerManager],
                             "controller-manager-kubeconfig", "controller-manager-pki",
                             kControllerManagerPort, controller_manager_args(settings)));
-    if (settings.tunnel) containers.push_back(tunnel_container(settings, surroundings));
+    containers.push_back(settings.tunnel ? tunnel_container(settings, surroundings)
+                                         : direct_egress_container(settings, surroundings));
     return containers;
 }
 
@@ -354,7 +373,6 @@ Value build_disruption_budget(const Settings& settings) {
 }
 
 Value build_egress_selector(const Settings& settings) {
-    if (!settings.tunnel) return Value();
     // `etcd` stays direct: it is the provider's. All else a tenant can steer.
     static constexpr std::string_view kConfiguration =
         "apiVersion: apiserver.k8s.io/v1beta1\n"

@@ -27,7 +27,10 @@ struct Surroundings {
     /// Selector of a Deployment that exists already; it is immutable and stays.
     data::Value existing_selector;
     std::string tunnel_image;  ///< Of our own tunnel.
-    /// Namespace and port of webhooks that control planes may call beside the tunnel.
+    /// What a control plane without a tunnel must not dial: the provider's nodes, Pods, Services,
+    /// load balancers. Empty: it dials nothing at all.
+    std::vector<std::string> protected_ranges;
+    std::vector<std::string> dns_addresses;  ///< Resolvers beside the management cluster's own.
     int64_t agents_expected = 0;
 };
 
@@ -51,7 +54,12 @@ data::Value build_deployment(const Settings& settings, const Endpoint& endpoint,
 data::Value build_disruption_budget(const Settings& settings);
 /// What may be dialled from the control plane's Pods, and who may dial them.
 data::Value build_network_policy(const Settings& settings, const Surroundings& surroundings);
-/// Null without tunnel.
+/// Addresses and ranges that `basalt-tunnel direct` refuses: the protected ones and the
+/// DataStores'.
+std::vector<std::string> denied_destinations(const Surroundings& surroundings);
+/// Of protected_ranges: "10.0.0.0/8", "fd00::/8", without host bits.
+Result<void> check_ranges(const std::vector<std::string>& ranges);
+/// Sends all that a tenant can steer through the socket of the container beside the API server.
 data::Value build_egress_selector(const Settings& settings);
 data::Value build_kubeadm_config(const Settings& settings, const Endpoint& endpoint);
 

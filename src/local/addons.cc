@@ -57,9 +57,11 @@ Result<Addons> render_addons(const Paths& paths, const ClusterState& state,
     BASALT_ASSIGN(Image controller, find_image(images, "metallb/controller"));
     BASALT_ASSIGN(Image speaker, find_image(images, "metallb/speaker"));
     BASALT_ASSIGN(Image etcd, find_image(images, "etcd"));
-    const Variables variables = {{"METALLB_CONTROLLER_IMAGE", controller.reference},
-                                 {"METALLB_SPEAKER_IMAGE", speaker.reference},
-                                 {"LOAD_BALANCER_RANGE", state.plan.load_balancer_range()}};
+    const Variables variables = {
+        {"METALLB_CONTROLLER_IMAGE", controller.reference},
+        {"METALLB_SPEAKER_IMAGE", speaker.reference},
+        {"LOAD_BALANCER_RANGE", state.plan.load_balancer_range()},
+        {"PROTECTED_RANGES", fmt::format("{}", fmt::join(state.plan.protected_ranges(), ","))}};
     Addons addons;
     BASALT_ASSIGN(addons.first, read_manifests(paths.deploy() + "/local/manifests", &variables));
     BASALT_ASSIGN(std::string volume, linux::read_file(paths.deploy() + "/local/volume.yaml"));
@@ -101,8 +103,10 @@ Result<void> wait_for_addons(const Paths& paths, const Kubectl& kubectl, int nod
         {"metallb-system", "deployment/controller"}, {"metallb-system", "daemonset/speaker"},
         {"basalt-system", "statefulset/etcd"},
     };
-    if (has_controller(paths))
+    if (has_controller(paths)) {
+        workloads.emplace_back("basalt-system", "daemonset/basalt-node");
         workloads.emplace_back("basalt-system", "deployment/basalt-controller");
+    }
     BASALT_TRY(kubectl.run({"wait", "--for=condition=Ready", "nodes", "--all", "--timeout=480s"},
                            {}, kReadyLimit + std::chrono::seconds(10)));
     BASALT_TRY(kubectl.wait_for({"get", "nodes", "-o", "jsonpath={range .items[*]}x{end}"},

@@ -33,6 +33,14 @@ std::string AddressPlan::host_interface(int node) const {
 std::string AddressPlan::load_balancer_range() const {
     return fmt::format("10.{0}.8.1-10.{0}.8.254", kFirstSecondOctet + index);
 }
+std::vector<std::string> AddressPlan::protected_ranges() const {
+    std::vector<std::string> ranges = {kPodRange, kServiceRange};
+    // 10.x.0.0/16 without 10.x.4.0/22.
+    for (const char* part : {"0.0/22", "8.0/21", "16.0/20", "32.0/19", "64.0/18", "128.0/17"}) {
+        ranges.push_back(fmt::format("10.{}.{}", kFirstSecondOctet + index, part));
+    }
+    return ranges;
+}
 std::string AddressPlan::registry() const {
     return fmt::format("{}:{}", host_address(), kRegistryPort);
 }

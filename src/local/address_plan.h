@@ -38,10 +38,13 @@ struct AddressPlan {
     std::string node_cidr(int node) const;
     std::string host_interface(int node) const;  ///< Host's end of the node's veth pair, "bs0n1".
     std::string load_balancer_range() const;     ///< "10.200.8.1-10.200.8.254"
-    std::string registry() const;                ///< "10.200.0.1:5000"
-    std::string api_server() const;              ///< "https://10.200.0.11:6443"
-    static std::string pod_cidr(int node);       ///< "10.32.1.0/24"
-    static std::string pod_gateway(int node);    ///< "10.32.1.1"
+    /// Everything of the cluster's: what no tenant's control plane may dial. All of the node
+    /// network but the machines that tests attach to the bridge.
+    std::vector<std::string> protected_ranges() const;
+    std::string registry() const;              ///< "10.200.0.1:5000"
+    std::string api_server() const;            ///< "https://10.200.0.11:6443"
+    static std::string pod_cidr(int node);     ///< "10.32.1.0/24"
+    static std::string pod_gateway(int node);  ///< "10.32.1.1"
 };
 
 std::string node_name(const std::string& cluster, int node);  ///< "basalt-1"

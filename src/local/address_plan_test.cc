@@ -1,6 +1,7 @@
 #include "local/address_plan.h"
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -14,6 +15,9 @@ TEST(AddressPlan, FirstClusterByHand) {
     EXPECT_EQ(plan.host_cidr(), "10.200.0.1/16");
     EXPECT_EQ(plan.node_cidr(1), "10.200.0.11/16");
     EXPECT_EQ(plan.load_balancer_range(), "10.200.8.1-10.200.8.254");
+    EXPECT_EQ(fmt::format("{}", fmt::join(plan.protected_ranges(), " ")),
+              "10.32.0.0/16 10.33.0.0/16 10.200.0.0/22 10.200.8.0/21 10.200.16.0/20 10.200.32.0/19 "
+              "10.200.64.0/18 10.200.128.0/17");
     EXPECT_EQ(plan.registry(), "10.200.0.1:5000");
     EXPECT_EQ(plan.api_server(), "https://10.200.0.11:6443");
     EXPECT_EQ(AddressPlan::pod_cidr(3), "10.32.3.0/24");

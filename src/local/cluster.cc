@@ -245,8 +245,10 @@ class BringUp {
         Result<std::string> running = linux::read_file(marker);
         if (running.ok() && *running == stamp) return {};
         if (running.ok()) {
-            BASALT_TRY(kubectl_.run({"rollout", "restart", "deployment", "-n", "basalt-system",
-                                     "-l", "app.kubernetes.io/part-of=basalt"}));
+            for (const char* kind : {"deployment", "daemonset"}) {
+                BASALT_TRY(kubectl_.run({"rollout", "restart", kind, "-n", "basalt-system", "-l",
+                                         "app.kubernetes.io/part-of=basalt"}));
+            }
         }
         return linux::write_file_atomically(marker, stamp);
     }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstring>
 
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -19,6 +20,7 @@
 
 #include "async/real_loop.h"
 #include "async/wait.h"
+#include "net/resolve.h"
 #include "net/stream.h"
 
 namespace basalt::net {
@@ -401,6 +403,21 @@ Result<void> bind_and_listen(AcceptorState& state,
 }
 
 }  // namespace
+
+Task<Result<std::vector<std::string>>> resolve_addresses(async::Loop& loop, std::string host) {
+    asio::io_context* context = context_of(loop);
+    if (context == nullptr) co_return failed_precondition("this loop has no network");
+    Result<Endpoints> found = co_await resolve(*context, std::move(host), 0);
+    if (!found.ok()) co_return std::move(found).error();
+    std::vector<std::string> addresses;
+    for (const auto& endpoint : *found) {
+        asio::ip::tcp::endpoint tcp;
+        std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
+        tcp.resize(endpoint.size());
+        addresses.push_back(tcp.address().to_string());
+    }
+    co_return addresses;
+}
 
 Task<Result<std::unique_ptr<Stream>>> connect(async::Loop& loop, Endpoint endpoint,
                                               Duration timeout) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "tunnel/agent_link.h"
@@ -65,6 +66,7 @@ void TunnelServer::start() {
     group_.spawn(peers_.run());
     for (const DirectDestination& destination : config_.direct)
         group_.spawn(serve_direct(destination));
+    if (config_.dialer) group_.spawn(serve_dialer());
     peers_changed();
 }
 
@@ -297,6 +299,26 @@ Task<void> TunnelServer::serve_direct(DirectDestination destination) {
     if (!ended.ok() && ended.error().code() != Code::kCancelled) {
         log_error("a direct destination ended",
                   {{"address", destination.address}, {"error", ended.error()}});
+    }
+}
+
+// Like an agent, but in this process and never gone.
+Task<void> TunnelServer::serve_dialer() {
+    AgentInfo info;
+    info.agent_id = "here";
+    info.window = config_.core.link.window_size;
+    Result<StreamId> id = core_.add_agent(std::move(info), loop_.now());
+    BASALT_ASSERT(id.ok());
+    auto [ours, theirs] = make_message_pair(kDirectQueueCount);
+    AgentLink agent(loop_, *theirs, config_.dialer, config_.core.link.window_size,
+                    config_.core.link);
+    async::TaskGroup group(loop_);
+    group.spawn(pump_direct(*id, std::move(ours)));
+    Result<void> ended = co_await agent.run();
+    group.cancel();
+    co_await group.join();
+    if (!ended.ok() && ended.error().code() != Code::kCancelled) {
+        log_error("direct egress ended", {{"error", ended.error()}});
     }
 }
 

@@ -8,8 +8,9 @@
 //     ... server.drain() ... co_await server.stop();                     // after the gRPC servers
 //     have stopped
 //
-// The only addresses this process dials are the peers' Service and config.direct; everything else
-// goes to agents: nothing a tenant writes makes it connect to the management network.
+// The only addresses this process dials are the peers' Service, config.direct, and, where there is
+// no tunnel, what config.dialer permits; everything else goes to agents: nothing a tenant writes
+// makes it connect to the management network.
 #pragma once
 
 #include <functional>
@@ -22,6 +23,7 @@
 #include "async/task_group.h"
 #include "async/wait.h"
 #include "net/grpc.h"
+#include "tunnel/agent_link.h"
 #include "tunnel/authenticator.h"
 #include "tunnel/message_stream.h"
 #include "tunnel/peers.h"
@@ -43,6 +45,8 @@ struct TunnelServerConfig {
     CertificateRule peers_rule;
     PeersConfig peers;
     std::vector<DirectDestination> direct;
+    /// Set where there are no agents: this process dials what this permits (direct.h).
+    TargetDialer dialer;
     /// Token checks at the same time, and how long one may take.
     size_t authentications_limit = 32;
     Duration authentication_timeout = std::chrono::seconds(10);
@@ -96,6 +100,7 @@ class TunnelServer {
     async::Task<void> order_loop();
     async::Task<void> relay(ServerCore::RelayOrder order);
     async::Task<void> serve_direct(DirectDestination destination);
+    async::Task<void> serve_dialer();
     async::Task<void> pump_direct(StreamId id, std::unique_ptr<MessageStream> stream);
 
     async::Loop& loop_;

@@ -11,6 +11,7 @@
 #include "controller/webhook_certificate.h"
 #include "controlplane/control_plane_controller.h"
 #include "controlplane/datastore_controller.h"
+#include "controlplane/ip.h"
 #include "controlplane/kubeconfig_generator.h"
 #include "controlplane/metrics.h"
 #include "controlplane/names.h"
@@ -117,6 +118,8 @@ controlplane::ControlPlaneOptions control_plane_options(const ControllerOptions&
     controlplane::ControlPlaneOptions result;
     result.defaults.datastore = options.datastore;
     result.image = options.image;
+    result.protected_ranges = options.protected_ranges;
+    result.dns_addresses = options.dns_addresses;
     result.workers_count = options.workers_count;
     return result;
 }
@@ -293,6 +296,14 @@ Result<void> configure(const ControllerOptions& options) {
     BASALT_ASSIGN(log.level, parse_log_level(options.log_level).context("--log-level"));
     BASALT_ASSIGN(log.format, parse_log_format(options.log_format).context("--log-format"));
     configure_log(log);
+    BASALT_TRY(controlplane::check_ranges(options.protected_ranges).context("--protected-ranges"));
+    for (const std::string& address : options.dns_addresses) {
+        if (controlplane::is_ip_address(address)) continue;
+        return invalid_argument(fmt::format("--dns-addresses: \"{}\" is no address", address));
+    }
+    if (options.protected_ranges.empty()) {
+        log_info("no --protected-ranges: control planes without a tunnel do not reach their nodes");
+    }
     for (const std::string& name : options.ignored)
         log_warn("this flag has no effect", {{"flag", name}});
     return {};

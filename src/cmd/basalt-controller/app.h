@@ -18,6 +18,9 @@ struct ControllerOptions {
     std::string service_name = "basalt-controller";
     std::string datastore = "default";
     std::string image = "ghcr.io/basalt/basalt:dev";
+    /// Networks of the provider: no control plane dials them for its tenant.
+    std::vector<std::string> protected_ranges;
+    std::vector<std::string> dns_addresses;  ///< Resolvers that are no Pods (a cache on each node).
     bool leader_elect = true;
     std::string metrics_address = ":8443";
     bool metrics_secure =

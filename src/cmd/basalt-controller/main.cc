@@ -39,6 +39,15 @@ void add_options(CLI::App& app, ControllerOptions& options) {
     app.add_option("--datastore", options.datastore, "DataStore of control planes that name none");
     app.add_option("--image", options.image,
                    "Image with basalt-tunnel, for control planes and their agents");
+    app.add_option("--protected-ranges", options.protected_ranges,
+                   "Networks of the provider: its nodes, Pods, Services, load balancers; without "
+                   "them, control planes without a tunnel dial nothing")
+        ->envname("BASALT_PROTECTED_RANGES")
+        ->delimiter(',');
+    app.add_option("--dns-addresses", options.dns_addresses,
+                   "Addresses of resolvers for control planes, beside Pods k8s-app=kube-dns")
+        ->envname("BASALT_DNS_ADDRESSES")
+        ->delimiter(',');
     app.add_flag("--leader-elect,!--no-leader-elect", options.leader_elect,
                  "Work only while holding the lease");
     app.add_option("--metrics-bind-address", options.metrics_address, "host:port, or 0 for none");

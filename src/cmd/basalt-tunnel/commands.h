@@ -62,6 +62,21 @@ struct AgentFlags : EndFlags {
     std::string drain_timeout = "20s";
 };
 
+/// `basalt-tunnel direct`: instead of a tunnel, for an API server that can dial its nodes.
+struct DirectFlags {
+    std::string uds_name;
+    std::vector<std::string> deny;
+    bool deny_all = false;
+    std::string health_bind_address;
+    int health_port = 8092;
+    std::string graceful_shutdown_timeout = "60s";
+    std::string api_server;
+    std::string log_level = "info", log_format = "logfmt";
+};
+
+void add_direct_flags(CLI::App& app, DirectFlags& flags);
+Result<int> run_direct(DirectFlags flags);
+
 void add_server_flags(CLI::App& app, ServerFlags& flags);
 void add_agent_flags(CLI::App& app, AgentFlags& flags);
 

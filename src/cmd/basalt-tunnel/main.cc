@@ -17,12 +17,17 @@ int main(int argc, char** argv) {
         app.add_subcommand("server", "Beside the API server: takes its connections to agents");
     CLI::App* agent =
         app.add_subcommand("agent", "On a node: connects to servers and dials for them");
+    basalt::cmd::DirectFlags direct_flags;
+    CLI::App* direct = app.add_subcommand(
+        "direct", "Beside an API server without a tunnel: dials what is not denied");
+    basalt::cmd::add_direct_flags(*direct, direct_flags);
     basalt::cmd::add_server_flags(*server, server_flags);
     basalt::cmd::add_agent_flags(*agent, agent_flags);
     CLI11_PARSE(app, argc, argv);
 
     std::signal(SIGPIPE, SIG_IGN);
-    basalt::Result<int> result = server->parsed()
+    basalt::Result<int> result = direct->parsed() ? basalt::cmd::run_direct(direct_flags)
+                                 : server->parsed()
                                      ? basalt::cmd::run_server(server_flags, server->remaining())
                                      : basalt::cmd::run_agent(agent_flags, agent->remaining());
     if (result.ok()) return *result;
