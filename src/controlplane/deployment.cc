@@ -159,8 +159,9 @@ Value api_server_container(const Settings& settings, const Endpoint& endpoint,
     container.set(
         "ports", Value::array({Value::object(
                      {{"name", "kube-apiserver"}, {"containerPort", port}, {"protocol", "TCP"}})}));
-    container.set("startupProbe", probe("/livez", port, kStartupPeriodSeconds, kStartupFailures, 10,
-                                        component.startup));
+    // /readyz, so that readiness, which is probed less often, holds at the first try after it.
+    container.set("startupProbe", probe("/readyz", port, kStartupPeriodSeconds, kStartupFailures,
+                                        10, component.startup));
     container.set("livenessProbe", probe("/livez", port, 10, 8, 15, component.liveness));
     container.set("readinessProbe", probe("/readyz", port, 2, 3, 15, component.readiness));
     return container;

@@ -160,6 +160,27 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def machine_cpu_seconds():
+    """What all cores were busy with since the boot, waiting for disks left out."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _wait, interrupts, soft, _steal = map(int, fields)
+    return (user + nice + system + interrupts + soft) / TICKS
+
+
+def cpu_by_program():
+    """Name of the program -> CPU seconds of its processes that live."""
+    sums = {}
+    for directory in pathlib.Path("/proc").iterdir():
+        if directory.name.isdigit():
+            try:
+                name, rest = (directory / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+                fields = rest.split()
+                sums[name] = sums.get(name, 0) + sum(map(int, fields[11:13])) / TICKS
+            except OSError:
+                continue
+    return sums
+
+
 def resident_megabytes(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return int(fields[21]) * PAGE / 1e6
