@@ -315,7 +315,11 @@ void ApiServer::finish_defaults(const Kind& kind, const ObjectKey& key, const Va
     if (kind.custom) prune_unknown(*kind.shape, object);
     apply_defaults(kind, object);
     object.set("apiVersion", kind.resource.api_version()).set("kind", kind.resource.kind);
-    if (kind.resource.kind == "Service") allocate(key, live, object);
+    if (kind.resource.kind == "Service") {
+        allocate(key, live, object);
+        Value& status = object.at("status");
+        if (!status["loadBalancer"].is_object()) status.set("loadBalancer", Value::object());
+    }
     if (live == nullptr) return;
     Value& metadata = object.at("metadata");
     for (const char* name :

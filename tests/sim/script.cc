@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "controlplane/control_plane_controller.h"
+#include "controlplane/kubeconfig_generator.h"
 #include "controlplane/names.h"
 #include "data/base64.h"
 #include "data/yaml.h"
@@ -25,7 +26,7 @@ Value patch_of(const char* yaml) { return data::parse_yaml(yaml).value(); }
 
 }  // namespace
 
-Script::Script(World& world) : world_(world) {
+Script::Script(World& world, bool misfortune) : world_(world) {
     for (const std::string& ns : kNamespaces) world.make_namespace(ns);
     world.make_datastore("default");
     world.make_datastore("second");
@@ -35,18 +36,23 @@ Script::Script(World& world) : world_(world) {
                 {4, "sleep", [this] { return sleep_or_wake(); }},
                 {1, "pause", [this] { return pause_or_resume(); }},
                 {3, "delete", [this] { return remove_control_plane(); }},
-                {6, "delete owned", [this] { return delete_owned(); }},
-                {6, "edit owned", [this] { return edit_owned(); }},
-                {3, "break secret", [this] { return break_secret(); }},
-                {2, "rotate", [this] { return rotate(); }},
-                {6, "tenant", [this] { return edit_tenant(); }},
-                {2, "datastore down", [this] { return break_datastore(); }},
-                {1, "datastore full", [this] { return fill_datastore(); }},
-                {1, "datastore secret", [this] { return break_datastore_secret(); }},
-                {4, "watches", [this] { return disturb_watches(); }},
-                {8, "crash", [this] { return crash(); }},
-                {2, "second process", [this] { return start_second(); }},
-                {3, "kill pod", [this] { return kill_pod(); }}};
+                {2, "generator", [this] { return make_generator(); }}};
+    if (!misfortune) return;
+    const std::vector<Action> more = {
+        {6, "delete owned", [this] { return delete_owned(); }},
+        {6, "edit owned", [this] { return edit_owned(); }},
+        {3, "break secret", [this] { return break_secret(); }},
+        {2, "rotate", [this] { return rotate(); }},
+        {6, "tenant", [this] { return edit_tenant(); }},
+        {2, "datastore down", [this] { return break_datastore(); }},
+        {1, "datastore full", [this] { return fill_datastore(); }},
+        {1, "datastore secret", [this] { return break_datastore_secret(); }},
+        {4, "watches", [this] { return disturb_watches(); }},
+        {8, "crash", [this] { return crash(); }},
+        {2, "second process", [this] { return start_second(); }},
+        {3, "kill pod", [this] { return kill_pod(); }},
+        {1, "clock", [this] { return jump_clock(); }}};
+    actions_.insert(actions_.end(), more.begin(), more.end());
 }
 
 void Script::say(const std::string& what) {
@@ -129,21 +135,26 @@ std::string Script::change_spec() {
         "{spec: {controlPlane: {deployment: {extraArgs: {apiServer: "
         "['--max-requests-inflight=100']}}}}}",
         "{spec: {controlPlane: {deployment: {extraArgs: null}}}}",
-        "{spec: {controlPlane: {deployment: {podAdditionalMetadata: {labels: {tier: gold}, "
+        "{spec: {controlPlane: {deployment: {podAdditionalMetadata: {labels: "
+        "{tier: gold}, "
         "annotations: {a: b}}}}}}",
         "{spec: {controlPlane: {deployment: {podAdditionalMetadata: null}}}}",
-        "{spec: {controlPlane: {deployment: {additionalMetadata: {labels: {cost: low}}}}}}",
+        "{spec: {controlPlane: {deployment: {additionalMetadata: {labels: {cost: "
+        "low}}}}}}",
         "{spec: {controlPlane: {deployment: {additionalMetadata: null}}}}",
         "{spec: {controlPlane: {deployment: {nodeSelector: {disk: ssd}}}}}",
         "{spec: {controlPlane: {deployment: {nodeSelector: null}}}}",
-        "{spec: {controlPlane: {deployment: {resources: {apiServer: {limits: {memory: 1Gi}}}}}}}",
+        "{spec: {controlPlane: {deployment: {resources: {apiServer: {limits: "
+        "{memory: 1Gi}}}}}}}",
         "{spec: {controlPlane: {deployment: {resources: null}}}}",
         "{spec: {controlPlane: {deployment: {strategy: {type: Recreate}}}}}",
-        "{spec: {controlPlane: {deployment: {strategy: {type: RollingUpdate, rollingUpdate: "
+        "{spec: {controlPlane: {deployment: {strategy: {type: RollingUpdate, "
+        "rollingUpdate: "
         "{maxSurge: 1}}}}}}",
         "{spec: {controlPlane: {service: {serviceType: ClusterIP}}}}",
         "{spec: {controlPlane: {service: {serviceType: LoadBalancer}}}}",
-        "{spec: {controlPlane: {service: {additionalMetadata: {annotations: {pool: blue}}}}}}",
+        "{spec: {controlPlane: {service: {additionalMetadata: {annotations: "
+        "{pool: blue}}}}}}",
         "{spec: {controlPlane: {service: {additionalMetadata: null}}}}",
         "{spec: {networkProfile: {certSANs: [other.example.com]}}}",
         "{spec: {networkProfile: {certSANs: null}}}",
@@ -154,7 +165,8 @@ std::string Script::change_spec() {
         "{spec: {addons: {coreDNS: null}}}",
         "{spec: {addons: {kubeProxy: {}}}}",
         "{spec: {addons: {kubeProxy: null}}}",
-        "{spec: {addons: {konnectivity: {agent: {mode: Deployment, replicas: 2}}}}}",
+        "{spec: {addons: {konnectivity: {agent: {mode: Deployment, replicas: "
+        "2}}}}}",
         "{spec: {addons: {konnectivity: {}}}}",
         "{spec: {addons: {konnectivity: null}}}",
         "{spec: {kubernetes: {kubelet: {cgroupfs: cgroupfs}}}}",
@@ -201,7 +213,35 @@ std::string Script::remove_control_plane() {
     return key.to_string();
 }
 
+/// Or changes it, or takes it away.
+std::string Script::make_generator() {
+    Chaos& chaos = world_.chaos();
+    const ObjectKey key(fmt::format("generator-{}", chaos.below(2)));
+    const kube::Resource& resource = controlplane::kubeconfig_generators();
+    const bool present = world_.api().get(resource, key) != nullptr;
+    if (present && chaos.chance(0.3)) {
+        (void)world_.api().remove(resource, key, "user");
+        return key.name + " deleted";
+    }
+    Value spec = patch_of("{user: {stringValue: someone}, groups: [{stringValue: readers}]}");
+    if (chaos.chance(0.5)) spec.set("user", patch_of("{fromDefinition: metadata.name}"));
+    if (chaos.chance(0.5)) spec.set("controlPlaneEndpointFrom", "admin.conf");
+    if (chaos.chance(0.3)) {
+        spec.set("tenantControlPlaneSelector", patch_of("{matchLabels: {owner: someone}}"));
+    }
+    Value object = kube::make_object(resource, key);
+    object.set("spec", std::move(spec));
+    const Result<Value> done = present ? world_.api().patch(resource, key, object, "user")
+                                       : world_.api().create(resource, object, "user");
+    return done.ok() ? key.name : "";
+}
+
 void Script::delete_all() {
+    const kube::Resource& generators = controlplane::kubeconfig_generators();
+    for (const SharedValue& object : world_.api().list(generators)) {
+        (void)world_.api().remove(generators, kube::key_of(*object), "user");
+    }
+
     for (const SharedValue& object : control_planes()) {
         (void)world_.api().remove(controlplane::tenant_control_planes(), kube::key_of(*object),
                                   "user");
@@ -421,6 +461,13 @@ std::string Script::crash() {
         world_.crash_instance(index);
         return name;
     }
+    if (world_.chaos().chance(0.4)) {
+        // At any await: so many turns of the loop from now.
+        const uint64_t turns = world_.chaos().below(3000);
+        for (uint64_t i = 0; i < turns && !instances[index]->ended(); ++i) world_.loop().run_one();
+        world_.crash_instance(index);
+        return fmt::format("{} {} turns later", name, turns);
+    }
     const uint64_t count = 1 + world_.chaos().below(60);
     const bool after = world_.chaos().chance(0.5);
     instances[index]->crash_at_write(count, after);
@@ -430,6 +477,12 @@ std::string Script::crash() {
 std::string Script::start_second() {
     if (world_.instances().size() >= 2) return "";
     return world_.start_instance().name();
+}
+
+std::string Script::jump_clock() {
+    const Duration by = world_.chaos().between(-10min, 10min);
+    world_.loop().jump_wall_clock(by);
+    return format_duration(by);
 }
 
 std::string Script::kill_pod() {

@@ -12,7 +12,8 @@ namespace basalt::sim {
 
 class Script {
  public:
-    explicit Script(World& world);
+    /// Without `misfortune` only users act: nothing breaks and nobody meddles.
+    Script(World& world, bool misfortune);
 
     /// One thing happens.
     void act();
@@ -42,6 +43,7 @@ class Script {
     std::string sleep_or_wake();
     std::string pause_or_resume();
     std::string remove_control_plane();
+    std::string make_generator();
     std::string delete_owned();
     std::string edit_owned();
     std::string break_secret();
@@ -54,6 +56,7 @@ class Script {
     std::string crash();
     std::string start_second();
     std::string kill_pod();
+    std::string jump_clock();
     Value new_spec();
     void say(const std::string& what);
 

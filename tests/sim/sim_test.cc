@@ -45,6 +45,7 @@ TEST_F(SimTest, ReplaysTheSame) {
     const RunResult second = run_seed(options);
     EXPECT_EQ(first.script, second.script);
     EXPECT_EQ(first.writes, second.writes);
+    EXPECT_EQ(first.trace, second.trace);
     EXPECT_EQ(first.ok, second.ok);
 }
 
