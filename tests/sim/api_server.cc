@@ -224,9 +224,8 @@ ApiServer::Answer ApiServer::get_one(const Request& request) {
         return failure(404, "NotFound",
                        fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
     }
-    Value object = *found->second;
-    if (on_read) on_read(kind, object);
-    return {200, request.metadata_only ? metadata_view(object) : std::move(object), nullptr};
+    const Value& object = *found->second;
+    return {200, request.metadata_only ? metadata_view(object) : object, nullptr};
 }
 
 ApiServer::Answer ApiServer::list_many(const Request& request) {

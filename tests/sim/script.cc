@@ -4,10 +4,12 @@
 
 #include <fmt/format.h>
 
+#include "base/assert.h"
 #include "controlplane/control_plane_controller.h"
 #include "controlplane/kubeconfig_generator.h"
 #include "controlplane/names.h"
 #include "data/base64.h"
+#include "data/json.h"
 #include "data/yaml.h"
 #include "tests/sim/instance.h"
 
@@ -51,7 +53,8 @@ Script::Script(World& world, bool misfortune) : world_(world) {
         {8, "crash", [this] { return crash(); }},
         {2, "second process", [this] { return start_second(); }},
         {3, "kill pod", [this] { return kill_pod(); }},
-        {1, "clock", [this] { return jump_clock(); }}};
+        {1, "clock", [this] { return jump_clock(); }},
+        {2, "controller manager", [this] { return stop_controller_manager(); }}};
     actions_.insert(actions_.end(), more.begin(), more.end());
 }
 
@@ -272,49 +275,57 @@ std::string Script::delete_owned() {
         world_.disturbed_secrets.insert(key);
         broken_secrets_.erase(key);
     }
-    const Kind* kind = nullptr;
-    for (const Kind* each : world_.api().kinds()) {
-        if (each->resource.kind == (*object)["kind"].as_string()) kind = each;
-    }
-    (void)world_.api().remove(kind->resource, kube::key_of(*object), "user");
+    (void)world_.api().remove(kind_of(*object).resource, kube::key_of(*object), "user");
     return kube::describe(*object);
+}
+
+/// What somebody may do to our fields of an object, as merge patches. Fields that nobody of ours
+/// owns are left alone: those stay, by the rules of server-side apply.
+std::vector<Value> Script::edits_of(const Value& object) {
+    std::vector<Value> edits = {patch_of("{metadata: {labels: {kamaji.clastix.io/name: other}}}"),
+                                patch_of("{metadata: {labels: {kamaji.clastix.io/project: null}}}"),
+                                patch_of("{metadata: {labels: null, annotations: null}}")};
+    const std::string kind = object["kind"].str();
+    if (kind == "ConfigMap") {
+        edits.push_back(patch_of("{data: null}"));
+    } else if (kind == "Service") {
+        edits.push_back(patch_of("{spec: {selector: {app: other}}}"));
+        edits.push_back(patch_of("{spec: {type: ClusterIP}}"));
+        Value ports = object["spec"]["ports"];
+        for (Value& port : ports.mutable_items()) port.set("targetPort", 1);
+        edits.push_back(Value::object({{"spec", Value::object({{"ports", std::move(ports)}})}}));
+    } else if (kind == "Deployment") {
+        edits.push_back(patch_of("{spec: {replicas: 5}}"));
+        edits.push_back(patch_of("{spec: {template: {metadata: {annotations: null}}}}"));
+        Value containers = object["spec"]["template"]["spec"]["containers"];
+        for (Value& container : containers.mutable_items())
+            container.set("image", "example.com/other:v1").erase("args");
+        Value edit = Value::object();
+        edit.at("spec").at("template").at("spec").set("containers", std::move(containers));
+        edits.push_back(std::move(edit));
+    } else if (kind == "PodDisruptionBudget") {
+        edits.push_back(patch_of("{spec: {maxUnavailable: 0}}"));
+    }
+    return edits;  // The content of Secrets is for break_secret(), which remembers it.
 }
 
 std::string Script::edit_owned() {
     SharedValue control_plane = some_control_plane();
     SharedValue object = control_plane == nullptr ? nullptr : some_owned(control_plane);
     if (object == nullptr) return "";
-    const std::string kind((*object)["kind"].as_string());
-    std::vector<const char*> patches = {"{metadata: {labels: {kamaji.clastix.io/name: other}}}",
-                                        "{metadata: {labels: {kamaji.clastix.io/project: null}}}",
-                                        "{metadata: {annotations: {note: hello}}}"};
-    const kube::Resource* resource = &r::config_maps();
-    if (kind == "ConfigMap") {
-        patches.push_back("{data: null}");
-    } else if (kind == "Service") {
-        resource = &r::services();
-        patches.push_back("{spec: {selector: {app: other}}}");
-        patches.push_back("{spec: {ports: [{name: x, port: 1}]}}");
-        patches.push_back("{spec: {type: ClusterIP}}");
-    } else if (kind == "Deployment") {
-        resource = &r::deployments();
-        patches.push_back("{spec: {replicas: 5}}");
-        patches.push_back("{spec: {template: {spec: {containers: []}}}}");
-        patches.push_back("{spec: {template: {spec: {hostNetwork: true, volumes: null}}}}");
-    } else if (kind == "PodDisruptionBudget") {
-        resource = &r::pod_disruption_budgets();
-        patches.push_back("{spec: {maxUnavailable: 0}}");
-    } else {
-        // Content of Secrets is for break_secret(), which remembers it.
-        resource = &r::secrets();
+    const Value patch = world_.chaos().pick(edits_of(*object));
+    Result<Value> edited =
+        world_.api().patch(kind_of(*object).resource, kube::key_of(*object), patch, "user");
+    std::string text = data::to_json(patch).substr(0, 100);
+    return edited.ok() ? kube::describe(*object) + " " + text : "";
+}
+
+const Kind& Script::kind_of(const Value& object) {
+    for (const Kind* kind : world_.api().kinds()) {
+        if (kind->resource.kind == object["kind"].as_string()) return *kind;
     }
-    const char* patch = world_.chaos().pick(patches);
-    (void)world_.api().patch(*resource, kube::key_of(*object), patch_of(patch), "user");
-    // What strangers add to metadata is theirs; so that it does not stay for the comparison, they
-    // take it back.
-    (void)world_.api().patch(*resource, kube::key_of(*object),
-                             patch_of("{metadata: {annotations: {note: null}}}"), "user");
-    return kube::describe(*object) + " " + patch;
+    BASALT_ASSERT(false);
+    return *world_.api().kinds().front();
 }
 
 std::string Script::break_secret() {
@@ -482,7 +493,16 @@ std::string Script::start_second() {
 std::string Script::jump_clock() {
     const Duration by = world_.chaos().between(-10min, 10min);
     world_.loop().jump_wall_clock(by);
+    clock_offset_ += by;
     return format_duration(by);
+}
+
+std::string Script::stop_controller_manager() {
+    SharedValue control_plane = some_control_plane();
+    Tenant* tenant = control_plane == nullptr ? nullptr : world_.tenant_of(*control_plane);
+    if (tenant == nullptr) return "";
+    world_.stop_controller_manager(*tenant, world_.chaos().between(1s, 5min));
+    return kube::key_of(*control_plane).to_string();
 }
 
 std::string Script::kill_pod() {
@@ -509,6 +529,10 @@ void Script::mend() {
     down_.clear();
     full_.clear();
     world_.api().supports_watch_list = true;
+    world_.mend_controller_managers();
+    // A clock that is behind is put right, so that what expires does so in time.
+    if (clock_offset_ < Duration(0)) world_.loop().jump_wall_clock(-clock_offset_);
+    clock_offset_ = Duration(0);
     for (const auto& [text, data] : broken_secrets_) {
         const size_t slash = text.find('/');
         const ObjectKey key(text.substr(0, slash), text.substr(slash + 1));

@@ -45,7 +45,9 @@ class Script {
     std::string remove_control_plane();
     std::string make_generator();
     std::string delete_owned();
+    std::vector<Value> edits_of(const Value& object);
     std::string edit_owned();
+    const Kind& kind_of(const Value& object);
     std::string break_secret();
     std::string rotate();
     std::string edit_tenant();
@@ -57,6 +59,7 @@ class Script {
     std::string start_second();
     std::string kill_pod();
     std::string jump_clock();
+    std::string stop_controller_manager();
     Value new_spec();
     void say(const std::string& what);
 
@@ -65,6 +68,7 @@ class Script {
     std::vector<std::string> log_;
     std::map<std::string, Value> broken_secrets_;  ///< Key -> the good data.
     std::vector<std::string> down_, full_;
+    Duration clock_offset_{0};
     int names_ = 0;
 };
 

@@ -22,6 +22,7 @@ namespace r = kube::resources;
 namespace {
 
 constexpr size_t kRecentWritesMax = 40;
+constexpr std::string_view kTokenType = "bootstrap.kubernetes.io/token";
 
 std::vector<const Kind*> all_kinds(bool with_custom) {
     std::vector<const Kind*> kinds;
@@ -264,7 +265,6 @@ void World::forget_tenant(const std::string& id) {
     auto found = tenants_.find(id);
     if (found == tenants_.end()) return;
     found->second->api->break_watches("the API server shut down");
-    found->second->api->on_read = {};
     tenants_.erase(found);
 }
 
@@ -310,24 +310,55 @@ void World::fill_tenant(ApiServer& api, const std::string& id) {
         observe(write, name);
         const std::string& kind = write.kind->resource.kind;
         if (kind == "Secret" || (kind == "ConfigMap" && write.key.name == "cluster-info"))
-            sign_later(id);
+            sign_later(id, soon(50ms, 2s));
+        if (kind == "Secret" && write.after != nullptr) clean_later(id);
     };
 }
 
 // ---- the controller manager's bootstrap signer
 // -----------------------------------------------------------------------------------------------
 
-void World::sign_later(const std::string& id) {
+void World::sign_later(const std::string& id, Duration delay) {
     auto found = tenants_.find(id);
     if (found == tenants_.end() || found->second->signing) return;
     found->second->signing = true;
-    const Duration delay = options_.calm ? 50ms : chaos_.between(10ms, 2s);
     loop_.call_at(loop_.now() + delay, [this, id] {
         auto tenant = tenants_.find(id);
         if (tenant == tenants_.end()) return;
         tenant->second->signing = false;
-        if (tenant->second->controller_manager_leads) sign_cluster_info(*tenant->second);
+        if (!tenant->second->controller_manager_leads) return;
+        sign_cluster_info(*tenant->second);
     });
+}
+
+/// As the token cleaner does, though later than it.
+void World::clean_later(const std::string& id) {
+    auto found = tenants_.find(id);
+    if (found == tenants_.end() || found->second->cleaning) return;
+    found->second->cleaning = true;
+    loop_.call_at(loop_.now() + 20s, [this, id] {
+        auto tenant = tenants_.find(id);
+        if (tenant == tenants_.end()) return;
+        tenant->second->cleaning = false;
+        if (remove_expired_tokens(*tenant->second)) clean_later(id);
+    });
+}
+
+/// True while tokens are left.
+bool World::remove_expired_tokens(Tenant& tenant) {
+    bool more = false;
+    for (const SharedValue& secret : tenant.api->list(r::secrets(), "kube-system")) {
+        const Value& end = (*secret)["data"]["expiration"];
+        if ((*secret)["type"].as_string() != kTokenType || end.empty()) continue;
+        Result<WallTime> at = parse_rfc3339(data::base64_decode(end.as_string()).value_or(""));
+        if (tenant.controller_manager_leads && at.ok() && *at <= loop_.wall_now()) {
+            (void)tenant.api->remove(r::secrets(), kube::key_of(*secret),
+                                     "kube-controller-manager");
+        } else {
+            more = true;
+        }
+    }
+    return more;
 }
 
 /// A signature of the kubeconfig for each token that asks for one; those of other tokens go.
@@ -339,7 +370,7 @@ void World::sign_cluster_info(Tenant& tenant) {
     const Value& data = (*info)["data"];
     std::map<std::string, std::string> wanted;
     for (const SharedValue& secret : tenant.api->list(r::secrets(), "kube-system")) {
-        if ((*secret)["type"].as_string() != "bootstrap.kubernetes.io/token") continue;
+        if ((*secret)["type"].as_string() != kTokenType) continue;
         auto text = [&](const char* name) {
             return data::base64_decode((*secret)["data"][name].as_string()).value_or("");
         };
@@ -350,7 +381,7 @@ void World::sign_cluster_info(Tenant& tenant) {
             continue;
         if (const std::string end = text("expiration"); !end.empty()) {
             Result<WallTime> at = parse_rfc3339(end);
-            if (!at.ok() || *at < loop_.wall_now()) continue;
+            if (!at.ok() || *at <= loop_.wall_now()) continue;
         }
         const uint64_t hash =
             data::fnv1a(data["kubeconfig"].str() + "." + id + "." + text("token-secret"));
@@ -372,23 +403,37 @@ void World::sign_cluster_info(Tenant& tenant) {
 void World::start_tenant(Tenant& tenant, const RunningPod& pod) {
     tenant.pods[std::string(kube::uid_of(*pod.pod))] = pod;
     if (tenant.controller_manager_leads) return;
-    const std::string id = tenant.datastore + "/" + tenant.schema;
-    const Duration delay = options_.calm ? 100ms : chaos_.between(100ms, 3s);
-    loop_.call_at(loop_.now() + delay, [this, id] {
+    lead_later(tenant, std::max(soon(100ms, 3s), tenant.may_lead_from - loop_.now()));
+}
+
+void World::lead_later(Tenant& tenant, Duration delay) {
+    loop_.call_at(loop_.now() + delay, [this, id = tenant.id()] {
         auto found = tenants_.find(id);
         if (found == tenants_.end() || found->second->pods.empty()) return;
-        Tenant* tenant_now = found->second.get();
-        tenant_now->controller_manager_leads = true;
-        Value lease =
-            kube::make_object(r::leases(), ObjectKey("kube-system", "kube-controller-manager"));
-        lease.set("spec", Value::object({{"holderIdentity", "kube-controller-manager"}}));
-        (void)tenant_now->api->create(r::leases(), lease, "kube-controller-manager");
-        sign_later(id);
-        tenant_now->api->on_read = [this, tenant_now](const Kind& kind, Value& object) {
-            if (kind.resource.kind != "Lease" || !tenant_now->controller_manager_leads) return;
-            object.at("spec").set("renewTime", format_rfc3339_micro(loop_.wall_now()));
-        };
+        if (loop_.now() >= found->second->may_lead_from) lead(*found->second);
     });
+}
+
+void World::lead(Tenant& tenant) {
+    tenant.controller_manager_leads = true;
+    Value lease =
+        kube::make_object(r::leases(), ObjectKey("kube-system", "kube-controller-manager"));
+    lease.set("spec", Value::object({{"holderIdentity", "kube-controller-manager"}}));
+    (void)tenant.api->create(r::leases(), lease, "kube-controller-manager");
+    sign_later(tenant.id(), soon(50ms, 2s));
+}
+
+void World::stop_controller_manager(Tenant& tenant, Duration duration) {
+    tenant.controller_manager_leads = false;
+    tenant.may_lead_from = loop_.now() + duration;
+    lead_later(tenant, duration);
+}
+
+void World::mend_controller_managers() {
+    for (auto& [id, tenant] : tenants_) {
+        tenant->may_lead_from = TimePoint();
+        if (!tenant->controller_manager_leads) lead_later(*tenant, 1s);
+    }
 }
 
 void World::stopped(const std::string& pod_uid) {

@@ -39,8 +39,11 @@ struct Tenant {
     std::string schema;
     std::shared_ptr<ApiServer> api;
     std::map<std::string, RunningPod> pods;  ///< Serving ones, by uid.
+    std::string id() const { return datastore + "/" + schema; }
     bool controller_manager_leads = false;
-    bool signing = false;  ///< A timer of the bootstrap signer is set.
+    bool signing = false;       ///< A timer of the bootstrap signer is set.
+    bool cleaning = false;      ///< A timer of the token cleaner is set.
+    TimePoint may_lead_from{};  ///< Its controller manager does not lead before.
 };
 
 struct WorldOptions {
@@ -82,6 +85,9 @@ class World final : public Workload {
     Tenant* tenant(const std::string& datastore_name, const std::string& schema);
     /// The tenant of a control plane by its object; null while there is none.
     Tenant* tenant_of(const Value& control_plane);
+    /// Its controller manager fails, and leads again so much later.
+    void stop_controller_manager(Tenant& tenant, Duration duration);
+    void mend_controller_managers();
     Result<std::shared_ptr<ApiServer>> dial_tenant(const std::string& server,
                                                    const std::string& server_name,
                                                    const std::map<std::string, std::string>& admin);
@@ -115,9 +121,16 @@ class World final : public Workload {
     void forget_tenant(const std::string& id);
     std::string enter_datastore(const RunningPod& pod, Datastore& store, const std::string& schema);
     void start_tenant(Tenant& tenant, const RunningPod& pod);
+    void lead_later(Tenant& tenant, Duration delay);
+    void lead(Tenant& tenant);
     void fill_tenant(ApiServer& api, const std::string& id);
-    void sign_later(const std::string& id);
+    void sign_later(const std::string& id, Duration delay);
     void sign_cluster_info(Tenant& tenant);
+    void clean_later(const std::string& id);
+    bool remove_expired_tokens(Tenant& tenant);
+    Duration soon(Duration low, Duration high) {
+        return options_.calm ? low : chaos_.between(low, high);
+    }
     void observe(const Write& write, const std::string& where);
     void check_leader(const Write& write);
     void check_keys(const Write& write);
