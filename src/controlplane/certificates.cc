@@ -350,6 +350,17 @@ class Planner {
         return bundle;
     }
 
+    /// Whether the servers of an authority accept the leaf. OpenSSL, unlike Go and so etcd, takes
+    /// the first intermediate that fits, wherever it leads: it is shown those of this authority.
+    Result<void> verify_for(const CertificateAuthority& authority, const Certificate& leaf,
+                            const std::vector<Certificate>& intermediates) const {
+        std::vector<Certificate> own;
+        for (const Certificate& one : intermediates) {
+            if (one.is_signed_by(authority.certificate())) own.push_back(one);
+        }
+        return pki::verify(leaf, own, {authority.certificate()}, in_.now, pki::Purpose::kClient);
+    }
+
     /// Why a chain (leaf, then intermediates) does not do; nothing when it does.
     std::optional<std::string> chain_reason(const std::string& secret,
                                             const std::vector<CertificateAuthority>& authorities,
@@ -367,8 +378,7 @@ class Planner {
         chain->erase(chain->begin());
         if (chain->empty()) return "it is not signed for all DataStores";
         for (const CertificateAuthority& authority : authorities) {
-            auto trusted = pki::verify(leaf, *chain, {authority.certificate()}, in_.now,
-                                       pki::Purpose::kClient);
+            auto trusted = verify_for(authority, leaf, *chain);
             if (!trusted.ok()) return trusted.error().message();
         }
         auto reason = pki::renewal_reason(leaf, *key, spec, chain->front(), in_.now, kRenewBefore);
@@ -409,8 +419,7 @@ class Planner {
         std::string chain = pair.certificate_pem();
         for (const Certificate& one : intermediates) chain += one.to_pem();
         for (const CertificateAuthority& authority : authorities) {
-            auto trusted = pki::verify(pair.certificate, intermediates, {authority.certificate()},
-                                       in_.now, pki::Purpose::kClient);
+            auto trusted = verify_for(authority, pair.certificate, intermediates);
             if (trusted.ok()) continue;
             return failed_precondition(fmt::format(
                 "DataStores with different authorities need such that allow another below them, "

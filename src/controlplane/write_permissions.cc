@@ -20,7 +20,7 @@ namespace {
 // What is not matched here goes on in every mode. ${ns}, ${sub} and ${name} are fields of the
 // request, which CEL does not find where they are empty. The status is what the controller manager
 // would write after its type check: under the seal it could not, and would try again and again.
-constexpr std::string_view kPolicy = R"(
+constexpr std::string_view kPolicy = R"YAML(
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: kamaji-write-permissions}
@@ -88,7 +88,7 @@ metadata: {name: kamaji-write-permissions}
 spec:
   policyName: kamaji-write-permissions
   validationActions: [Deny]
-)";
+)YAML";
 
 Value rule(const char* resources, Value operations) {
     return Value::object({{"apiGroups", Value::array({"*"})},

@@ -426,8 +426,8 @@ void ControlPlaneTest::sign_tokens(const std::string& name) {
     for (const Value& token : tokens->items) {
         if (token["type"].as_string() != "bootstrap.kubernetes.io/token") continue;
         auto id = data::base64_decode(token["data"]["token-id"].as_string());
-        Value signature = yaml(
-            fmt::format("{{data: {{jws-kubeconfig-{}: signed}}}}", id.ok() ? *id : "unknown"));
+        Value signature =
+            yaml(fmt::format("{{data: {{jws-kubeconfig-{}: signed}}}}", id.ok() ? *id : "unknown"));
         (void)run(master.merge_patch(resources::config_maps(),
                                      ObjectKey("kube-public", "cluster-info"), signature));
     }
