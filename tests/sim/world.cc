@@ -535,25 +535,25 @@ void World::check_keys(const Write& write) {
 void World::check_left_data(const Write& write) {
     if (write.kind->resource.kind != "TenantControlPlane" || write.after != nullptr) return;
     const Value& storage = (*write.before)["status"]["storage"];
-    const std::string store_name = storage["dataStoreName"].str();
     const std::string schema = storage["setup"]["schema"].str();
     const std::string user = storage["setup"]["user"].str();
-    auto store = datastores_.find(store_name);
-    if (store == datastores_.end() || schema.empty()) return;
-    const etcd::ModelEtcd& model = store->second->model;
+    if (schema.empty()) return;
     const std::string prefix = "/" + schema + "/";
-    auto key = model.data.lower_bound(prefix);
-    const bool has_keys = key != model.data.end() && key->first.starts_with(prefix);
-    if (!has_keys && !model.users.contains(user) && !model.roles.contains(user)) return;
     const Duration patience = controlplane::ControlPlaneOptions().deletion_patience;
     Result<WallTime> since =
         parse_rfc3339((*write.before)["metadata"]["deletionTimestamp"].as_string());
-    if (!since.ok() || loop_.wall_now() - *since < patience) {
-        faults.push_back(fmt::format("{} was let go with its data in {} before patience ended",
-                                     write.key.to_string(), store_name));
+    for (const auto& [name, store] : datastores_) {
+        const etcd::ModelEtcd& model = store->model;
+        auto key = model.data.lower_bound(prefix);
+        const bool has_keys = key != model.data.end() && key->first.starts_with(prefix);
+        if (!has_keys && !model.users.contains(user) && !model.roles.contains(schema)) continue;
+        if (!since.ok() || loop_.wall_now() - *since < patience) {
+            faults.push_back(fmt::format("{} was let go with its data in {} before patience ended",
+                                         write.key.to_string(), name));
+        }
+        left_behind_.emplace(name, user);
+        left_behind_.emplace(name, schema);
     }
-    left_behind_.emplace(store_name, user);
-    left_behind_.emplace(store_name, schema);
 }
 
 bool World::is_left_behind(const std::string& store, const std::string& name) const {
