@@ -342,10 +342,15 @@ async::Task<Result<bool>> Applier::remove_now(kube::Resource resource, kube::Sha
     Result<Value> answer = co_await client_.remove(resource, key, options);
     forget(kube::uid_of(*live));
     if (answer.ok()) co_return true;
-    // Gone, or another object of that name: the one we meant is not there.
     const Code code = answer.error().code();
-    if (code == Code::kNotFound || (code == Code::kAborted && !options.uid.empty()))
-        co_return false;
+    if (code == Code::kNotFound) co_return false;
+    if (code != Code::kAborted || options.uid.empty()) co_return std::move(answer).error();
+    // Another object of that name, or a conflict that says nothing about it.
+    kube::GetOptions get_options;
+    Result<Value> present = co_await client_.get(resource, key, get_options);
+    const bool gone = present.ok() ? kube::uid_of(*present) != options.uid
+                                   : present.error().code() == Code::kNotFound;
+    if (gone) co_return false;
     co_return std::move(answer).error();
 }
 

@@ -170,5 +170,29 @@ TEST_F(ApplierTest, RemovesOnlyWhatIsMeant) {
     EXPECT_NE(server->requests[0].body.find(R"("preconditions":{"uid":")"), std::string::npos);
 }
 
+// A server may answer a conflict although the object that was meant is there: taken for its end, a
+// deletion would wait for ever for an event that never comes.
+TEST_F(ApplierTest, AConflictIsNotTheEndOfAnObject) {
+    server->put(kube::testing::config_map_path("n", "a"), kube::testing::config_map("n", "a", "1"));
+    const auto live =
+        std::make_shared<const Value>(*server->object(kube::testing::config_map_path("n", "a")));
+    server->intercept =
+        [](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+        if (request.method != "DELETE") return std::nullopt;
+        return kube::testing::respond(
+            409, Value::object({{"kind", "Status"}, {"reason", "Conflict"}, {"code", 409}}));
+    };
+    Result<bool> removed = run(applier.remove(kube::resources::config_maps(), live));
+    ASSERT_FALSE(removed.ok());
+    EXPECT_EQ(removed.error().code(), Code::kAborted);
+    // Another one of that name: the one that was meant is gone.
+    Value other = *live;
+    other.at("metadata").set("uid", "former");
+    removed = run(applier.remove(kube::resources::config_maps(),
+                                 std::make_shared<const Value>(std::move(other))));
+    ASSERT_TRUE(removed.ok());
+    EXPECT_FALSE(*removed);
+}
+
 }  // namespace
 }  // namespace basalt::controller

@@ -21,6 +21,8 @@ constexpr std::string_view kTokenPrefix = "bootstrap-token-";
 constexpr size_t kTokenIdSize = 6;
 constexpr size_t kTokenSecretSize = 16;
 constexpr Duration kProbeTokenLife = std::chrono::minutes(2);
+// Before it expires another takes its place: an expired one is never signed.
+constexpr Duration kProbeTokenUse = kProbeTokenLife / 2;
 constexpr Duration kTenantTimeout = std::chrono::seconds(15);
 
 kube::ClientOptions client_options() {
@@ -176,13 +178,15 @@ async::Task<Result<void>> TenantSession::remove_others(std::vector<std::string> 
 }
 
 async::Task<Result<bool>> TenantSession::signs_tokens() {
-    if (probe_token_id_.empty()) {
+    const TimePoint now = client_.loop().now();
+    if (probe_token_id_.empty() || now - probe_token_made_at_ > kProbeTokenUse) {
         std::string id = random_text(client_.loop(), kTokenIdSize);
         kube::WriteOptions write_options;
         Result<Value> created = co_await client_.create(
             kube::resources::secrets(), build_probe_token(client_.loop(), id), write_options);
         if (!created.ok()) co_return std::move(created).error().context("create a token");
         probe_token_id_ = id;
+        probe_token_made_at_ = now;
     }
     kube::ObjectKey key("kube-public", "cluster-info");
     kube::GetOptions options;

@@ -68,6 +68,7 @@ class TenantSession {
     std::vector<Kind> kinds_;
     std::map<std::string, Written> written_;
     std::string probe_token_id_;  ///< Of the token that signs_tokens() waits for; "" for none.
+    TimePoint probe_token_made_at_{};
     bool watching_ = false;
     async::TaskGroup group_;
 };

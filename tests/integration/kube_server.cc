@@ -205,6 +205,10 @@ Result<void> KubeServer::start_api_server() {
     return {};
 }
 
+std::string KubeServer::program(const std::string& name) const {
+    return cache_directory() + "/kubernetes-v" + version_ + "/" + name;
+}
+
 void KubeServer::stop_api_server() { api_server_.reset(); }
 
 kube::Access KubeServer::access(const std::string& user, const std::string& group) const {

@@ -55,6 +55,8 @@ class KubeServer {
                         const std::string& group = "system:masters") const;
     const std::string& version() const { return version_; }
     const std::string& directory() const { return directory_; }
+    /// The path of another program of this version.
+    std::string program(const std::string& name) const;
 
  private:
     explicit KubeServer(std::string version) : version_(std::move(version)) {}

@@ -109,7 +109,6 @@ Value normalise(Side& side, Value object, const std::string& id) {
         }
     }
     if (spec.is_null()) object.erase("spec");
-    if (object["kind"].as_string() == "Service") object.erase("status");
     if (object["status"].empty()) object.erase("status");
     out.set("object", std::move(object));
     return out;
@@ -147,7 +146,7 @@ Result<Value> perform(Side& side, const Value& step, const kube::Resource& resou
 }
 
 Value outcome_of(Side& side, const Value& step) {
-    const kube::Resource& resource = resource_named(step["on"].str());
+    const kube::Resource& resource = resource_named(step["of"].str());
     const ObjectKey key(step["ns"].empty() ? side.ns : step["ns"].str(), step["name"].str());
     if (step["do"].as_string() == "list") {
         kube::ListOptions options;
@@ -167,7 +166,7 @@ Value outcome_of(Side& side, const Value& step) {
         return Value::object(
             {{"error", code_name(answer.error().code())}, {"reason", answer.error().reason()}});
     }
-    return normalise(side, std::move(*answer), step["on"].str() + "/" + key.name);
+    return normalise(side, std::move(*answer), step["of"].str() + "/" + key.name);
 }
 
 class AgreementTest : public integration::KubeTest {

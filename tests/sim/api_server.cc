@@ -224,9 +224,8 @@ ApiServer::Answer ApiServer::get_one(const Request& request) {
         return failure(404, "NotFound",
                        fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
     }
-    Value object = *found->second;
-    if (on_read) on_read(kind, object);
-    return {200, request.metadata_only ? metadata_view(object) : std::move(object), nullptr};
+    const Value& object = *found->second;
+    return {200, request.metadata_only ? metadata_view(object) : object, nullptr};
 }
 
 ApiServer::Answer ApiServer::list_many(const Request& request) {
@@ -315,7 +314,11 @@ void ApiServer::finish_defaults(const Kind& kind, const ObjectKey& key, const Va
     if (kind.custom) prune_unknown(*kind.shape, object);
     apply_defaults(kind, object);
     object.set("apiVersion", kind.resource.api_version()).set("kind", kind.resource.kind);
-    if (kind.resource.kind == "Service") allocate(key, live, object);
+    if (kind.resource.kind == "Service") {
+        allocate(key, live, object);
+        Value& status = object.at("status");
+        if (!status["loadBalancer"].is_object()) status.set("loadBalancer", Value::object());
+    }
     if (live == nullptr) return;
     Value& metadata = object.at("metadata");
     for (const char* name :

@@ -100,8 +100,6 @@ class ApiServer {
 
     /// Called after each write; must not write itself.
     std::function<void(const Write& write)> on_write;
-    /// May replace what a GET of one object answers.
-    std::function<void(const Kind& kind, Value& object)> on_read;
     /// Answer to GET /version.
     std::string version = "v1.36.3";
 

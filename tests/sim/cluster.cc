@@ -188,11 +188,13 @@ void Cluster::sync_deployment(const Value& deployment) {
 void Cluster::write_deployment_status(const Value& deployment, const std::vector<SharedValue>& sets,
                                       const std::string& current) {
     int64_t replicas = 0;
+    int64_t wished = 0;
     int64_t ready = 0;
     int64_t updated = 0;
     std::vector<SharedValue> empty;
     for (const SharedValue& set : sets) {
         int64_t pods = 0;
+        wished += (*set)["spec"]["replicas"].as_int();
         for (const SharedValue& pod : owned(r::pods(), *set)) {
             if (kube::is_deleting(*pod)) continue;
             ++pods;
@@ -218,8 +220,9 @@ void Cluster::write_deployment_status(const Value& deployment, const std::vector
     set_count("updatedReplicas", updated);
     set_count("readyReplicas", ready);
     set_count("availableReplicas", ready);
-    set_count("unavailableReplicas", std::max<int64_t>(0, wanted - ready));
-    const bool available = ready >= wanted;
+    set_count("unavailableReplicas", std::max<int64_t>(0, wished - ready));
+    const Value& rolling = deployment["spec"]["strategy"]["rollingUpdate"];
+    const bool available = ready >= wanted - share(rolling["maxUnavailable"], wanted, false);
     status.set(
         "conditions",
         Value::array({Value::object(

@@ -1,6 +1,8 @@
 // What else runs in a cluster: Deployments, ReplicaSets, kubelets, load balancer, garbage
 // collector; as models that act on the API server's objects like the real ones, a random moment
-// later.
+// later. rollout_test.cc compares Deployments with the real controller manager; a change of
+// replicas in the middle of a rollout goes to the new set alone here, to all sets in proportion
+// there.
 //
 // A Pod becomes Ready when everything that its volumes name exists, after a random time, if its
 // workload says so (Workload); control planes are workloads of the world. One loop.

@@ -62,6 +62,7 @@ Instance::Instance(World& world, std::string name, uint64_t seed)
                       }()),
       datastores_(manager_, registry_, events_, etcd_connector(), controlplane::DataStoreOptions(),
                   [this](const std::string& store) { control_planes_.datastore_changed(store); }),
+      generators_(manager_, keys_, events_),
       group_(world.loop()),
       events_group_(world.loop()) {
     client_.set_write_guard([this] { return manager_.check_leading(); });

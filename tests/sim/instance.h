@@ -9,6 +9,7 @@
 #include "controller/manager.h"
 #include "controlplane/control_plane_controller.h"
 #include "controlplane/datastore_controller.h"
+#include "controlplane/kubeconfig_generator.h"
 #include "tests/sim/connection.h"
 
 namespace basalt::sim {
@@ -54,6 +55,7 @@ class Instance {
     controlplane::DataStoreRegistry registry_;
     controlplane::ControlPlaneController control_planes_;
     controlplane::DataStoreController datastores_;
+    controlplane::KubeconfigGeneratorController generators_;
     async::TaskGroup group_;
     async::TaskGroup events_group_;
     bool ended_ = false;

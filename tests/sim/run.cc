@@ -1,10 +1,13 @@
 #include "tests/sim/run.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "base/assert.h"
 #include "controller/conditions.h"
 #include "controlplane/control_plane_controller.h"
+#include "controlplane/kubeconfig_generator.h"
 #include "controlplane/names.h"
 #include "controlplane/status.h"
 #include "data/json.h"
@@ -33,7 +36,7 @@ class Run {
     explicit Run(const RunOptions& options)
         : options_(options),
           world_({options.seed, false}),
-          script_(world_),
+          script_(world_, options.fault_scale > 0),
           bugs_before_(bug_count()) {
         world_.verbose = options.verbose;
     }
@@ -47,6 +50,7 @@ class Run {
         go_on = go_on && check_deletion();
         result_.script = script_.log();
         result_.writes = world_.controller_writes();
+        result_.trace = world_.trace();
         return std::move(result_);
     }
 
@@ -62,24 +66,25 @@ class Run {
     void pass(Duration duration) {
         async::SimLoop& loop = world_.loop();
         const TimePoint end = loop.now() + duration;
-        while (loop.now() < end) {
-            auto someone_ended = [&] {
-                for (const auto& instance : world_.instances()) {
-                    if (instance->ended()) return true;
-                }
-                return false;
-            };
-            loop.run_until(someone_ended, end - loop.now());
-            if (world_.bury_dead() > 0 || world_.instances().empty()) {
-                if (loop.now() < end)
-                    loop.run_for(std::min<Duration>(end - loop.now(), delay_of_start()));
-                if (world_.instances().empty()) world_.start_instance();
-            } else if (loop.now() < end) {
-                loop.run_for(end - loop.now());
+        auto someone_ended = [&] {
+            return std::any_of(world_.instances().begin(), world_.instances().end(),
+                               [](const auto& instance) { return instance->ended(); });
+        };
+        for (;;) {
+            world_.bury_dead();
+            if (world_.instances().empty() && start_at_ == TimePoint()) {
+                start_at_ = loop.now() + world_.chaos().between(1s, 20s);
             }
+            if (start_at_ != TimePoint() && start_at_ <= loop.now()) {
+                if (world_.instances().empty()) world_.start_instance();
+                start_at_ = TimePoint();
+            }
+            if (loop.now() >= end) return;
+            const TimePoint next = start_at_ == TimePoint() ? end : std::min(end, start_at_);
+            if (loop.run_until(someone_ended, next - loop.now())) continue;
+            loop.run_for(std::max<Duration>(Duration(0), next - loop.now()));
         }
     }
-    Duration delay_of_start() { return world_.chaos().between(1s, 20s); }
 
     void suffer() {
         async::SimLoop& loop = world_.loop();
@@ -173,6 +178,12 @@ class Run {
         }
         for (const auto& [name, store] : world_.datastores()) reference.make_datastore(name);
         reference.start_instance();
+        const kube::Resource& generators = controlplane::kubeconfig_generators();
+        for (const SharedValue& object : world_.api().list(generators)) {
+            Value wish = kube::make_object(generators, kube::key_of(*object));
+            wish.set("spec", (*object)["spec"]);
+            (void)reference.api().create(generators, wish, "user");
+        }
         for (const SharedValue& object : world_.api().list(tenant_control_planes())) {
             Value wish = kube::make_object(tenant_control_planes(), kube::key_of(*object));
             for (const char* part : {"labels", "annotations"}) {
@@ -238,14 +249,18 @@ class Run {
             }
         }
         for (const auto& [name, store] : world_.datastores()) {
+            auto stays = [&, store_name = name](const std::string& text) {
+                return text == "root" || world_.is_left_behind(store_name, text);
+            };
             for (const auto& [user, roles] : store->model.users) {
-                if (user != "root") left.push_back(fmt::format("etcd {} user {}", name, user));
+                if (!stays(user)) left.push_back(fmt::format("etcd {} user {}", name, user));
             }
             for (const auto& [role, permissions] : store->model.roles) {
-                if (role != "root") left.push_back(fmt::format("etcd {} role {}", name, role));
+                if (!stays(role)) left.push_back(fmt::format("etcd {} role {}", name, role));
             }
-            for (const auto& [key, value] : store->model.data)
-                left.push_back(fmt::format("etcd {} key {}", name, key));
+            for (const auto& [key, value] : store->model.data) {
+                if (!stays(key)) left.push_back(fmt::format("etcd {} key {}", name, key));
+            }
         }
         for (const SharedValue& store : world_.api().list(data_stores())) {
             if ((*store)["status"]["usedBy"].size() > 0)
@@ -264,6 +279,7 @@ class Run {
     World world_;
     Script script_;
     unsigned long bugs_before_;
+    TimePoint start_at_{};  ///< Of the next process, when none runs.
     std::vector<ObjectKey> asleep_;
     RunResult result_;
 };
@@ -272,14 +288,16 @@ class Run {
 
 std::string RunResult::to_string(const RunOptions& options) const {
     if (ok)
-        return fmt::format("seed {}: passed, {} control planes, {} writes", options.seed,
-                           control_planes, writes);
+        return fmt::format("seed {}: passed, {} control planes, {} writes, trace {:016x}",
+                           options.seed, control_planes, writes, trace);
     std::string text = fmt::format("seed {}: check \"{}\" failed\n", options.seed, check);
     for (const std::string& detail : details) text += "    " + detail + "\n";
     text += "  what happened:\n";
     for (const std::string& line : script) text += "    " + line + "\n";
-    return text + fmt::format("  again: basalt-sim --seed {} --minutes {}\n", options.seed,
-                              options.minutes);
+    return text + fmt::format(
+                      "  again: basalt-sim --seed {} --minutes {} "
+                      "--faults {} --verbose\n",
+                      options.seed, options.minutes, options.fault_scale);
 }
 
 RunResult run_seed(const RunOptions& options) { return Run(options).run(); }

@@ -25,6 +25,7 @@ struct RunResult {
     std::vector<std::string> details;
     std::vector<std::string> script;  ///< What happened.
     uint64_t writes = 0;              ///< Of controllers.
+    uint64_t trace = 0;               ///< A hash of every write of anybody, with its time.
     size_t control_planes = 0;        ///< Compared at the end.
     /// For people.
     std::string to_string(const RunOptions& options) const;

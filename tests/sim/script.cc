@@ -4,9 +4,12 @@
 
 #include <fmt/format.h>
 
+#include "base/assert.h"
 #include "controlplane/control_plane_controller.h"
+#include "controlplane/kubeconfig_generator.h"
 #include "controlplane/names.h"
 #include "data/base64.h"
+#include "data/json.h"
 #include "data/yaml.h"
 #include "tests/sim/instance.h"
 
@@ -25,7 +28,7 @@ Value patch_of(const char* yaml) { return data::parse_yaml(yaml).value(); }
 
 }  // namespace
 
-Script::Script(World& world) : world_(world) {
+Script::Script(World& world, bool misfortune) : world_(world) {
     for (const std::string& ns : kNamespaces) world.make_namespace(ns);
     world.make_datastore("default");
     world.make_datastore("second");
@@ -35,18 +38,25 @@ Script::Script(World& world) : world_(world) {
                 {4, "sleep", [this] { return sleep_or_wake(); }},
                 {1, "pause", [this] { return pause_or_resume(); }},
                 {3, "delete", [this] { return remove_control_plane(); }},
-                {6, "delete owned", [this] { return delete_owned(); }},
-                {6, "edit owned", [this] { return edit_owned(); }},
-                {3, "break secret", [this] { return break_secret(); }},
-                {2, "rotate", [this] { return rotate(); }},
-                {6, "tenant", [this] { return edit_tenant(); }},
-                {2, "datastore down", [this] { return break_datastore(); }},
-                {1, "datastore full", [this] { return fill_datastore(); }},
-                {1, "datastore secret", [this] { return break_datastore_secret(); }},
-                {4, "watches", [this] { return disturb_watches(); }},
-                {8, "crash", [this] { return crash(); }},
-                {2, "second process", [this] { return start_second(); }},
-                {3, "kill pod", [this] { return kill_pod(); }}};
+                {2, "events", [this] { return move_events(); }},
+                {2, "generator", [this] { return make_generator(); }}};
+    if (!misfortune) return;
+    const std::vector<Action> more = {
+        {6, "delete owned", [this] { return delete_owned(); }},
+        {6, "edit owned", [this] { return edit_owned(); }},
+        {3, "break secret", [this] { return break_secret(); }},
+        {2, "rotate", [this] { return rotate(); }},
+        {6, "tenant", [this] { return edit_tenant(); }},
+        {2, "datastore down", [this] { return break_datastore(); }},
+        {1, "datastore full", [this] { return fill_datastore(); }},
+        {1, "datastore secret", [this] { return break_datastore_secret(); }},
+        {4, "watches", [this] { return disturb_watches(); }},
+        {8, "crash", [this] { return crash(); }},
+        {2, "second process", [this] { return start_second(); }},
+        {3, "kill pod", [this] { return kill_pod(); }},
+        {1, "clock", [this] { return jump_clock(); }},
+        {2, "controller manager", [this] { return stop_controller_manager(); }}};
+    actions_.insert(actions_.end(), more.begin(), more.end());
 }
 
 void Script::say(const std::string& what) {
@@ -96,10 +106,30 @@ addons: {coreDNS: {}, kubeProxy: {}, konnectivity: {}}
         if (chaos.chance(0.2)) spec.at("addons").erase(addon);
     }
     if (chaos.chance(0.3)) spec.set("dataStore", "second");
+    if (chaos.chance(0.2)) set_override(spec);
     if (chaos.chance(0.2)) spec.set("dataStoreSchema", fmt::format("schema-{}", names_));
     if (chaos.chance(0.2))
         spec.at("networkProfile").set("certSANs", Value::array({"api.example.com", "192.0.2.7"}));
     return spec;
+}
+
+/// Events in the DataStore that has not the rest.
+void Script::set_override(Value& spec) {
+    const bool second = spec["dataStore"].as_string() == "second";
+    spec.set("dataStoreOverrides",
+             Value::array({Value::object(
+                 {{"resource", "/events"}, {"dataStore", second ? "default" : "second"}})}));
+}
+
+std::string Script::move_events() {
+    SharedValue object = some_control_plane();
+    if (object == nullptr) return "";
+    Value spec = (*object)["spec"];
+    const bool present = spec["dataStoreOverrides"].size() > 0;
+    set_override(spec);
+    Value patch = Value::object();
+    patch.at("spec").set("dataStoreOverrides", present ? Value() : spec["dataStoreOverrides"]);
+    return change(object, patch, present ? "events come back" : "events move away");
 }
 
 std::string Script::create() {
@@ -129,21 +159,26 @@ std::string Script::change_spec() {
         "{spec: {controlPlane: {deployment: {extraArgs: {apiServer: "
         "['--max-requests-inflight=100']}}}}}",
         "{spec: {controlPlane: {deployment: {extraArgs: null}}}}",
-        "{spec: {controlPlane: {deployment: {podAdditionalMetadata: {labels: {tier: gold}, "
+        "{spec: {controlPlane: {deployment: {podAdditionalMetadata: {labels: "
+        "{tier: gold}, "
         "annotations: {a: b}}}}}}",
         "{spec: {controlPlane: {deployment: {podAdditionalMetadata: null}}}}",
-        "{spec: {controlPlane: {deployment: {additionalMetadata: {labels: {cost: low}}}}}}",
+        "{spec: {controlPlane: {deployment: {additionalMetadata: {labels: {cost: "
+        "low}}}}}}",
         "{spec: {controlPlane: {deployment: {additionalMetadata: null}}}}",
         "{spec: {controlPlane: {deployment: {nodeSelector: {disk: ssd}}}}}",
         "{spec: {controlPlane: {deployment: {nodeSelector: null}}}}",
-        "{spec: {controlPlane: {deployment: {resources: {apiServer: {limits: {memory: 1Gi}}}}}}}",
+        "{spec: {controlPlane: {deployment: {resources: {apiServer: {limits: "
+        "{memory: 1Gi}}}}}}}",
         "{spec: {controlPlane: {deployment: {resources: null}}}}",
         "{spec: {controlPlane: {deployment: {strategy: {type: Recreate}}}}}",
-        "{spec: {controlPlane: {deployment: {strategy: {type: RollingUpdate, rollingUpdate: "
+        "{spec: {controlPlane: {deployment: {strategy: {type: RollingUpdate, "
+        "rollingUpdate: "
         "{maxSurge: 1}}}}}}",
         "{spec: {controlPlane: {service: {serviceType: ClusterIP}}}}",
         "{spec: {controlPlane: {service: {serviceType: LoadBalancer}}}}",
-        "{spec: {controlPlane: {service: {additionalMetadata: {annotations: {pool: blue}}}}}}",
+        "{spec: {controlPlane: {service: {additionalMetadata: {annotations: "
+        "{pool: blue}}}}}}",
         "{spec: {controlPlane: {service: {additionalMetadata: null}}}}",
         "{spec: {networkProfile: {certSANs: [other.example.com]}}}",
         "{spec: {networkProfile: {certSANs: null}}}",
@@ -154,7 +189,8 @@ std::string Script::change_spec() {
         "{spec: {addons: {coreDNS: null}}}",
         "{spec: {addons: {kubeProxy: {}}}}",
         "{spec: {addons: {kubeProxy: null}}}",
-        "{spec: {addons: {konnectivity: {agent: {mode: Deployment, replicas: 2}}}}}",
+        "{spec: {addons: {konnectivity: {agent: {mode: Deployment, replicas: "
+        "2}}}}}",
         "{spec: {addons: {konnectivity: {}}}}",
         "{spec: {addons: {konnectivity: null}}}",
         "{spec: {kubernetes: {kubelet: {cgroupfs: cgroupfs}}}}",
@@ -201,7 +237,35 @@ std::string Script::remove_control_plane() {
     return key.to_string();
 }
 
+/// Or changes it, or takes it away.
+std::string Script::make_generator() {
+    Chaos& chaos = world_.chaos();
+    const ObjectKey key(fmt::format("generator-{}", chaos.below(2)));
+    const kube::Resource& resource = controlplane::kubeconfig_generators();
+    const bool present = world_.api().get(resource, key) != nullptr;
+    if (present && chaos.chance(0.3)) {
+        (void)world_.api().remove(resource, key, "user");
+        return key.name + " deleted";
+    }
+    Value spec = patch_of("{user: {stringValue: someone}, groups: [{stringValue: readers}]}");
+    if (chaos.chance(0.5)) spec.set("user", patch_of("{fromDefinition: metadata.name}"));
+    if (chaos.chance(0.5)) spec.set("controlPlaneEndpointFrom", "admin.conf");
+    if (chaos.chance(0.3)) {
+        spec.set("tenantControlPlaneSelector", patch_of("{matchLabels: {owner: someone}}"));
+    }
+    Value object = kube::make_object(resource, key);
+    object.set("spec", std::move(spec));
+    const Result<Value> done = present ? world_.api().patch(resource, key, object, "user")
+                                       : world_.api().create(resource, object, "user");
+    return done.ok() ? key.name : "";
+}
+
 void Script::delete_all() {
+    const kube::Resource& generators = controlplane::kubeconfig_generators();
+    for (const SharedValue& object : world_.api().list(generators)) {
+        (void)world_.api().remove(generators, kube::key_of(*object), "user");
+    }
+
     for (const SharedValue& object : control_planes()) {
         (void)world_.api().remove(controlplane::tenant_control_planes(), kube::key_of(*object),
                                   "user");
@@ -232,49 +296,57 @@ std::string Script::delete_owned() {
         world_.disturbed_secrets.insert(key);
         broken_secrets_.erase(key);
     }
-    const Kind* kind = nullptr;
-    for (const Kind* each : world_.api().kinds()) {
-        if (each->resource.kind == (*object)["kind"].as_string()) kind = each;
-    }
-    (void)world_.api().remove(kind->resource, kube::key_of(*object), "user");
+    (void)world_.api().remove(kind_of(*object).resource, kube::key_of(*object), "user");
     return kube::describe(*object);
+}
+
+/// What somebody may do to our fields of an object, as merge patches. Fields that nobody of ours
+/// owns are left alone: those stay, by the rules of server-side apply.
+std::vector<Value> Script::edits_of(const Value& object) {
+    std::vector<Value> edits = {patch_of("{metadata: {labels: {kamaji.clastix.io/name: other}}}"),
+                                patch_of("{metadata: {labels: {kamaji.clastix.io/project: null}}}"),
+                                patch_of("{metadata: {labels: null, annotations: null}}")};
+    const std::string kind = object["kind"].str();
+    if (kind == "ConfigMap") {
+        edits.push_back(patch_of("{data: null}"));
+    } else if (kind == "Service") {
+        edits.push_back(patch_of("{spec: {selector: {app: other}}}"));
+        edits.push_back(patch_of("{spec: {type: ClusterIP}}"));
+        Value ports = object["spec"]["ports"];
+        for (Value& port : ports.mutable_items()) port.set("targetPort", 1);
+        edits.push_back(Value::object({{"spec", Value::object({{"ports", std::move(ports)}})}}));
+    } else if (kind == "Deployment") {
+        edits.push_back(patch_of("{spec: {replicas: 5}}"));
+        edits.push_back(patch_of("{spec: {template: {metadata: {annotations: null}}}}"));
+        Value containers = object["spec"]["template"]["spec"]["containers"];
+        for (Value& container : containers.mutable_items())
+            container.set("image", "example.com/other:v1").erase("args");
+        Value edit = Value::object();
+        edit.at("spec").at("template").at("spec").set("containers", std::move(containers));
+        edits.push_back(std::move(edit));
+    } else if (kind == "PodDisruptionBudget") {
+        edits.push_back(patch_of("{spec: {maxUnavailable: 0}}"));
+    }
+    return edits;  // The content of Secrets is for break_secret(), which remembers it.
 }
 
 std::string Script::edit_owned() {
     SharedValue control_plane = some_control_plane();
     SharedValue object = control_plane == nullptr ? nullptr : some_owned(control_plane);
     if (object == nullptr) return "";
-    const std::string kind((*object)["kind"].as_string());
-    std::vector<const char*> patches = {"{metadata: {labels: {kamaji.clastix.io/name: other}}}",
-                                        "{metadata: {labels: {kamaji.clastix.io/project: null}}}",
-                                        "{metadata: {annotations: {note: hello}}}"};
-    const kube::Resource* resource = &r::config_maps();
-    if (kind == "ConfigMap") {
-        patches.push_back("{data: null}");
-    } else if (kind == "Service") {
-        resource = &r::services();
-        patches.push_back("{spec: {selector: {app: other}}}");
-        patches.push_back("{spec: {ports: [{name: x, port: 1}]}}");
-        patches.push_back("{spec: {type: ClusterIP}}");
-    } else if (kind == "Deployment") {
-        resource = &r::deployments();
-        patches.push_back("{spec: {replicas: 5}}");
-        patches.push_back("{spec: {template: {spec: {containers: []}}}}");
-        patches.push_back("{spec: {template: {spec: {hostNetwork: true, volumes: null}}}}");
-    } else if (kind == "PodDisruptionBudget") {
-        resource = &r::pod_disruption_budgets();
-        patches.push_back("{spec: {maxUnavailable: 0}}");
-    } else {
-        // Content of Secrets is for break_secret(), which remembers it.
-        resource = &r::secrets();
+    const Value patch = world_.chaos().pick(edits_of(*object));
+    Result<Value> edited =
+        world_.api().patch(kind_of(*object).resource, kube::key_of(*object), patch, "user");
+    std::string text = data::to_json(patch).substr(0, 100);
+    return edited.ok() ? kube::describe(*object) + " " + text : "";
+}
+
+const Kind& Script::kind_of(const Value& object) {
+    for (const Kind* kind : world_.api().kinds()) {
+        if (kind->resource.kind == object["kind"].as_string()) return *kind;
     }
-    const char* patch = world_.chaos().pick(patches);
-    (void)world_.api().patch(*resource, kube::key_of(*object), patch_of(patch), "user");
-    // What strangers add to metadata is theirs; so that it does not stay for the comparison, they
-    // take it back.
-    (void)world_.api().patch(*resource, kube::key_of(*object),
-                             patch_of("{metadata: {annotations: {note: null}}}"), "user");
-    return kube::describe(*object) + " " + patch;
+    BASALT_ASSERT(false);
+    return *world_.api().kinds().front();
 }
 
 std::string Script::break_secret() {
@@ -421,6 +493,13 @@ std::string Script::crash() {
         world_.crash_instance(index);
         return name;
     }
+    if (world_.chaos().chance(0.4)) {
+        // At any await: so many turns of the loop from now.
+        const uint64_t turns = world_.chaos().below(3000);
+        for (uint64_t i = 0; i < turns && !instances[index]->ended(); ++i) world_.loop().run_one();
+        world_.crash_instance(index);
+        return fmt::format("{} {} turns later", name, turns);
+    }
     const uint64_t count = 1 + world_.chaos().below(60);
     const bool after = world_.chaos().chance(0.5);
     instances[index]->crash_at_write(count, after);
@@ -430,6 +509,21 @@ std::string Script::crash() {
 std::string Script::start_second() {
     if (world_.instances().size() >= 2) return "";
     return world_.start_instance().name();
+}
+
+std::string Script::jump_clock() {
+    const Duration by = world_.chaos().between(-10min, 10min);
+    world_.loop().jump_wall_clock(by);
+    clock_offset_ += by;
+    return format_duration(by);
+}
+
+std::string Script::stop_controller_manager() {
+    SharedValue control_plane = some_control_plane();
+    Tenant* tenant = control_plane == nullptr ? nullptr : world_.tenant_of(*control_plane);
+    if (tenant == nullptr) return "";
+    world_.stop_controller_manager(*tenant, world_.chaos().between(1s, 5min));
+    return kube::key_of(*control_plane).to_string();
 }
 
 std::string Script::kill_pod() {
@@ -456,6 +550,10 @@ void Script::mend() {
     down_.clear();
     full_.clear();
     world_.api().supports_watch_list = true;
+    world_.mend_controller_managers();
+    // A clock that is behind is put right, so that what expires does so in time.
+    if (clock_offset_ < Duration(0)) world_.loop().jump_wall_clock(-clock_offset_);
+    clock_offset_ = Duration(0);
     for (const auto& [text, data] : broken_secrets_) {
         const size_t slash = text.find('/');
         const ObjectKey key(text.substr(0, slash), text.substr(slash + 1));

@@ -12,7 +12,8 @@ namespace basalt::sim {
 
 class Script {
  public:
-    explicit Script(World& world);
+    /// Without `misfortune` only users act: nothing breaks and nobody meddles.
+    Script(World& world, bool misfortune);
 
     /// One thing happens.
     void act();
@@ -42,8 +43,13 @@ class Script {
     std::string sleep_or_wake();
     std::string pause_or_resume();
     std::string remove_control_plane();
+    static void set_override(Value& spec);
+    std::string move_events();
+    std::string make_generator();
     std::string delete_owned();
+    std::vector<Value> edits_of(const Value& object);
     std::string edit_owned();
+    const Kind& kind_of(const Value& object);
     std::string break_secret();
     std::string rotate();
     std::string edit_tenant();
@@ -54,6 +60,8 @@ class Script {
     std::string crash();
     std::string start_second();
     std::string kill_pod();
+    std::string jump_clock();
+    std::string stop_controller_manager();
     Value new_spec();
     void say(const std::string& what);
 
@@ -62,6 +70,7 @@ class Script {
     std::vector<std::string> log_;
     std::map<std::string, Value> broken_secrets_;  ///< Key -> the good data.
     std::vector<std::string> down_, full_;
+    Duration clock_offset_{0};
     int names_ = 0;
 };
 

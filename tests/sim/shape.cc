@@ -1,5 +1,6 @@
 #include "tests/sim/shape.h"
 
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -178,9 +179,15 @@ const Table& table() {
     return *kTable;
 }
 
+/// Shapes of custom resources; they live as long as the program.
+Shape* new_shape() {
+    static std::deque<Shape> shapes;
+    return &shapes.emplace_back();
+}
+
 /// From a structural schema.
 const Shape* shape_of_schema(const Value& schema) {
-    auto* shape = new Shape();  // Lives as long as the program.
+    Shape* shape = new_shape();
     shape->default_value = schema["default"];
     const std::string_view type = schema["type"].as_string();
     if (type == "array") {

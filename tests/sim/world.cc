@@ -6,6 +6,7 @@
 
 #include "base/strings.h"
 #include "data/base64.h"
+#include "data/hash.h"
 #include "data/json.h"
 #include "data/yaml.h"
 #include "etcd/tenancy.h"
@@ -21,6 +22,7 @@ namespace r = kube::resources;
 namespace {
 
 constexpr size_t kRecentWritesMax = 40;
+constexpr std::string_view kTokenType = "bootstrap.kubernetes.io/token";
 
 std::vector<const Kind*> all_kinds(bool with_custom) {
     std::vector<const Kind*> kinds;
@@ -217,7 +219,8 @@ std::string World::check_files(const RunningPod& pod) const {
         return "the controller manager's certificate is not accepted";
     auto manager_ca = pki::Certificate::parse(manager->ca_pem);
     if (!manager_ca.ok() || !serving->certificate.is_signed_by(*manager_ca)) {
-        return "the API server's certificate is not accepted by the controller manager";
+        return "the API server's certificate is not accepted by the controller "
+               "manager";
     }
     return "";
 }
@@ -262,7 +265,6 @@ void World::forget_tenant(const std::string& id) {
     auto found = tenants_.find(id);
     if (found == tenants_.end()) return;
     found->second->api->break_watches("the API server shut down");
-    found->second->api->on_read = {};
     tenants_.erase(found);
 }
 
@@ -289,7 +291,7 @@ void World::serving(const RunningPod& pod) {
         tenant->schema = prefix.substr(1);
         tenant->api = std::make_shared<ApiServer>(loop_, fmt::format("tenant-{}", ++tenants_made_),
                                                   all_kinds(false));
-        fill_tenant(*tenant->api);
+        fill_tenant(*tenant->api, store + prefix);
     }
     for (const Value& container : (*pod.pod)["spec"]["containers"].items()) {
         const std::string image = container["image"].str();
@@ -299,33 +301,139 @@ void World::serving(const RunningPod& pod) {
     start_tenant(*tenant, pod);
 }
 
-void World::fill_tenant(ApiServer& api) {
+void World::fill_tenant(ApiServer& api, const std::string& id) {
     for (const char* name : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
         (void)api.create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(name)),
                          "kube-apiserver");
     }
-    api.on_write = [this, name = api.name()](const Write& write) { observe(write, name); };
+    api.on_write = [this, name = api.name(), id](const Write& write) {
+        observe(write, name);
+        const std::string& kind = write.kind->resource.kind;
+        if (kind == "Secret" || (kind == "ConfigMap" && write.key.name == "cluster-info"))
+            sign_later(id, soon(50ms, 2s));
+        if (kind == "Secret" && write.after != nullptr) clean_later(id);
+    };
+}
+
+// ---- the controller manager's bootstrap signer
+// -----------------------------------------------------------------------------------------------
+
+void World::sign_later(const std::string& id, Duration delay) {
+    auto found = tenants_.find(id);
+    if (found == tenants_.end() || found->second->signing) return;
+    found->second->signing = true;
+    loop_.call_at(loop_.now() + delay, [this, id] {
+        auto tenant = tenants_.find(id);
+        if (tenant == tenants_.end()) return;
+        tenant->second->signing = false;
+        if (!tenant->second->controller_manager_leads) return;
+        sign_cluster_info(*tenant->second);
+    });
+}
+
+/// As the token cleaner does, though later than it.
+void World::clean_later(const std::string& id) {
+    auto found = tenants_.find(id);
+    if (found == tenants_.end() || found->second->cleaning) return;
+    found->second->cleaning = true;
+    loop_.call_at(loop_.now() + 20s, [this, id] {
+        auto tenant = tenants_.find(id);
+        if (tenant == tenants_.end()) return;
+        tenant->second->cleaning = false;
+        if (remove_expired_tokens(*tenant->second)) clean_later(id);
+    });
+}
+
+/// True while tokens are left.
+bool World::remove_expired_tokens(Tenant& tenant) {
+    bool more = false;
+    for (const SharedValue& secret : tenant.api->list(r::secrets(), "kube-system")) {
+        const Value& end = (*secret)["data"]["expiration"];
+        if ((*secret)["type"].as_string() != kTokenType || end.empty()) continue;
+        Result<WallTime> at = parse_rfc3339(data::base64_decode(end.as_string()).value_or(""));
+        if (tenant.controller_manager_leads && at.ok() && *at <= loop_.wall_now()) {
+            (void)tenant.api->remove(r::secrets(), kube::key_of(*secret),
+                                     "kube-controller-manager");
+        } else {
+            more = true;
+        }
+    }
+    return more;
+}
+
+/// A signature of the kubeconfig for each token that asks for one; those of other tokens go.
+void World::sign_cluster_info(Tenant& tenant) {
+    constexpr std::string_view kPrefix = "jws-kubeconfig-";
+    const ObjectKey key("kube-public", "cluster-info");
+    SharedValue info = tenant.api->get(r::config_maps(), key);
+    if (info == nullptr || (*info)["data"]["kubeconfig"].empty()) return;
+    const Value& data = (*info)["data"];
+    std::map<std::string, std::string> wanted;
+    for (const SharedValue& secret : tenant.api->list(r::secrets(), "kube-system")) {
+        if ((*secret)["type"].as_string() != kTokenType) continue;
+        auto text = [&](const char* name) {
+            return data::base64_decode((*secret)["data"][name].as_string()).value_or("");
+        };
+        const std::string id = text("token-id");
+        if (id.empty() || text("token-secret").empty() ||
+            text("usage-bootstrap-signing") != "true" ||
+            kube::name_of(*secret) != "bootstrap-token-" + id)
+            continue;
+        if (const std::string end = text("expiration"); !end.empty()) {
+            Result<WallTime> at = parse_rfc3339(end);
+            if (!at.ok() || *at <= loop_.wall_now()) continue;
+        }
+        const uint64_t hash =
+            data::fnv1a(data["kubeconfig"].str() + "." + id + "." + text("token-secret"));
+        wanted[std::string(kPrefix) + id] = fmt::format("header..{:016x}", hash);
+    }
+    Value patch = Value::object();
+    for (const data::Member& member : data.members()) {
+        const std::string name(member.key());
+        if (name.starts_with(kPrefix) && !wanted.contains(name)) patch.set(name, Value());
+    }
+    for (const auto& [name, signature] : wanted) {
+        if (data[name].as_string() != signature) patch.set(name, signature);
+    }
+    if (patch.size() == 0) return;
+    (void)tenant.api->patch(r::config_maps(), key, Value::object({{"data", std::move(patch)}}),
+                            "kube-controller-manager");
 }
 
 void World::start_tenant(Tenant& tenant, const RunningPod& pod) {
     tenant.pods[std::string(kube::uid_of(*pod.pod))] = pod;
     if (tenant.controller_manager_leads) return;
-    const std::string id = tenant.datastore + "/" + tenant.schema;
-    const Duration delay = options_.calm ? 100ms : chaos_.between(100ms, 3s);
-    loop_.call_at(loop_.now() + delay, [this, id] {
+    lead_later(tenant, std::max(soon(100ms, 3s), tenant.may_lead_from - loop_.now()));
+}
+
+void World::lead_later(Tenant& tenant, Duration delay) {
+    loop_.call_at(loop_.now() + delay, [this, id = tenant.id()] {
         auto found = tenants_.find(id);
         if (found == tenants_.end() || found->second->pods.empty()) return;
-        Tenant* tenant_now = found->second.get();
-        tenant_now->controller_manager_leads = true;
-        Value lease =
-            kube::make_object(r::leases(), ObjectKey("kube-system", "kube-controller-manager"));
-        lease.set("spec", Value::object({{"holderIdentity", "kube-controller-manager"}}));
-        (void)tenant_now->api->create(r::leases(), lease, "kube-controller-manager");
-        tenant_now->api->on_read = [this, tenant_now](const Kind& kind, Value& object) {
-            if (kind.resource.kind != "Lease" || !tenant_now->controller_manager_leads) return;
-            object.at("spec").set("renewTime", format_rfc3339_micro(loop_.wall_now()));
-        };
+        if (loop_.now() >= found->second->may_lead_from) lead(*found->second);
     });
+}
+
+void World::lead(Tenant& tenant) {
+    tenant.controller_manager_leads = true;
+    Value lease =
+        kube::make_object(r::leases(), ObjectKey("kube-system", "kube-controller-manager"));
+    lease.set("spec", Value::object({{"holderIdentity", "kube-controller-manager"}}));
+    (void)tenant.api->create(r::leases(), lease, "kube-controller-manager");
+    sign_later(tenant.id(), soon(50ms, 2s));
+}
+
+void World::stop_controller_manager(Tenant& tenant, Duration duration) {
+    tenant.controller_manager_leads = false;
+    tenant.may_lead_from = loop_.now() + duration;
+    lead_later(tenant, duration);
+}
+
+void World::mend_controller_managers() {
+    for (auto& [id, tenant] : tenants_) {
+        tenant->may_lead_from = TimePoint();
+        if (!tenant->controller_manager_leads) lead_later(*tenant, 1s);
+    }
 }
 
 void World::stopped(const std::string& pod_uid) {
@@ -382,19 +490,22 @@ Result<std::shared_ptr<ApiServer>> World::dial_tenant(
 
 void World::observe(const Write& write, const std::string& where) {
     const std::string& kind = write.kind->resource.kind;
-    if (kind == "Lease" || kind == "Event") return;
-    ++writes_;
-    last_write_at_ = loop_.now();
     std::string line =
         fmt::format("{} {} {} {}{} {}", format_rfc3339_micro(loop_.wall_now()), write.who,
                     write.method, where.empty() ? "" : where + ":", kind, write.key.to_string());
+    trace_ = data::fnv1a(fmt::format("{:x} {}", trace_, line));
+    if (kind == "Lease" || kind == "Event") return;
+    ++writes_;
+    last_write_at_ = loop_.now();
     if (verbose) fmt::print(stderr, "{}\n", line);
     if (!write.who.starts_with("controller-")) return;
     ++controller_writes_;
     recent_writes_.push_back(std::move(line));
     if (recent_writes_.size() > kRecentWritesMax) recent_writes_.pop_front();
     check_leader(write);
-    if (where.empty()) check_keys(write);
+    if (!where.empty()) return;
+    check_keys(write);
+    check_left_data(write);
 }
 
 /// A write of a process that does not hold the lease: two act at once.
@@ -418,6 +529,37 @@ void World::check_keys(const Write& write) {
         faults.push_back(fmt::format("{} rewrote the private key {} of Secret {}", write.who, key,
                                      write.key.to_string()));
     }
+}
+
+/// A control plane that goes takes its data along, unless that was impossible for long enough.
+void World::check_left_data(const Write& write) {
+    if (write.kind->resource.kind != "TenantControlPlane" || write.after != nullptr) return;
+    const Value& storage = (*write.before)["status"]["storage"];
+    const std::string schema = storage["setup"]["schema"].str();
+    const std::string user = storage["setup"]["user"].str();
+    if (schema.empty()) return;
+    const std::string prefix = "/" + schema + "/";
+    const Duration patience = controlplane::ControlPlaneOptions().deletion_patience;
+    Result<WallTime> since =
+        parse_rfc3339((*write.before)["metadata"]["deletionTimestamp"].as_string());
+    for (const auto& [name, store] : datastores_) {
+        const etcd::ModelEtcd& model = store->model;
+        auto key = model.data.lower_bound(prefix);
+        const bool has_keys = key != model.data.end() && key->first.starts_with(prefix);
+        if (!has_keys && !model.users.contains(user) && !model.roles.contains(schema)) continue;
+        if (!since.ok() || loop_.wall_now() - *since < patience) {
+            faults.push_back(fmt::format("{} was let go with its data in {} before patience ended",
+                                         write.key.to_string(), name));
+        }
+        left_behind_.emplace(name, user);
+        left_behind_.emplace(name, schema);
+    }
+}
+
+bool World::is_left_behind(const std::string& store, const std::string& name) const {
+    std::string first = name;
+    if (name.starts_with("/")) first = name.substr(1, name.find('/', 1) - 1);
+    return left_behind_.contains({store, first});
 }
 
 }  // namespace basalt::sim

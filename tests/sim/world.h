@@ -39,7 +39,11 @@ struct Tenant {
     std::string schema;
     std::shared_ptr<ApiServer> api;
     std::map<std::string, RunningPod> pods;  ///< Serving ones, by uid.
+    std::string id() const { return datastore + "/" + schema; }
     bool controller_manager_leads = false;
+    bool signing = false;       ///< A timer of the bootstrap signer is set.
+    bool cleaning = false;      ///< A timer of the token cleaner is set.
+    TimePoint may_lead_from{};  ///< Its controller manager does not lead before.
 };
 
 struct WorldOptions {
@@ -81,6 +85,9 @@ class World final : public Workload {
     Tenant* tenant(const std::string& datastore_name, const std::string& schema);
     /// The tenant of a control plane by its object; null while there is none.
     Tenant* tenant_of(const Value& control_plane);
+    /// Its controller manager fails, and leads again so much later.
+    void stop_controller_manager(Tenant& tenant, Duration duration);
+    void mend_controller_managers();
     Result<std::shared_ptr<ApiServer>> dial_tenant(const std::string& server,
                                                    const std::string& server_name,
                                                    const std::map<std::string, std::string>& admin);
@@ -94,11 +101,17 @@ class World final : public Workload {
     /// Any write but leases and events, the models' too.
     uint64_t writes() const { return writes_; }
     TimePoint last_write_at() const { return last_write_at_; }
+    /// A hash of all writes so far, with time and author: equal in two runs that
+    /// did the same.
+    uint64_t trace() const { return trace_; }
     /// Broken invariants; empty in a good run.
     std::vector<std::string> faults;
     /// Key material that the driver damaged or took away: its change is no fault.
     std::set<std::string> disturbed_secrets;
     bool verbose = false;
+    /// A user, a role or a key of a control plane that was let go without its data, because its
+    /// datastore did not answer for as long as the product waits.
+    bool is_left_behind(const std::string& store, const std::string& name) const;
 
  private:
     std::string probe(const RunningPod& pod) override;
@@ -108,10 +121,20 @@ class World final : public Workload {
     void forget_tenant(const std::string& id);
     std::string enter_datastore(const RunningPod& pod, Datastore& store, const std::string& schema);
     void start_tenant(Tenant& tenant, const RunningPod& pod);
-    void fill_tenant(ApiServer& api);
+    void lead_later(Tenant& tenant, Duration delay);
+    void lead(Tenant& tenant);
+    void fill_tenant(ApiServer& api, const std::string& id);
+    void sign_later(const std::string& id, Duration delay);
+    void sign_cluster_info(Tenant& tenant);
+    void clean_later(const std::string& id);
+    bool remove_expired_tokens(Tenant& tenant);
+    Duration soon(Duration low, Duration high) {
+        return options_.calm ? low : chaos_.between(low, high);
+    }
     void observe(const Write& write, const std::string& where);
     void check_leader(const Write& write);
     void check_keys(const Write& write);
+    void check_left_data(const Write& write);
 
     WorldOptions options_;
     async::SimLoop loop_;
@@ -126,6 +149,8 @@ class World final : public Workload {
     int tenants_made_ = 0;
     uint64_t controller_writes_ = 0;
     uint64_t writes_ = 0;
+    uint64_t trace_ = 0;
+    std::set<std::pair<std::string, std::string>> left_behind_;  ///< Datastore and name.
     TimePoint last_write_at_{};
     std::deque<std::string> recent_writes_;
 };
