@@ -6,12 +6,8 @@
 #include "controlplane/args.h"
 #include "controlplane/ip.h"
 #include "controlplane/objects.h"
-#include "data/json.h"
 
 namespace basalt::controlplane {
-
-using data::Value;
-
 namespace {
 
 using Args = std::map<std::string, std::string>;
@@ -67,22 +63,6 @@ std::vector<std::string> merge_args(const Args& managed, const Args& defaults,
     return merged;
 }
 
-std::string lease_policy() {
-    std::string lines;
-    for (const char* user : {"system:kube-controller-manager", "system:kube-scheduler"}) {
-        const Value spec = Value::object({{"user", user},
-                                          {"namespace", "kube-system"},
-                                          {"resource", "leases"},
-                                          {"apiGroup", "coordination.k8s.io"}});
-        lines +=
-            data::to_json(Value::object({{"apiVersion", "abac.authorization.kubernetes.io/v1beta1"},
-                                         {"kind", "Policy"},
-                                         {"spec", spec}})) +
-            "\n";
-    }
-    return lines;
-}
-
 std::vector<std::string> api_server_args(const Settings& settings, const Endpoint& endpoint,
                                          const Surroundings& surroundings) {
     const std::string pki(kPkiDir);
@@ -111,8 +91,7 @@ std::vector<std::string> api_server_args(const Settings& settings, const Endpoin
         std::string(kTunnelConfigDir) + "/egress-selector-configuration.yaml";
     Args defaults = {
         {"--allow-privileged", "true"},
-        {"--authorization-mode", "Node,RBAC,ABAC"},
-        {"--authorization-policy-file", fmt::format("{}/{}", kPkiDir, kLeasePolicyFile)},
+        {"--authorization-mode", "Node,RBAC"},
         {"--enable-bootstrap-token-auth", "true"},
         {"--profiling", "false"},
         {"--requestheader-extra-headers-prefix", "X-Remote-Extra-"},
@@ -127,12 +106,9 @@ std::vector<std::string> api_server_args(const Settings& settings, const Endpoin
     };
     const auto& user_args = settings.deployment[Component::kApiServer].extra_args;
     for (const std::string& argument : user_args) {
-        // A structured authorization configuration takes the place of the mode, and a mode of the
-        // user's may lack ABAC: the API server refuses flags that do not belong together.
-        const std::string flag = flag_name(argument);
-        if (flag == "--authorization-config") defaults.erase("--authorization-mode");
-        if (flag == "--authorization-config" || flag == "--authorization-mode")
-            defaults.erase("--authorization-policy-file");
+        // A structured authorization configuration takes the place of the mode; both together are
+        // refused.
+        if (flag_name(argument) == "--authorization-config") defaults.erase("--authorization-mode");
     }
     return merge_args(managed, defaults, user_args);
 }

@@ -24,15 +24,6 @@ inline constexpr std::string_view kTunnelSocketDir = "/run/konnectivity";
 inline constexpr int kShutdownDelaySeconds = 8;
 inline constexpr int kTerminationGraceSeconds = 45;
 
-/// In kPkiDir of the API server, from the Pod's annotation of that name. Controller manager and
-/// scheduler ask for their leases as soon as the API server answers, which is before it has made
-/// the RBAC roles that allow it. Refused, they would ask again only 2 to 4.4 s later
-/// (leaderelection's retry period and jitter). This ABAC policy says the same as those roles, from
-/// the first request on, and no more.
-inline constexpr std::string_view kLeasePolicyFile = "lease-policy.jsonl";
-inline constexpr std::string_view kLeasePolicyAnnotation = "basalt.dev/lease-policy";
-std::string lease_policy();
-
 std::vector<std::string> api_server_args(const Settings& settings, const Endpoint& endpoint,
                                          const Surroundings& surroundings);
 std::vector<std::string> controller_manager_args(const Settings& settings);

@@ -31,16 +31,6 @@ Value secret_source(const std::string& secret, std::initializer_list<const char*
     return Value::object({{"secret", Value::object({{"name", secret}, {"items", items}})}});
 }
 
-// An annotation of the Pod as a file: it needs no object of its own, and a change rolls the Pods.
-Value annotation_source(std::string_view annotation, std::string_view path) {
-    Value field =
-        Value::object({{"apiVersion", "v1"},
-                       {"fieldPath", fmt::format("metadata.annotations['{}']", annotation)}});
-    Value item = Value::object({{"path", path}, {"fieldRef", std::move(field)}});
-    return Value::object(
-        {{"downwardAPI", Value::object({{"items", Value::array({std::move(item)})}})}});
-}
-
 Value projected(const char* name, Value sources) {
     return Value::object({{"name", name},
                           {"projected", Value::object({{"defaultMode", kSecretMode},
@@ -66,8 +56,7 @@ Value build_volumes(const Settings& settings) {
                       secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"}),
                       secret_source(names::front_proxy_client(name),
                                     {"front-proxy-client.crt", "front-proxy-client.key"}),
-                      secret_source(names::service_account(name), {"sa.pub", "sa.key"}),
-                      annotation_source(kLeasePolicyAnnotation, kLeasePolicyFile)})));
+                      secret_source(names::service_account(name), {"sa.pub", "sa.key"})})));
     volumes.push_back(projected(
         "etcd-pki", Value::array({secret_source(names::datastore_certificate(name),
                                                 {"ca.crt", "server.crt", "server.key"})})));
@@ -304,7 +293,6 @@ Value pod_meta(const Settings& settings, const Surroundings& surroundings, const
     const Metadata& user = settings.deployment.pod_metadata;
     for (const auto& [key, text] : user.labels) labels.set(key, text);
     for (const auto& [key, text] : user.annotations) annotations.set(key, text);
-    annotations.set(kLeasePolicyAnnotation, lease_policy());
     for (const data::Member& member : selector["matchLabels"].members()) {
         labels.set(member.key(), member.value);
     }

@@ -26,9 +26,6 @@ const Value& container(const Value& deployment, std::string_view name) {
     return kNone;
 }
 
-constexpr std::string_view kLeasePolicyArgument =
-    "--authorization-policy-file=/etc/kubernetes/pki/lease-policy.jsonl";
-
 bool has_arg(const Value& of, std::string_view arg) {
     for (const Value& item : of["args"].items()) {
         if (item.as_string() == arg) return true;
@@ -142,19 +139,7 @@ TEST(Deployment, DropsTheModeForAStructuredAuthorization) {
     Value deployment = deployment_of(object);
     const Value& api_server = container(deployment, "kube-apiserver");
     EXPECT_TRUE(has_arg(api_server, "--authorization-config=/etc/authz.yaml"));
-    EXPECT_FALSE(has_arg(api_server, "--authorization-mode=Node,RBAC,ABAC"));
-    EXPECT_FALSE(has_arg(api_server, kLeasePolicyArgument));
-}
-
-TEST(Deployment, AllowsTheFirstLeasesUnlessTheUserAuthorizesOtherwise) {
-    Value object = example_object();
-    EXPECT_TRUE(has_arg(container(deployment_of(object), "kube-apiserver"), kLeasePolicyArgument));
-    object.at("spec")
-        .at("controlPlane")
-        .at("deployment")
-        .at("extraArgs")
-        .set("apiServer", Value::array({"--authorization-mode=Node,RBAC"}));
-    EXPECT_FALSE(has_arg(container(deployment_of(object), "kube-apiserver"), kLeasePolicyArgument));
+    EXPECT_FALSE(has_arg(api_server, "--authorization-mode=Node,RBAC"));
 }
 
 TEST(Deployment, SpreadsReplicas) {
