@@ -60,7 +60,7 @@ constexpr struct {
     const char* who;
     bool of_tunnel;
 } kOwnPorts[] = {{8133, "the tunnel's administration", true},
-                 {8134, "the tunnel's health check", true},
+                 {8134, "the health check of the tunnel, or of what stands in for it,", false},
                  {10257, "kube-controller-manager", false},
                  {10259, "kube-scheduler", false}};
 

@@ -193,7 +193,10 @@ constexpr Case kNetwork[] = {
      "{spec: {addons: {konnectivity: {server: {port: 8134}}}}}",
      "spec.addons.konnectivity.server.port", "choose another port"},
     {"port of a tunnel that is off",
-     "{spec: {addons: {konnectivity: null}, networkProfile: {port: 8134}}}", "", ""},
+     "{spec: {addons: {konnectivity: null}, networkProfile: {port: 8133}}}", "", ""},
+    {"port of what stands in for a tunnel",
+     "{spec: {addons: {konnectivity: null}, networkProfile: {port: 8134}}}",
+     "spec.networkProfile.port", "choose another port"},
     // DNS
     {"DNS addresses of one network",
      "{spec: {networkProfile: {serviceCidrs: [10.96.0.0/16, 'fd00::/120'], dnsServiceIPs: "

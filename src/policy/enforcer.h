@@ -4,8 +4,8 @@
 // rendered (rules.h) and, if its text differs, replaced by nft in one transaction. Nothing is taken
 // away when the process ends: rules stay in force while it is restarted.
 //
-// A new Pod is subject to its policies from the moment its address is in the API, about a second
-// after its containers start. One loop.
+// A new Pod is subject to its policies from the moment its address is in the API, shortly after its
+// containers start. One loop.
 #pragma once
 
 #include <cstdint>

@@ -63,7 +63,7 @@ struct AgentFlags : EndFlags {
 };
 
 /// `basalt-tunnel direct`: instead of a tunnel, for an API server that can dial its nodes.
-struct DirectFlags {
+struct DirectFlags : EndFlags {
     std::string uds_name;
     std::vector<std::string> deny;
     bool deny_all = false;
@@ -71,7 +71,6 @@ struct DirectFlags {
     int health_port = 8092;
     std::string graceful_shutdown_timeout = "60s";
     std::string api_server;
-    std::string log_level = "info", log_format = "logfmt";
 };
 
 void add_direct_flags(CLI::App& app, DirectFlags& flags);

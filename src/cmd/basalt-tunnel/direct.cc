@@ -137,7 +137,7 @@ void add_direct_flags(CLI::App& app, DirectFlags& flags) {
 }
 
 Result<int> run_direct(DirectFlags flags) {
-    BASALT_TRY(start_log(flags.log_level, flags.log_format, {}));
+    BASALT_TRY(start_log(flags, {}));
     async::RealLoop loop;
     async::TaskGroup ending(loop);
     int signals_count = 0;
