@@ -381,7 +381,12 @@ class Planner {
             auto trusted = verify_for(authority, leaf, *chain);
             if (!trusted.ok()) return trusted.error().message();
         }
-        auto reason = pki::renewal_reason(leaf, *key, spec, chain->front(), in_.now, kRenewBefore);
+        WallTime bound = authorities.front().certificate().not_after();
+        for (const CertificateAuthority& authority : authorities)
+            bound = std::min(bound, authority.certificate().not_after());
+        // It ends with the first of the authorities: another one would, too.
+        const Duration before = leaf.not_after() >= bound ? Duration(0) : kRenewBefore;
+        auto reason = pki::renewal_reason(leaf, *key, spec, chain->front(), in_.now, before);
         if (!reason) note_end(leaf);
         return reason;
     }

@@ -192,6 +192,23 @@ TEST_F(Certificates, OneClientCertificateFitsDataStoresOfSeveralAuthorities) {
               inputs_.datastore_ca_pem);
 }
 
+// Making it anew in every pass would replace all Pods in every pass.
+TEST_F(Certificates, ThatEndWithTheirAuthorityAreNotMadeAnewAgainAndAgain) {
+    auto brief = pki::CertificateAuthority::create(keys_, "etcd", now_, 30 * pki::kDay);
+    inputs_.datastore_ca_pem = brief.certificate().to_pem();
+    inputs_.datastore_ca_key_pem = brief.key().to_pem();
+    for (bool two : {false, true}) {
+        if (two) {
+            auto other = pki::CertificateAuthority::create(keys_, "events", now_);
+            inputs_.override_authorities.push_back(
+                {"events", other.certificate().to_pem(), other.key().to_pem()});
+        }
+        store(plan());
+        CertificateSet again = plan();
+        EXPECT_TRUE(again.changes.empty()) << again.changes.front();
+    }
+}
+
 TEST_F(Certificates, OverridesWithTheSameAuthorityChangeNothing) {
     CertificateSet first = plan();
     store(first);

@@ -23,6 +23,7 @@ namespace {
 // How soon a step that no watch ends is tried again: endpoints of a Service and leadership in the
 // tenant.
 constexpr Duration kSoon = std::chrono::milliseconds(200);
+constexpr Duration kRenewalRetry = std::chrono::hours(1);
 
 std::string label_selector() { return fmt::format("{}={}", names::kProjectLabel, names::kProject); }
 
@@ -288,7 +289,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_certificates(Pass* p
     Result<void> done = co_await async::join_all(manager_.loop(), std::move(work));
     if (!done.ok()) co_return std::move(done).error();
     pass->progress.done(kCertificatesReady, "Valid");
-    pass->again = pass->certificates.renew_at - inputs.now;
+    // In the past where an authority ends soon, and its certificates with it: nothing helps there.
+    pass->again = std::max<Duration>(pass->certificates.renew_at - inputs.now, kRenewalRetry);
     co_return true;
 }
 

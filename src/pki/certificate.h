@@ -142,7 +142,8 @@ Result<void> verify(const Certificate& leaf, const std::vector<Certificate>& int
                     const std::vector<Certificate>& roots, WallTime now,
                     Purpose purpose = Purpose::kAny);
 
-/// Why this pair has to be made anew, or nothing: its end is closer than `renew_before`, it is not
+/// Why this pair has to be made anew, or nothing: its end is closer than `renew_before` (and not
+/// that of the authority, which a new one could not outlive), it is not
 /// valid yet, the key is another's, another authority signed it, or it lacks something that `spec`
 /// asks for. Additional SANs are fine (adopted certificates), another common name, organization or
 /// usage is not.

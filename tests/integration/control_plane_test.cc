@@ -99,11 +99,13 @@ TEST_P(OverridesTest, TheSecondClaimantOfAUserIsRefusedInThePassToo) {
     create("a", main, spec);
     create("b", main, spec);
     start_controllers();
-    const auto both = [&] {
-        return condition("a", kDataStoreReady)["status"].is_string() &&
-               condition("b", kDataStoreReady)["status"].is_string();
+    const auto decided = [&] {
+        return condition("a", kDataStoreReady)["status"].as_string() !=
+                   condition("b", kDataStoreReady)["status"].as_string() &&
+               (condition("a", kDataStoreReady)["reason"].as_string() == "StorageInUse" ||
+                condition("b", kDataStoreReady)["reason"].as_string() == "StorageInUse");
     };
-    ASSERT_TRUE(wait_until(both, 30s));
+    ASSERT_TRUE(wait_until(decided, 30s));
     const bool a_first = condition("a", kDataStoreReady)["status"].as_string() == "True";
     const std::string second = a_first ? "b" : "a";
     EXPECT_EQ(condition(a_first ? "a" : "b", kDataStoreReady)["status"].as_string(), "True");

@@ -72,7 +72,10 @@ TEST_P(ValidationTest, TheApiServerFollowsTheSchema) {
             EXPECT_TRUE(answer.ok()) << answer.error().to_string();
             continue;
         }
-        ASSERT_FALSE(answer.ok()) << "was accepted";
+        if (answer.ok()) {
+            ADD_FAILURE() << "was accepted";
+            continue;
+        }
         EXPECT_NE(answer.error().message().find(one["refused"].as_string()), std::string::npos)
             << answer.error().message();
     }
@@ -176,7 +179,7 @@ TEST_P(AdmissionTest, TheWebhookRefusesWhatTheSchemaCannot) {
         {"{spec: {networkProfile: {dnsServiceIPs: [10.97.0.10]}}}", "outside"},
         {"{spec: {controlPlane: {deployment: {additionalContainers: [{name: kube-apiserver, "
          "image: a}]}}}}",
-         "is a container of the control plane"},
+         "the name is taken by a container of the control plane"},
         {"{spec: {controlPlane: {deployment: {tolerations: [{key: a, operator: Sometimes}]}}}}",
          "Kubernetes refuses the Deployment"},
         {"{spec: {writePermissions: {blockCreation: true}}}", nullptr},
