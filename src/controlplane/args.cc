@@ -178,8 +178,17 @@ std::vector<std::string> tunnel_server_args(const Settings& settings) {
         {"--authentication-audience", "system:konnectivity-server"},
         {"--health-port", "8134"},
         {"--kubeconfig", std::string(kKubeconfigDir) + "/konnectivity-server.conf"},
-        {"--server-count", std::to_string(std::max<int64_t>(1, settings.deployment.replicas))},
     };
+    if (tunnel.is_ours()) {
+        // Siblings find each other through the Service and count themselves: nothing here depends
+        // on the number of replicas, so that scaling restarts nothing.
+        managed["--peer-address"] =
+            fmt::format("{}.{}.svc:{}", settings.name, settings.namespace_name, tunnel.server_port);
+        managed["--graceful-shutdown-timeout"] = fmt::format("{}s", kTunnelGraceSeconds);
+    } else {
+        defaults["--server-count"] =
+            std::to_string(std::max<int64_t>(1, settings.deployment.replicas));
+    }
     return merge_args(managed, defaults, tunnel.server_extra_args);
 }
 

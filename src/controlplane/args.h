@@ -23,6 +23,10 @@ inline constexpr std::string_view kTunnelSocketDir = "/run/konnectivity";
 /// grace period.
 inline constexpr int kShutdownDelaySeconds = 8;
 inline constexpr int kTerminationGraceSeconds = 45;
+/// Our tunnel's server goes on while somebody needs it, so that a replacement finds it: longer than
+/// its limit (kTunnelGraceSeconds).
+inline constexpr int kTunnelTerminationGraceSeconds = 75;
+inline constexpr int kTunnelGraceSeconds = 60;
 
 std::vector<std::string> api_server_args(const Settings& settings, const Endpoint& endpoint,
                                          const Surroundings& surroundings);

@@ -175,7 +175,7 @@ Value companion_container(const char* name, const ComponentSettings& component,
 Value tunnel_container(const Settings& settings, const Surroundings& surroundings) {
     const TunnelSettings& tunnel = *settings.tunnel;
     std::vector<std::string> args = tunnel_server_args(settings);
-    bool ours = tunnel.server_image.empty();
+    bool ours = tunnel.is_ours();
     if (ours) args.insert(args.begin(), "server");
     Value container = base_container("konnectivity-server",
                                      ours ? surroundings.tunnel_image : tunnel.server_image,
@@ -194,6 +194,11 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
                                         kStartupFailures, 10, Value(), "HTTP"));
     container.set("livenessProbe",
                   probe("/healthz", kTunnelHealthPort, 10, 8, 15, Value(), "HTTP"));
+    // Not Ready before it reaches nodes through its sibling. Upstream's has no such page.
+    if (ours) {
+        container.set("readinessProbe",
+                      probe("/readyz", kTunnelHealthPort, 2, 3, 15, Value(), "HTTP"));
+    }
     return container;
 }
 
@@ -263,7 +268,7 @@ Value spread_over(const Settings& settings, const char* topology_key) {
 Value topology_spread(const Settings& settings) {
     const Value& from_user = settings.deployment.topology_spread_constraints;
     if (from_user.empty()) {
-        if (settings.deployment.replicas < 2) return Value();
+        // With one replica, too: a template that depends on their number restarts all when scaled.
         return Value::array({spread_over(settings, "kubernetes.io/hostname"),
                              spread_over(settings, "topology.kubernetes.io/zone")});
     }
@@ -299,6 +304,11 @@ Value pod_meta(const Settings& settings, const Surroundings& surroundings, const
     return Value::object({{"labels", labels}, {"annotations", annotations}});
 }
 
+int grace_seconds(const Settings& settings) {
+    bool takeover = settings.tunnel && settings.tunnel->is_ours();
+    return takeover ? kTunnelTerminationGraceSeconds : kTerminationGraceSeconds;
+}
+
 Value build_pod_spec(const Settings& settings, const Endpoint& endpoint,
                      const Surroundings& surroundings) {
     const DeploymentSettings& deployment = settings.deployment;
@@ -310,7 +320,7 @@ Value build_pod_spec(const Settings& settings, const Endpoint& endpoint,
                                 {"automountServiceAccountToken",
                                  deployment.automount_service_account_token.value_or(false)},
                                 {"enableServiceLinks", false},
-                                {"terminationGracePeriodSeconds", kTerminationGraceSeconds}});
+                                {"terminationGracePeriodSeconds", grace_seconds(settings)}});
     spec.set_unless_empty("initContainers", deployment.additional_init_containers);
     spec.set_unless_empty("nodeSelector", deployment.node_selector);
     spec.set_unless_empty("tolerations", deployment.tolerations);

@@ -151,6 +151,43 @@ TEST(Deployment, SpreadsReplicas) {
     EXPECT_TRUE(build_disruption_budget(settings_of(example_object())).is_null());
 }
 
+TEST(Deployment, ScalingRestartsNothing) {
+    Value object = example_object();
+    Value one = deployment_of(object);
+    object.at("spec").at("controlPlane").at("deployment").set("replicas", 3);
+    EXPECT_EQ(deployment_of(object)["spec"]["template"], one["spec"]["template"]);
+}
+
+TEST(Deployment, LetsOurTunnelServersFindEachOther) {
+    Value deployment = deployment_of(example_object());
+    const Value& server = container(deployment, "konnectivity-server");
+    EXPECT_TRUE(has_arg(server, "--peer-address=tenant-a.team.svc:8132"));
+    EXPECT_TRUE(has_arg(server, "--graceful-shutdown-timeout=60s"));
+    EXPECT_EQ(server["readinessProbe"]["httpGet"]["path"].as_string(), "/readyz");
+    EXPECT_EQ(server["livenessProbe"]["httpGet"]["path"].as_string(), "/healthz");
+    EXPECT_GT(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_int(), 60);
+}
+
+// Upstream's server ends on flags that it does not know, and has no page of its own for readiness.
+TEST(Deployment, TellsUpstreamsTunnelServerWhatItKnows) {
+    Value object = example_object();
+    object.at("spec").at("controlPlane").at("deployment").set("replicas", 2);
+    object.at("spec")
+        .at("addons")
+        .at("konnectivity")
+        .set("server", Value::object({{"image", "registry.k8s.io/kas-network-proxy/proxy-server"},
+                                      {"version", "v0.36.0"}}));
+    Value deployment = deployment_of(object);
+    const Value& server = container(deployment, "konnectivity-server");
+    EXPECT_TRUE(has_arg(server, "--server-count=2"));
+    for (const Value& arg : server["args"].items()) {
+        EXPECT_FALSE(arg.as_string().starts_with("--peer-address")) << arg.as_string();
+        EXPECT_FALSE(arg.as_string().starts_with("--graceful-shutdown")) << arg.as_string();
+    }
+    EXPECT_TRUE(server["readinessProbe"].is_null());
+    EXPECT_EQ(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_int(), 45);
+}
+
 TEST(Deployment, BindsLowPortsWithoutRoot) {
     Value object = example_object();
     object.at("spec").at("networkProfile").set("port", 443);

@@ -94,6 +94,9 @@ struct TunnelSettings {
     bool agent_host_network = false;
     std::string agent_mode;  ///< DaemonSet or Deployment.
     int64_t agent_replicas = 1;
+
+    /// The server is our own program, not upstream's.
+    bool is_ours() const { return server_image.empty(); }
 };
 
 struct WritePermissions {

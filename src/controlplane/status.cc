@@ -137,21 +137,26 @@ class Builder {
         return out;
     }
 
-    std::string installed_version() const {
-        bool current = in_.progress.all_done() || settings_.asleep();
-        if (current) return settings_.kubernetes.version.to_string();
+    std::string old_version() const {
         return old_["kubernetesResources"]["version"]["version"].str();
+    }
+
+    // An upgrade is over when all Pods serve: Ready comes when the new controller manager leads,
+    // for which it may have to wait until the old one's lease is over.
+    std::string installed_version() const {
+        bool upgraded = !old_version().empty() && in_.progress.is_done(kPodsReady);
+        if (upgraded || in_.progress.all_done() || settings_.asleep())
+            return settings_.kubernetes.version.to_string();
+        return old_version();
     }
 
     std::string word() const {
         if (settings_.asleep()) return "Sleeping";
-        const std::string wanted = settings_.kubernetes.version.to_string();
-        const std::string installed = old_["kubernetesResources"]["version"]["version"].str();
         bool serving = in_.deployment["status"]["readyReplicas"].as_int() > 0;
         const std::string at_work = settings_.write_permissions.any() ? "WriteLimited" : "Ready";
         if (in_.progress.all_done()) return at_work;
-        if (installed.empty()) return "Provisioning";
-        if (installed != wanted) return "Upgrading";
+        if (old_version().empty()) return "Provisioning";
+        if (installed_version() != settings_.kubernetes.version.to_string()) return "Upgrading";
         // A pass that was stopped later than at the Pods does not take the API server away.
         return serving ? at_work : "NotReady";
     }
@@ -244,6 +249,12 @@ void Progress::done(std::string_view type, std::string_view reason, std::string_
 
 void Progress::stopped(std::string_view type, std::string_view reason, std::string_view message) {
     steps.emplace_back(type, controller::kFalse, reason, message);
+}
+
+bool Progress::is_done(std::string_view type) const {
+    return std::any_of(steps.begin(), steps.end(), [type](const Condition& step) {
+        return step.type == type && step.status == controller::kTrue;
+    });
 }
 
 bool Progress::all_done() const {

@@ -36,6 +36,7 @@ struct Progress {
     /// Adds the step that stopped the pass.
     void stopped(std::string_view type, std::string_view reason, std::string_view message);
     bool all_done() const;
+    bool is_done(std::string_view type) const;
     const controller::Condition* first_failure() const;
 };
 

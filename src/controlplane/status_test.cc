@@ -82,6 +82,15 @@ TEST_F(Status, SaysUpgradingUntilTheNewVersionServes) {
     Value status = build();
     EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Upgrading");
     EXPECT_EQ(status["kubernetesResources"]["version"]["version"].as_string(), "v1.36.3");
+
+    // All Pods are new; what is left concerns nodes that join.
+    inputs_.progress = {};
+    inputs_.progress.done(kPodsReady, "Serving");
+    inputs_.progress.stopped(kClusterReady, "WaitingForControllerManager", "does not lead yet");
+    status = build();
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Ready");
+    EXPECT_EQ(status["kubernetesResources"]["version"]["version"].as_string(), "v1.36.4");
+    EXPECT_EQ(condition(status, kReady)["status"].as_string(), "False");
 }
 
 TEST_F(Status, SleepsWithoutReplicas) {

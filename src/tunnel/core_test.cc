@@ -89,7 +89,8 @@ class ServerScript {
             if (id.ok()) streams_[words.at(1)] = *id;
         } else if (verb == "peer") {
             if (!peers_.contains(words.at(1))) peers_[words.at(1)] = core_.new_id();
-            core_.set_peer(peers_[words.at(1)], static_cast<size_t>(number(args, "agents")), now_);
+            core_.set_peer(peers_[words.at(1)], static_cast<size_t>(number(args, "agents")),
+                           number(args, "leaving") != 0, now_);
         } else if (verb == "remove-peer") {
             core_.remove_peer(peers_.at(words.at(1)), now_);
         } else if (verb == "remove") {

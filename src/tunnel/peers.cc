@@ -1,6 +1,7 @@
 #include "tunnel/peers.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "base/log.h"
 #include "tunnel/message_stream.h"
@@ -18,11 +19,21 @@ constexpr Duration kSearchPause = std::chrono::milliseconds(250);
 /// Answers of "nobody there" in a row that count: one may be an endpoint that is just being
 /// programmed.
 constexpr int kNobodyEnough = 3;
+/// Servers that start together find nobody at first: once settled they look again after this, then
+/// after twice as long, up to the search interval.
+constexpr Duration kEagerPause = std::chrono::seconds(1);
 /// Changes that come together are told together.
 constexpr Duration kTellPause = std::chrono::milliseconds(50);
 constexpr size_t kMaxStreams = 1000;
 
 using StreamHolder = std::shared_ptr<std::unique_ptr<net::Stream>>;
+
+/// A Service without endpoints refuses at once. Anything else, a name that cannot be looked up for
+/// instance, says nothing about siblings.
+bool nobody_there(const Error& error) {
+    int cause = error.cause_code();
+    return cause == ECONNREFUSED || cause == EHOSTUNREACH || cause == ENETUNREACH;
+}
 
 Task<Result<std::unique_ptr<net::Stream>>> take_stream(StreamHolder holder) {
     // The Service may lead elsewhere next time: a broken connection must not be replaced behind our
@@ -53,6 +64,7 @@ Peers::Peers(async::Loop& loop, std::string server_id, PeersConfig config, Serve
       core_(core),
       changed_(std::move(changed)),
       group_(loop),
+      eager_pause_(kEagerPause),
       settled_(!config_.endpoint.has_value()) {}
 
 Peers::~Peers() = default;
@@ -140,7 +152,11 @@ bool Peers::someone_missing() const {
 }
 
 Duration Peers::pause(Outcome outcome) {
-    Duration base = settled_ ? config_.search_interval : kSearchPause;
+    Duration base = kSearchPause;
+    if (settled_) {
+        base = std::min(config_.search_interval, eager_pause_);
+        eager_pause_ = base * 2;
+    }
     if (settled_ && outcome != Outcome::kNobody && someone_missing())
         base = std::chrono::seconds(2);
     // A tenth more or less, so that the servers of one cluster do not move together.
@@ -170,7 +186,9 @@ Task<Peers::Outcome> Peers::search() {
     auto holder = std::make_shared<std::unique_ptr<net::Stream>>();
     Result<std::unique_ptr<net::Stream>> connected =
         co_await net::connect(loop_, endpoint, kConnectTimeout);
-    if (!connected.ok()) co_return Outcome::kNobody;
+    if (!connected.ok()) {
+        co_return nobody_there(connected.error()) ? Outcome::kNobody : Outcome::kError;
+    }
     *holder = std::move(*connected);
     Result<std::shared_ptr<const net::TlsContext>> tls = config_.tls();
     if (!tls.ok()) {
@@ -217,7 +235,7 @@ Task<void> Peers::session(std::unique_ptr<Session> owned) {
     Session& self = *owned;
     sessions_.push_back(&self);
     log_info("met another server", {{"server", self.server_id}, {"agents", self.agent_ids.size()}});
-    if (self.peer != 0) core_.set_peer(self.peer, self.agent_ids.size(), loop_.now());
+    tell_core(self);
     settle("another server was met");
     touch();
     changed_();
@@ -254,9 +272,14 @@ Task<Result<void>> Peers::listen(Session& session) {
         if (!message.ok()) co_return std::move(message).error();
         if (!message->has_value()) co_return Result<void>();
         heard(session, **message);
-        if (session.peer != 0) core_.set_peer(session.peer, session.agent_ids.size(), loop_.now());
+        tell_core(session);
         changed_();
     }
+}
+
+void Peers::tell_core(const Session& session) {
+    if (session.peer == 0) return;
+    core_.set_peer(session.peer, session.agent_ids.size(), session.draining, loop_.now());
 }
 
 void Peers::heard(Session& session, std::string_view bytes) {

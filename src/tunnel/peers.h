@@ -11,7 +11,8 @@
 //   - both know how many servers there are and tell it to their agents, which look for the new one;
 //   - the old server, when it is told to stop, stays until the others have its agents
 //   (taken_over(); bounded).
-// The cost: one idle connection between siblings, and one look at the Service a minute.
+// The cost: one idle connection between siblings, six looks at the Service in the first minute and
+// one a minute then.
 //
 // Method /basalt.tunnel.Peers/Meet, both ways a stream of wire::PeerState: one at once, one at each
 // change. What a peer can do at most: use our agents, as the API server does. Direct destinations
@@ -88,6 +89,7 @@ class Peers {
     async::Task<void> tell(Session& session);
     async::Task<Result<void>> listen(Session& session);
     void heard(Session& session, std::string_view bytes);
+    void tell_core(const Session& session);
     void settle(std::string_view why);
     void touch();
     std::string state() const;
@@ -103,6 +105,7 @@ class Peers {
     std::list<Session*> sessions_;
     async::Condition state_changed_;
     uint64_t version_ = 1;
+    Duration eager_pause_;
     bool ready_ = false;
     bool draining_ = false;
     bool settled_ = false;

@@ -59,7 +59,7 @@ void ServerCore::packet(StreamId id, Packet packet, TimePoint now) {
     } else if (auto agent = agents_.find(id); agent != agents_.end()) {
         agent_packet(id, agent->second, std::move(packet), now);
     } else if (auto relay = relays_.find(id); relay != relays_.end()) {
-        relay_packet(id, relay->second, std::move(packet));
+        relay_packet(id, relay->second, std::move(packet), now);
     }
 }
 
@@ -82,6 +82,8 @@ void ServerCore::frontend_packet(StreamId id, Frontend& frontend, Packet packet,
     if (frontend.phase == Phase::kRelayed) {
         Relay& relay = relays_.at(frontend.link);
         relay.continued = true;
+        relay.target_spoke_last = false;
+        relay.last_packet = now;
         relay.out_size += cost_of(packet);
         relay.out.push_back(std::move(packet));
         wake_(frontend.link);
@@ -232,8 +234,8 @@ StreamId ServerCore::choose_agent(const Frontend& frontend) {
 
 StreamId ServerCore::choose_peer() {
     std::vector<StreamId> ids;
-    for (const auto& [id, agents] : peers_) {
-        if (agents > 0) ids.push_back(id);
+    for (const auto& [id, peer] : peers_) {
+        if (peer.agents_count > 0) ids.push_back(id);
     }
     return ids.empty() ? 0 : ids[random_() % ids.size()];
 }
@@ -380,15 +382,40 @@ void ServerCore::close_connection(StreamId id, Agent& agent, int64_t connection,
 
 // ---- relays ----
 
-void ServerCore::relay_packet(StreamId id, Relay& relay, Packet packet) {
+void ServerCore::relay_packet(StreamId id, Relay& relay, Packet packet, TimePoint now) {
     (void)id;
     relay.answered = true;
+    relay.target_spoke_last = packet.kind == PacketKind::kData;
+    relay.last_packet = now;
+    if (packet.kind == PacketKind::kDialResponse) relay.connection_id = packet.connection_id;
     Frontend& frontend = frontends_.at(relay.frontend);
     push(relay.frontend, frontend, std::move(packet));
 }
 
-void ServerCore::set_peer(StreamId peer, size_t agents_count, TimePoint now) {
-    peers_[peer] = agents_count;
+void ServerCore::end_quiet_relays(TimePoint now) {
+    std::vector<StreamId> quiet;
+    for (const auto& [id, relay] : relays_) {
+        auto peer = peers_.find(relay.peer);
+        if (peer == peers_.end() || !peer->second.leaving_since) continue;
+        const Frontend& frontend = frontends_.at(relay.frontend);
+        if (now - *peer->second.leaving_since >= options_.relay_patience &&
+            relay.target_spoke_last && now - relay.last_packet >= options_.relay_quiet &&
+            relay.out.empty() && frontend.out.empty() && choose_agent(frontend) != 0) {
+            quiet.push_back(id);
+        }
+    }
+    for (StreamId id : quiet) {
+        const Relay& relay = relays_.at(id);
+        ++counters_.relays_ended;
+        push(relay.frontend, frontends_.at(relay.frontend), close_response(relay.connection_id));
+        remove_relay(id, now);
+    }
+}
+
+void ServerCore::set_peer(StreamId peer, size_t agents_count, bool leaving, TimePoint now) {
+    Peer& known = peers_[peer];
+    known.agents_count = agents_count;
+    if (leaving && !known.leaving_since) known.leaving_since = now;
     if (agents_count == 0) return;
     last_agent_seen_ = now;
     retry_waiting(now);
@@ -550,6 +577,7 @@ bool ServerCore::finished(StreamId id) const {
 }
 
 void ServerCore::tick(TimePoint now) {
+    end_quiet_relays(now);
     for (auto& [id, frontend] : frontends_) {
         if (frontend.phase == Phase::kWaiting && frontend.deadline <= now) {
             ++counters_.dials_without_agent;

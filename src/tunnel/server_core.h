@@ -60,6 +60,12 @@ struct ServerCoreOptions {
     /// servers.
     size_t max_links_per_agent = 8;
     size_t max_frontends = 8192;
+    /// A peer that leaves takes its relays with it. From this long after it said so, with agents of
+    /// our own, a relay ends as soon as its target has spoken last and both ends have been quiet
+    /// for `relay_quiet`: a kept connection of HTTP/1.1 between two requests, which its client
+    /// replaces.
+    Duration relay_patience = std::chrono::seconds(20);
+    Duration relay_quiet = std::chrono::milliseconds(30);
     /// Bytes that wait for a frontend or a relay beside what link.h holds.
     size_t relay_queue_size = size_t{256} << 10;
 };
@@ -79,6 +85,7 @@ struct ServerCounters {
     uint64_t dials_cancelled = 0;
     uint64_t dials_moved = 0;  ///< To another agent, after the first one's link broke.
     uint64_t dials_relayed = 0;
+    uint64_t relays_ended = 0;  ///< In a quiet moment, because the peer leaves.
     uint64_t stalled_closed = 0;
     uint64_t violations = 0;  ///< Packets that the protocol forbids.
     uint64_t bytes_to_agents = 0;
@@ -118,7 +125,8 @@ class ServerCore {
 
     // Peers.
     /// A peer that can relay when `agents_count` is above 0.
-    void set_peer(StreamId peer, size_t agents_count, TimePoint now);
+    /// `leaving`: it was told to stop and goes on for a while.
+    void set_peer(StreamId peer, size_t agents_count, bool leaving, TimePoint now);
     void remove_peer(StreamId peer, TimePoint now);
     struct RelayOrder {
         StreamId relay;
@@ -174,6 +182,9 @@ class ServerCore {
         StreamId peer = 0;
         bool answered = false;   ///< The peer has sent something: the dial cannot move any more.
         bool continued = false;  ///< The frontend has sent more than its dial.
+        bool target_spoke_last = false;
+        int64_t connection_id = 0;  ///< As the peer's answer to the dial said; 0 before.
+        TimePoint last_packet;
         std::deque<Packet> out;
         size_t out_size = 0;
     };
@@ -183,7 +194,8 @@ class ServerCore {
     void agent_packet(StreamId id, Agent& agent, Packet packet, TimePoint now);
     void agent_dialed(StreamId id, Agent& agent, Packet packet);
     void agent_data(StreamId id, Agent& agent, Packet packet, TimePoint now);
-    void relay_packet(StreamId id, Relay& relay, Packet packet);
+    void relay_packet(StreamId id, Relay& relay, Packet packet, TimePoint now);
+    void end_quiet_relays(TimePoint now);
 
     void route(StreamId id, Frontend& frontend, TimePoint now);
     StreamId choose_agent(const Frontend& frontend);
@@ -214,7 +226,11 @@ class ServerCore {
         frontends_;  // Ordered: what is done to all of them is done in order.
     std::map<StreamId, Agent> agents_;
     std::map<StreamId, Relay> relays_;
-    std::map<StreamId, size_t> peers_;  ///< Agents of each.
+    struct Peer {
+        size_t agents_count = 0;
+        std::optional<TimePoint> leaving_since;
+    };
+    std::map<StreamId, Peer> peers_;
     std::map<std::string, StreamId> direct_;
     std::vector<RelayOrder> orders_;
     ServerCounters counters_;

@@ -370,32 +370,42 @@ TEST_F(TunnelTest, ClientCertificates) {
 }
 
 /// An upgrade: the new server works through the old one's agents before any agent knows it.
-TEST_F(TunnelTest, TakeoverThroughPeers) {
-    TestPki& pki = this->pki();
-    pki.issue("server", "/CN=kube-apiserver", "serverAuth");
-    pki.issue("peer", "/CN=system:konnectivity-server", "clientAuth");
-    Target& there = target();
-    balancer_ = std::make_unique<Balancer>(loop_);
-    auto make = [&](std::string id) -> TestServer& {
+/// A server with peers, and the Service in front of them.
+class PeersTest : public TunnelTest {
+ protected:
+    PeersTest() {
+        pki().issue("server", "/CN=kube-apiserver", "serverAuth");
+        pki().issue("peer", "/CN=system:konnectivity-server", "clientAuth");
+        balancer_ = std::make_unique<Balancer>(loop_);
+    }
+    TestServer& make(std::string id, ServerCoreOptions core = {}) {
         TunnelServerConfig config;
         config.server_id = std::move(id);
+        config.core = std::move(core);
         config.peers_rule.common_name = "system:konnectivity-server";
         config.peers.endpoint = balancer_->endpoint();
-        config.peers.tls = [&pki] { return pki.client("peer"); };
+        config.peers.tls = [this] { return pki().client("peer"); };
         // The balancer accepts even when nobody is behind it, as no Service does.
         config.peers.settle_timeout = std::chrono::milliseconds(500);
         net::GrpcServerOptions options;
-        options.tls = pki.server("server", net::ClientCertificates::kOptional);
+        options.tls = pki().server("server", net::ClientCertificates::kOptional);
         return server(std::move(config), options);
-    };
+    }
+    Agent& make_agent() {
+        AgentConfig config = agent_config(balancer_->endpoint());
+        config.tls = [this] { return pki().client(""); };
+        config.resync_interval = std::chrono::hours(1);
+        return agent(std::move(config));
+    }
+};
+
+TEST_F(PeersTest, Takeover) {
+    Target& there = target();
     // The first one: nobody is there yet, it need not wait.
     TestServer& old_server = make("old");
     EXPECT_TRUE(wait_until([&] { return old_server.tunnel().ready(); }));
     balancer_->set({old_server.agent_endpoint()});
-    AgentConfig agent_settings = agent_config(balancer_->endpoint());
-    agent_settings.tls = [&pki] { return pki.client(""); };
-    agent_settings.resync_interval = std::chrono::hours(1);
-    Agent& the_agent = agent(std::move(agent_settings));
+    Agent& the_agent = make_agent();
     wait_for_agents(old_server, 1);
     EXPECT_EQ(old_server.tunnel().core().server_count(), 1u);
 
@@ -425,6 +435,53 @@ TEST_F(TunnelTest, TakeoverThroughPeers) {
     EXPECT_EQ(new_server.tunnel().core().counters().dials_relayed, 21u);
     EXPECT_TRUE(wait_until([&] { return new_server.tunnel().core().server_count() == 1; }));
     EXPECT_EQ(the_agent.links_count(), 1u);
+}
+
+// A connection that is kept and used all the time, as an API server's to a webhook, must not end
+// with the old server in the middle of a request: it ends between two of them, and the next one
+// goes through an agent.
+TEST_F(PeersTest, RelaysEndBetweenRequests) {
+    Target& there = target();
+    TestServer& old_server = make("old");
+    EXPECT_TRUE(wait_until([&] { return old_server.tunnel().ready(); }));
+    balancer_->set({old_server.agent_endpoint()});
+    make_agent();
+    wait_for_agents(old_server, 1);
+    ServerCoreOptions core;
+    core.relay_patience = std::chrono::milliseconds(100);
+    TestServer& new_server = make("new", core);
+    EXPECT_TRUE(wait_until([&] { return new_server.tunnel().ready(); }));
+    auto kept = dial(new_server, there.address());
+    ASSERT_TRUE(kept.ok()) << kept.error().to_string();
+    Result<std::string> answer = run(loop_, echo_over(*kept, "one"));
+    ASSERT_TRUE(answer.ok()) << answer.error().to_string();
+    EXPECT_EQ(new_server.tunnel().core().counters().dials_relayed, 1u);
+
+    balancer_->set({old_server.agent_endpoint(), new_server.agent_endpoint()});
+    wait_for_agents(new_server, 1);
+    old_server.tunnel().drain();
+    EXPECT_FALSE(old_server.tunnel().drained());
+    Result<std::string> ended = run(loop_, (*kept)->read(100));
+    ASSERT_TRUE(ended.ok()) << ended.error().to_string();
+    EXPECT_EQ(*ended, "");
+    EXPECT_EQ(new_server.tunnel().core().counters().relays_ended, 1u);
+    EXPECT_TRUE(wait_until([&] { return old_server.tunnel().drained(); }));
+    answer = echo(new_server, there.address(), "two");
+    ASSERT_TRUE(answer.ok()) << answer.error().to_string();
+    EXPECT_EQ(new_server.tunnel().core().counters().dials_relayed, 1u);
+}
+
+// Replicas that start together find an empty Service and are settled; they meet soon after.
+TEST_F(PeersTest, ServersThatStartTogetherMeet) {
+    TestServer& a = make("a");
+    TestServer& b = make("b");
+    EXPECT_TRUE(wait_until([&] { return a.tunnel().ready() && b.tunnel().ready(); }));
+    EXPECT_EQ(a.tunnel().core().server_count(), 1u);
+    balancer_->set({a.agent_endpoint(), b.agent_endpoint()});
+    Agent& the_agent = make_agent();
+    EXPECT_TRUE(wait_until([&] { return the_agent.links_count() == 2; }));
+    EXPECT_EQ(a.tunnel().core().server_count(), 2u);
+    EXPECT_EQ(b.tunnel().core().server_count(), 2u);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #   images.sh build            into ${BASALT_CACHE:-/var/cache/basalt}, unless it is there
 #   images.sh push HOST:PORT   to a local cluster's registry, metrics-server too
 #   images.sh agnhost | metrics-server   prints the reference
+#   images.sh worker           prints the archives that a worker's disk holds: what upstream's workers run
 set -euo pipefail
 export LC_ALL=C
 E2E=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -39,6 +40,14 @@ push)
     python3 "$OCI" push "http://${2:?a registry is needed}" "${archives[@]}"
     ;;
 agnhost) echo "$REFERENCE" ;;
+worker)
+    MODE=archives
+    agnhost
+    metrics_server
+    for minor in $KUBERNETES_MINORS; do echo "$CACHE/images/kube-proxy-$(kubernetes_version_of "$minor").tar"; done
+    echo "$CACHE/images/coredns-$COREDNS.tar"
+    echo "$CACHE/images/pause-$PAUSE.tar"
+    ;;
 metrics-server) echo "registry.k8s.io/metrics-server/metrics-server:$METRICS_SERVER" ;;
-*) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+*) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -2,6 +2,7 @@
 # A stock Debian machine joins a hosted control plane with kubeadm, and a cluster like any other results: a
 # Deployment, a Service and DNS work in it, and logs, exec, attach, port-forward, the metrics API and a validating
 # webhook pass the tunnel. The machine sits behind address translation; the management side has no route to it.
+# Then the control plane is upgraded by a minor version, and users who ask all the time, exec included, notice nothing.
 #
 #   tests/e2e/join_test.sh [PROGRAM]     default: the newest of build/*/bin/basalt
 #   CLUSTER=name                         management cluster; "basalt" by default, brought up and removed when missing
@@ -14,13 +15,19 @@ basalt=$(find_basalt "${1:-}")
 cluster=${CLUSTER:-basalt}
 namespace=join-$$
 site=join-$$
+control_plane=tenant-a
 machine=worker-a
-lines=20000
+lines=4000
 work=$(mktemp -d)
 agnhost=$("$E2E/images.sh" agnhost)
 made_cluster=false
 made_control_plane=false
 forward_pid=
+prober_pid=
+source "$ROOT/distribution/versions.env"
+# Of the older minor: what an upgrade starts from.
+version=$KUBERNETES_1_35
+new_version=$KUBERNETES_1_36
 
 kubectl() { "$kubectl_program" --kubeconfig "$work/management.conf" "$@"; }
 tenant() { "$kubectl_program" --kubeconfig "$work/tenant.conf" "$@"; }
@@ -52,6 +59,7 @@ clean_up() {
     trap - EXIT
     if ((status != 0)); then explain >&2 2>/dev/null; fi
     if [[ -n $forward_pid ]]; then kill "$forward_pid" 2>/dev/null || true; fi
+    if [[ -n $prober_pid ]]; then kill "$prober_pid" 2>/dev/null || true; fi
     if [[ -n ${KEEP:-} ]]; then
         echo "kept: machine $machine of site $site, namespace $namespace, $work"
         exit $status
@@ -78,7 +86,6 @@ prepare() {
         "$basalt" up --name "$cluster"
     fi
     "$basalt" kubeconfig --name "$cluster" >"$work/management.conf"
-    version=$(sed -nE 's/^ +version: (v[0-9.]+)$/\1/p' "$ROOT/examples/control-plane.yaml")
     programs=$CACHE/bin/kubernetes-$version
     kubectl_program=$programs/kubectl
     local status
@@ -107,9 +114,9 @@ test_control_plane() {
     local began=$EPOCHREALTIME
     made_control_plane=true
     kubectl create namespace "$namespace" >/dev/null
-    sed "s/namespace: default/namespace: $namespace/" "$ROOT/examples/control-plane.yaml" | kubectl apply -f - >/dev/null
-    kubectl wait --for=condition=Ready -n "$namespace" tcp/tenant-a --timeout=300s >/dev/null || fail "the control plane is not Ready"
-    kubectl get secret -n "$namespace" tenant-a-admin-kubeconfig -o 'jsonpath={.data.admin\.conf}' | base64 -d >"$work/tenant.conf"
+    sed "s/namespace: default/namespace: $namespace/; s/ version: v.*/ version: $version/" "$ROOT/examples/control-plane.yaml" | kubectl apply -f - >/dev/null
+    kubectl wait --for=condition=Ready -n "$namespace" tcp/$control_plane --timeout=300s >/dev/null || fail "the control plane is not Ready"
+    kubectl get secret -n "$namespace" $control_plane-admin-kubeconfig -o 'jsonpath={.data.admin\.conf}' | base64 -d >"$work/tenant.conf"
     tenant get --raw /readyz >/dev/null || fail "the admin kubeconfig"
     ok "the control plane is Ready, $(seconds_since "$began") after apply"
 }
@@ -131,6 +138,7 @@ test_join() {
     wait_until 180 "the Node appears" tenant get node $machine
     tenant wait --for=condition=Ready node/$machine --timeout=400s >/dev/null || fail "the node is not Ready"
     [[ $(tenant get node $machine -o 'jsonpath={.status.nodeInfo.kubeletVersion}') == "$version" ]] || fail "the kubelet's version"
+    fill metrics-server.yaml | tenant apply -f - >/dev/null
     ok "a stock Debian machine is Ready, $(seconds_since "$began") after kubeadm join began"
 }
 
@@ -153,7 +161,7 @@ client() { curl --silent --show-error --fail --noproxy '*' --max-time 30 "http:/
 
 forward() {
     : >"$work/forward.log"
-    tenant port-forward pod/client :8080 --address 127.0.0.1 >"$work/forward.log" 2>&1 &
+    "$kubectl_program" --kubeconfig "$work/tenant.conf" port-forward pod/client :8080 --address 127.0.0.1 >"$work/forward.log" 2>&1 &
     forward_pid=$!
     wait_until 120 "port-forward listens" grep -q '^Forwarding from' "$work/forward.log"
     forward_port=$(sed -nE 's/^Forwarding from 127\.0\.0\.1:([0-9]+) .*/\1/p' "$work/forward.log")
@@ -167,11 +175,18 @@ test_add_ons() {
     ok "kube-proxy and CoreDNS run"
 }
 
+# Beforehand, so that Pods start as soon as there is a node.
+deploy() {
+    make_certificate
+    wait_until 60 "the tenant's service account" tenant get serviceaccount default
+    tenant create secret tls webhook-tls --cert="$work/tls.crt" --key="$work/tls.key" >/dev/null
+    fill workload.yaml | tenant apply -f - >/dev/null
+}
+
 test_workload() {
     say "Deployment, Service, DNS"
-    fill workload.yaml | tenant apply -f - >/dev/null
     tenant rollout status deployment/web --timeout=400s >/dev/null || fail "the Deployment"
-    tenant wait --for=condition=Ready pod/client pod/talker --timeout=400s >/dev/null || fail "the Pods"
+    tenant wait --for=condition=Ready pod/client --timeout=400s >/dev/null || fail "the Pods"
     ok "a Deployment runs"
 }
 
@@ -204,32 +219,33 @@ test_port_forward() {
 test_logs() {
     say "logs"
     local count
-    count=$(tenant logs talker -c lines | wc -l)
+    count=$(tenant logs client -c lines | wc -l)
     ((count == lines)) || fail "logs: $count lines of $lines"
-    [[ $(timeout 120 "$kubectl_program" --kubeconfig "$work/tenant.conf" logs -f talker -c slow | head -n 3 | wc -l) == 3 ]] ||
+    [[ $(timeout 120 "$kubectl_program" --kubeconfig "$work/tenant.conf" logs -f client -c slow | head -n 3 | wc -l) == 3 ]] ||
         fail "logs that are followed"
     ok "logs: $lines lines in one piece, and followed ones"
 }
 
 test_exec() {
     say "exec, attach"
-    [[ $(tenant exec client -- /agnhost entrypoint-tester granite) == *granite* ]] || fail "exec"
-    tenant exec client -- /agnhost connect --timeout=10s web.default.svc.cluster.local:80 || fail "exec: the Service by name"
-    if tenant exec client -- /agnhost connect --timeout=2s 127.0.0.1:1 2>/dev/null; then fail "exec hides an exit status"; fi
-    if tenant exec client -- /nothing 2>/dev/null; then fail "exec of a missing program"; fi
-    [[ $(timeout 120 "$kubectl_program" --kubeconfig "$work/tenant.conf" attach talker -c slow 2>&1 | grep -m 1 logs_generator) ]] ||
+    [[ $(tenant exec client -c client -- /agnhost entrypoint-tester granite) == *granite* ]] || fail "exec"
+    tenant exec client -c client -- /agnhost connect --timeout=10s web.default.svc.cluster.local:80 || fail "exec: the Service by name"
+    if tenant exec client -c client -- /agnhost connect --timeout=2s 127.0.0.1:1 2>/dev/null; then fail "exec hides an exit status"; fi
+    if tenant exec client -c client -- /nothing 2>/dev/null; then fail "exec of a missing program"; fi
+    [[ $(timeout 120 "$kubectl_program" --kubeconfig "$work/tenant.conf" attach client -c slow 2>&1 | grep -m 1 logs_generator) ]] ||
         fail "attach"
     ok "exec with its exit status, attach"
 }
 
 test_aggregated_api() {
     say "metrics-server"
-    fill metrics-server.yaml | tenant apply -f - >/dev/null
     tenant rollout status -n kube-system deployment/metrics-server --timeout=400s >/dev/null || fail "metrics-server"
     tenant wait --for=condition=Available apiservice/v1beta1.metrics.k8s.io --timeout=300s >/dev/null || fail "the APIService"
     wait_until 180 "kubectl top nodes" tenant top node $machine
     wait_until 180 "kubectl top pods" tenant top pod client
     tenant top nodes
+    # What follows needs the processor.
+    fill metrics-server.yaml | tenant delete -f - --wait=false >/dev/null
     ok "an aggregated API answers: kubectl top"
 }
 
@@ -239,30 +255,62 @@ make_certificate() {
     ca_bundle=$(base64 -w0 "$work/tls.crt")
 }
 
-create_allowed() { tenant create configmap allowed --from-literal=stone=basalt; }
+create_configmap() { tenant create configmap "$1" --from-literal=stone=basalt; }
 
 test_webhook() {
     say "validating webhook"
-    make_certificate
-    tenant create secret tls webhook-tls --cert="$work/tls.crt" --key="$work/tls.key" >/dev/null
-    fill webhook.yaml | tenant apply -f - >/dev/null
-    tenant rollout status deployment/webhook --timeout=400s >/dev/null || fail "the webhook's Deployment"
+    fill webhook-configuration.yaml | tenant apply -f - >/dev/null
     # failurePolicy Fail: this passes once the API server has reached the webhook.
-    wait_until 180 "a write through the webhook" create_allowed
+    wait_until 180 "a write through the webhook" create_configmap allowed
     if tenant create configmap refused --from-literal=webhook-e2e-test=webhook-disallow 2>"$work/refusal"; then
         fail "the webhook was not asked"
     fi
     grep -q 'admission webhook "refuse.e2e.test" denied the request' "$work/refusal" || fail "refused by another: $(cat "$work/refusal")"
-    tenant delete deployment webhook --wait=false >/dev/null
-    tenant delete validatingwebhookconfiguration refuse-some-configmaps >/dev/null
     ok "a validating webhook in the cluster is asked and obeyed"
+}
+
+start_prober() {
+    : >"$work/prober.log"
+    python3 "$E2E/prober.py" --kubeconfig "$work/tenant.conf" --seconds 400 --pod client --webhook >"$work/prober.log" 2>&1 &
+    prober_pid=$!
+    wait_until 60 "the prober's first answers" grep -q '^probing' "$work/prober.log"
+}
+
+# Prints what was asked; false when something failed.
+end_prober() {
+    local status=0
+    kill -TERM "$prober_pid"
+    wait "$prober_pid" || status=$?
+    prober_pid=
+    cat "$work/prober.log"
+    return $status
+}
+
+pods() { kubectl get pods -n "$namespace" -l "kamaji.clastix.io/name=$control_plane" -o name; }
+
+# Users notice nothing, the end of the old Pod included.
+test_upgrade() {
+    say "upgrade, one replica, under load"
+    local began old
+    old=$(pods)
+    start_prober
+    began=$EPOCHREALTIME
+    kubectl patch tcp -n "$namespace" "$control_plane" --type merge -p "{\"spec\":{\"kubernetes\":{\"version\":\"$new_version\"}}}" >/dev/null
+    kubectl wait tcp -n "$namespace" "$control_plane" --timeout=200s \
+        --for="jsonpath={.status.kubernetesResources.version.version}=$new_version" >/dev/null || fail "the upgrade"
+    echo "   $version -> $new_version: $(seconds_since "$began") from the patch until the status says so"
+    kubectl wait -n "$namespace" "$old" --for=delete --timeout=120s >/dev/null || fail "the old Pod stays"
+    echo "   the old Pod is gone $(seconds_since "$began") after the patch"
+    end_prober || fail "the upgrade was noticed"
+    [[ $(tenant get --raw /version) == *"\"$new_version\""* ]] || fail "another version serves"
+    ok "an upgrade by a minor version that nobody notices"
 }
 
 test_leaves_nothing() {
     say "end"
     "$E2E/worker_vm" remove "$site"
     if $made_control_plane; then
-        kubectl delete tcp -n "$namespace" tenant-a --timeout=120s >/dev/null || fail "the control plane stays"
+        kubectl delete tcp -n "$namespace" "$control_plane" --timeout=120s >/dev/null || fail "the control plane stays"
         kubectl delete namespace "$namespace" --timeout=120s >/dev/null || fail "the namespace stays"
         made_control_plane=false
     fi
@@ -271,20 +319,26 @@ test_leaves_nothing() {
     ok "nothing is left of machine and control plane"
 }
 
-trap clean_up EXIT
-traces | sort >"$work/before"
-prepare
-start_machine
-test_control_plane
-test_join
-test_no_route_to_the_machine
-test_add_ons
-test_workload
-test_port_forward
-test_logs
-test_exec
-test_aggregated_api
-test_webhook
-if [[ -z ${KEEP:-} ]]; then test_leaves_nothing; fi
-echo "total time: $(elapsed)"
-echo "$PASSED passed, 0 failed"
+main() {
+    trap clean_up EXIT
+    traces | sort >"$work/before"
+    prepare
+    start_machine
+    test_control_plane
+    deploy
+    test_join
+    test_no_route_to_the_machine
+    test_add_ons
+    test_workload
+    test_port_forward
+    test_logs
+    test_exec
+    test_webhook
+    test_aggregated_api
+    if $made_control_plane; then test_upgrade; fi
+    if [[ -z ${KEEP:-} ]]; then test_leaves_nothing; fi
+    echo "total time: $(elapsed)"
+    echo "$PASSED passed, 0 failed"
+}
+
+main
