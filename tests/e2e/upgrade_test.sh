@@ -19,10 +19,11 @@ work=$(mktemp -d)
 agent_pid=
 prober_pid=
 declare -a server_pids=()
+# Not a function: what runs beside us is to be the program itself, so that its id is the one to kill.
+in_site=(nsenter --net="/run/netns/basalt-vm-$site")
 
 tenant() { kubectl --kubeconfig "$work/tenant.conf" "$@"; }
 node() { "$basalt" nodes --name "$cluster" exec 1 -- "$@"; }
-in_site() { nsenter --net="/run/netns/basalt-vm-$site" "$@"; }
 seconds_since() { awk -v now="$EPOCHREALTIME" -v then="$1" 'BEGIN {printf "%.1f s", now - then}'; }
 of() { kubectl get "$1" "$control_plane" -o "jsonpath=$2"; }
 pods() { kubectl get pods -l "kamaji.clastix.io/name=$control_plane" -o name; }
@@ -69,7 +70,7 @@ YAML
 
 start_agent() {
     tenant create token -n kube-system konnectivity-agent --audience system:konnectivity-server >"$work/token"
-    in_site "$(dirname "$basalt")/basalt-tunnel" agent --ca-cert "$work/ca.crt" --service-account-token-path "$work/token" \
+    "${in_site[@]}" "$(dirname "$basalt")/basalt-tunnel" agent --ca-cert "$work/ca.crt" --service-account-token-path "$work/token" \
         --proxy-server-host "${endpoint%:*}" --proxy-server-port 8132 >>"$work/agent.log" 2>&1 &
     agent_pid=$!
 }
@@ -85,9 +86,9 @@ start_tenant() {
     tenant config view --raw -o 'jsonpath={.clusters[0].cluster.certificate-authority-data}' | base64 -d >"$work/ca.crt"
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=webhook \
         -addext "subjectAltName=IP:$inside" -keyout "$work/tls.key" -out "$work/tls.crt" 2>/dev/null
-    in_site "$agnhost" webhook --tls-cert-file="$work/tls.crt" --tls-private-key-file="$work/tls.key" --port=8444 >"$work/webhook.log" 2>&1 &
+    "${in_site[@]}" "$agnhost" webhook --tls-cert-file="$work/tls.crt" --tls-private-key-file="$work/tls.key" --port=8444 >"$work/webhook.log" 2>&1 &
     server_pids+=($!)
-    in_site "$agnhost" netexec --http-port=10250 --udp-port=-1 --tls-cert-file="$work/tls.crt" --tls-private-key-file="$work/tls.key" >"$work/node.log" 2>&1 &
+    "${in_site[@]}" "$agnhost" netexec --http-port=10250 --udp-port=-1 --tls-cert-file="$work/tls.crt" --tls-private-key-file="$work/tls.key" >"$work/node.log" 2>&1 &
     server_pids+=($!)
     start_agent
     tenant apply -f - >/dev/null <<YAML
