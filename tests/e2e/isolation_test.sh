@@ -245,7 +245,8 @@ status: {addresses: [{type: InternalIP, address: "$2"}]}
 YAML
 }
 
-# Everything that makes an API server dial HOST:PORT, as manifests of the tenant.
+# Everything that makes an API server dial HOST:PORT, as manifests of the tenant. Endpoints by hand are followed only
+# when they name a Pod that has the address: the forged one.
 attack_manifests() {  # NAME HOST PORT
     forged_node "node-$1" "$2"
     cat <<YAML
@@ -263,13 +264,13 @@ spec: {clusterIP: None, ports: [{name: a, port: $3, targetPort: $3}]}
 apiVersion: v1
 kind: Endpoints
 metadata: {name: endpoints-$1, namespace: default}
-subsets: [{addresses: [{ip: "$2"}], ports: [{name: a, port: $3}]}]
+subsets: [{addresses: [{ip: "$2", targetRef: {kind: Pod, name: pod-$1, namespace: default}}], ports: [{name: a, port: $3}]}]
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: slice-$1, namespace: default, labels: {kubernetes.io/service-name: endpoints-$1}}
 addressType: IPv4
-endpoints: [{addresses: ["$2"], conditions: {ready: true}}]
+endpoints: [{addresses: ["$2"], conditions: {ready: true}, targetRef: {kind: Pod, name: pod-$1, namespace: default}}]
 ports: [{name: a, port: $3}]
 ---
 apiVersion: v1
@@ -342,7 +343,11 @@ attack() {  # ATTACKER: with its targets, and its own Pod
 # Each way of dialling works when it is pointed at the tenant's own machine: otherwise the attacks prove nothing.
 arrivals() { ip netns exec "$SITE" nft -j list counter ip walls arrivals | jq '.nftables[] | .counter? // empty | .packets'; }
 arrived_since() { (($(arrivals) > $1)); }
-page_comes() { get "$1" "/api/v1/$2/proxy/hello" | grep -q 'the page of the machine'; }
+page_comes() {
+    local answer
+    answer=$(get "$1" "/api/v1/$2/proxy/hello" 2>&1 || :)
+    [[ $answer == *'the page of the machine'* ]] || { echo "$answer"; return 1; }
+}
 test_attacks_would_dial() {  # ATTACKER
     local path before
     attack_manifests machine "$MACHINE" 8080 | tenant "$1" create --validate=false -f - > "$WORK/$1.machine" 2>&1
