@@ -126,7 +126,7 @@ inline constexpr AgreementScript kAgreementScripts[] = {
           - {name: w, emptyDir: {}}
 - {do: merge, of: deployments, name: d, as: editor, body: {spec: {selector: {matchLabels: {other: "1"}}}}}
 - {do: merge, of: deployments, name: d, as: editor, body: {status: {replicas: 3}}}
-- {do: merge, of: deployments, name: d, as: editor, sub: status, body: {status: {replicas: 3, observedGeneration: 1, conditions: [{type: Available, status: "True"}]}}}
+- {do: merge, of: deployments, name: d, as: editor, sub: status, body: {status: {replicas: 3, observedGeneration: 1, conditions: [{type: Available, status: "True", lastTransitionTime: "2025-01-01T00:00:00Z", lastUpdateTime: "2025-01-01T00:00:00Z"}]}}}
 - {do: apply, of: deployments, name: d, as: one, body: {spec: {selector: {matchLabels: {app: d}}, template: {metadata: {labels: {app: d}}, spec: {containers: [{name: one, image: i}]}}}}}
 - {do: get, of: deployments, name: d}
 )"},

@@ -38,7 +38,6 @@ Script::Script(World& world, bool misfortune) : world_(world) {
                 {4, "sleep", [this] { return sleep_or_wake(); }},
                 {1, "pause", [this] { return pause_or_resume(); }},
                 {3, "delete", [this] { return remove_control_plane(); }},
-                {2, "events", [this] { return move_events(); }},
                 {2, "generator", [this] { return make_generator(); }}};
     if (!misfortune) return;
     const std::vector<Action> more = {
@@ -106,30 +105,10 @@ addons: {coreDNS: {}, kubeProxy: {}, konnectivity: {}}
         if (chaos.chance(0.2)) spec.at("addons").erase(addon);
     }
     if (chaos.chance(0.3)) spec.set("dataStore", "second");
-    if (chaos.chance(0.2)) set_override(spec);
     if (chaos.chance(0.2)) spec.set("dataStoreSchema", fmt::format("schema-{}", names_));
     if (chaos.chance(0.2))
         spec.at("networkProfile").set("certSANs", Value::array({"api.example.com", "192.0.2.7"}));
     return spec;
-}
-
-/// Events in the DataStore that has not the rest.
-void Script::set_override(Value& spec) {
-    const bool second = spec["dataStore"].as_string() == "second";
-    spec.set("dataStoreOverrides",
-             Value::array({Value::object(
-                 {{"resource", "/events"}, {"dataStore", second ? "default" : "second"}})}));
-}
-
-std::string Script::move_events() {
-    SharedValue object = some_control_plane();
-    if (object == nullptr) return "";
-    Value spec = (*object)["spec"];
-    const bool present = spec["dataStoreOverrides"].size() > 0;
-    set_override(spec);
-    Value patch = Value::object();
-    patch.at("spec").set("dataStoreOverrides", present ? Value() : spec["dataStoreOverrides"]);
-    return change(object, patch, present ? "events come back" : "events move away");
 }
 
 std::string Script::create() {

@@ -43,8 +43,6 @@ class Script {
     std::string sleep_or_wake();
     std::string pause_or_resume();
     std::string remove_control_plane();
-    static void set_override(Value& spec);
-    std::string move_events();
     std::string make_generator();
     std::string delete_owned();
     std::vector<Value> edits_of(const Value& object);

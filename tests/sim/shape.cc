@@ -37,7 +37,6 @@ Container:
   volumeDevices: [devicePath, Open]
   terminationMessagePath: "=/dev/termination-log"
   terminationMessagePolicy: "=File"
-  imagePullPolicy: "=IfNotPresent"
   resources: {default: "={}", claims: [name, Open]}
   livenessProbe: Probe
   readinessProbe: Probe
@@ -110,6 +109,8 @@ Namespace:
   spec: {finalizers: "[]Open"}
   status: {conditions: [type, Condition]}
 )";
+
+constexpr const char* kTemplateGeneration = "deprecated.daemonset.template.generation";
 
 std::string read_file(const std::string& path) {
     std::ifstream file(path);
@@ -252,6 +253,63 @@ void default_workload(Value& object, const char* strategy, const char* surge, Va
     if (rolling["maxUnavailable"].is_null()) rolling.set("maxUnavailable", std::move(unavailable));
 }
 
+void default_field_reference(Value& holder) {
+    Value* reference = holder.find("fieldRef");
+    if (reference != nullptr && (*reference)["apiVersion"].empty())
+        reference->set("apiVersion", "v1");
+}
+
+void default_container(Value& container) {
+    if (container["imagePullPolicy"].empty()) {
+        const std::string image = container["image"].str();
+        const size_t colon = image.rfind(':');
+        const bool newest = colon == std::string::npos || image.substr(colon) == ":latest" ||
+                            image.find('/', colon) != std::string::npos;
+        container.set("imagePullPolicy", newest ? "Always" : "IfNotPresent");
+    }
+    Value* variables = container.find("env");
+    if (variables == nullptr) return;
+    for (Value& variable : variables->mutable_items()) {
+        if (Value* source = variable.find("valueFrom")) default_field_reference(*source);
+    }
+}
+
+/// What depends on other fields.
+void default_pod_spec(Value& spec) {
+    for (const char* list : {"containers", "initContainers"}) {
+        Value* containers = spec.find(list);
+        if (containers == nullptr) continue;
+        for (Value& container : containers->mutable_items()) default_container(container);
+    }
+    if (Value* volumes = spec.find("volumes")) {
+        for (Value& volume : volumes->mutable_items()) {
+            Value* projected = volume.find("projected");
+            Value* sources = projected == nullptr ? nullptr : projected->find("sources");
+            if (sources == nullptr) continue;
+            for (Value& source : sources->mutable_items()) {
+                Value* downward = source.find("downwardAPI");
+                Value* items = downward == nullptr ? nullptr : downward->find("items");
+                if (items == nullptr) continue;
+                for (Value& item : items->mutable_items()) default_field_reference(item);
+            }
+        }
+    }
+    // An old name and a new one of the same field.
+    if (!spec["serviceAccountName"].empty()) {
+        spec.set("serviceAccount", spec["serviceAccountName"].str());
+    } else if (!spec["serviceAccount"].empty()) {
+        spec.set("serviceAccountName", spec["serviceAccount"].str());
+    }
+}
+
+/// Counts that are shown when they are zero, too.
+void default_counts(Value& object, std::initializer_list<const char*> names) {
+    Value& status = object.at("status");
+    for (const char* name : names) {
+        if (status[name].is_null()) status.set(name, 0);
+    }
+}
+
 void default_service(Value& object) {
     Value& spec = object.at("spec");
     const std::string type = spec["type"].str();
@@ -346,6 +404,19 @@ void apply_defaults(const Kind& kind, Value& object) {
     if (name == "Deployment") default_workload(object, "strategy", "maxSurge", "25%", "25%");
     if (name == "DaemonSet") default_workload(object, "updateStrategy", "maxSurge", 0, 1);
     if (name == "Service") default_service(object);
+    if (name == "Pod" && object["spec"].is_object()) default_pod_spec(object.at("spec"));
+    if (object["spec"]["template"]["spec"].is_object())
+        default_pod_spec(object.at("spec").at("template").at("spec"));
+    if (name == "PodDisruptionBudget") {
+        default_counts(object,
+                       {"currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"});
+    }
+    if (name == "DaemonSet") {
+        default_counts(object, {"currentNumberScheduled", "desiredNumberScheduled",
+                                "numberMisscheduled", "numberReady"});
+        Value& annotation = object.at("metadata").at("annotations").at(kTemplateGeneration);
+        if (annotation.empty()) annotation = Value("1");
+    }
     if (Value* subjects = object.find("subjects");
         subjects != nullptr && name.ends_with("RoleBinding")) {
         for (Value& subject : subjects->mutable_items()) {
