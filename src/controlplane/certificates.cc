@@ -384,9 +384,12 @@ class Planner {
         WallTime bound = authorities.front().certificate().not_after();
         for (const CertificateAuthority& authority : authorities)
             bound = std::min(bound, authority.certificate().not_after());
-        // It ends with the first of the authorities: another one would, too.
-        const Duration before = leaf.not_after() >= bound ? Duration(0) : kRenewBefore;
-        auto reason = pki::renewal_reason(leaf, *key, spec, chain->front(), in_.now, before);
+        // One that ends with the first of the authorities cannot be made to last longer. (The
+        // intermediates end with the leaf: they say nothing.)
+        const WallTime end = leaf.not_after();
+        if (end < bound && end - in_.now <= kRenewBefore)
+            return "it expires at " + format_rfc3339(end);
+        auto reason = pki::renewal_reason(leaf, *key, spec, chain->front(), in_.now, Duration(0));
         if (!reason) note_end(leaf);
         return reason;
     }
