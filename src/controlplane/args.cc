@@ -142,8 +142,8 @@ std::vector<std::string> controller_manager_args(const Settings& settings) {
         {"--cluster-signing-cert-file", pki + "/ca.crt"},
         {"--cluster-signing-key-file", pki + "/ca.key"},
         {"--controllers", "*,bootstrapsigner,tokencleaner"},
-        // It makes an account and a token for each of its controllers, about 135 requests, before
-        // any of them runs: with upstream's 20 a second that takes five seconds (measured).
+        // It makes an account and a token for each of its controllers before any of them runs;
+        // upstream's 20 requests a second let a new cluster wait (docs/design/benchmarks.md).
         {"--kube-api-burst", "200"},
         {"--kube-api-qps", "50"},
         {"--root-ca-file", pki + "/ca.crt"},
