@@ -99,11 +99,12 @@ TEST_P(OverridesTest, TheSecondClaimantOfAUserIsRefusedInThePassToo) {
     create("a", main, spec);
     create("b", main, spec);
     start_controllers();
+    const auto is = [&](const char* name, std::string_view field, std::string_view value) {
+        return condition(name, kDataStoreReady)[field].as_string() == value;
+    };
     const auto decided = [&] {
-        return condition("a", kDataStoreReady)["status"].as_string() !=
-                   condition("b", kDataStoreReady)["status"].as_string() &&
-               (condition("a", kDataStoreReady)["reason"].as_string() == "StorageInUse" ||
-                condition("b", kDataStoreReady)["reason"].as_string() == "StorageInUse");
+        return (is("a", "status", "True") && is("b", "reason", "StorageInUse")) ||
+               (is("b", "status", "True") && is("a", "reason", "StorageInUse"));
     };
     ASSERT_TRUE(wait_until(decided, 30s));
     const bool a_first = condition("a", kDataStoreReady)["status"].as_string() == "True";
