@@ -22,15 +22,17 @@ Value yaml(const std::string& text) { return data::parse_yaml(text).value(); }
 
 class AdoptionTest : public ControlPlaneTest {
  protected:
-    std::string file(const std::string& name) const { return server->directory() + "/" + name; }
+    // Of its own: the server keeps its ca.crt in its directory, too.
+    std::string directory() const { return server->directory() + "/adoption"; }
+    std::string file(const std::string& name) const { return directory() + "/" + name; }
     std::string read(const std::string& name) const {
         std::ifstream in(file(name), std::ios::binary);
         return std::string(std::istreambuf_iterator<char>(in), {});
     }
     /// openssl, as an independent maker of what kubeadm would have made: RSA keys of 2048 bits.
     void openssl(const std::string& arguments) {
-        const std::string line =
-            "cd " + server->directory() + " && openssl " + arguments + " >>openssl.log 2>&1";
+        const std::string line = "mkdir -p " + directory() + " && cd " + directory() +
+                                 " && openssl " + arguments + " >>openssl.log 2>&1";
         ASSERT_EQ(std::system(line.c_str()), 0) << arguments << "\n" << read("openssl.log");
     }
     void make_authority(const std::string& name, const std::string& common_name) {
