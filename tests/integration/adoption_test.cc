@@ -194,8 +194,11 @@ TEST_P(AdoptionTest, KeysDataAndSelectorsStayAndOneRolloutFollows) {
     EXPECT_EQ(labels["tier"].as_string(), "legacy");
     EXPECT_EQ(deployment["spec"]["template"]["metadata"]["labels"]["tier"].as_string(), "legacy");
     const std::string text = data::to_json(deployment["spec"]);
-    for (const char* foreign : {"FOREIGN", "etc-kubernetes-pki", "Always\""})
-        EXPECT_EQ(text.find(std::string("\"") + foreign), std::string::npos) << foreign;
+    // The whole pair: "Always" alone is the default restartPolicy, too.
+    for (const char* foreign :
+         {"\"FOREIGN", "\"etc-kubernetes-pki", "\"imagePullPolicy\":\"Always\""})
+        EXPECT_EQ(text.find(foreign), std::string::npos) << foreign;
+    EXPECT_NE(text.find("\"imagePullPolicy\":\""), std::string::npos) << "the text has such pairs";
     const Value service = run(client->get(resources::services(), ObjectKey(ns_, "a"))).value();
     EXPECT_EQ(service["spec"]["clusterIP"], old_service["spec"]["clusterIP"]);
     EXPECT_EQ(service["spec"]["ports"].size(), 1u) << "no tunnel in this spec";

@@ -331,8 +331,15 @@ TEST_P(WriteLimitsTest, OneOperationAtATime) {
     };
     patch("a", "{spec: {writePermissions: {blockDeletion: true}}}");
     ASSERT_TRUE(wait_limited());
-    ASSERT_TRUE(becomes([&] { return remove(resources::config_maps(), ObjectKey("default", "y")); },
-                        "forbidden"));
+    // Another object each time: one that is deleted before the policy is known is gone.
+    const auto drop_new = [&] {
+        const std::string added = add();
+        if (added != "allowed") return "creation: " + added;
+        return remove(resources::config_maps(), ObjectKey("default", fmt::format("c{}", n_)));
+    };
+    ASSERT_TRUE(becomes(drop_new, "forbidden")) << drop_new();
+    EXPECT_EQ(remove(resources::config_maps(), ObjectKey("default", "y")), "forbidden");
+    EXPECT_TRUE(run(in().get(resources::config_maps(), ObjectKey("default", "y"))).ok());
     EXPECT_EQ(evict(), "forbidden");
     EXPECT_EQ(touch(), "allowed");
     EXPECT_EQ(add(), "allowed");
