@@ -22,6 +22,9 @@ constexpr int kNobodyEnough = 3;
 /// Servers that start together find nobody at first: once settled they look again after this, then
 /// after twice as long, up to the search interval.
 constexpr Duration kEagerPause = std::chrono::seconds(1);
+/// The Service that leads back here says nothing about siblings: so many times the next look comes
+/// soon, without which servers that start together may miss each other for half a minute.
+constexpr int kQuickRetries = 6;
 /// Changes that come together are told together.
 constexpr Duration kTellPause = std::chrono::milliseconds(50);
 constexpr size_t kMaxStreams = 1000;
@@ -153,6 +156,12 @@ bool Peers::someone_missing() const {
 
 Duration Peers::pause(Outcome outcome) {
     Duration base = kSearchPause;
+    if (settled_ && outcome == Outcome::kSelf && quick_retries_ < kQuickRetries) {
+        ++quick_retries_;
+        // Half as much more or less: servers that look in turns would else stay in their turns.
+        return base / 2 + Duration(static_cast<int64_t>(loop_.random() %
+                                                        static_cast<uint64_t>(base.count())));
+    }
     if (settled_) {
         base = std::min(config_.search_interval, eager_pause_);
         eager_pause_ = base * 2;

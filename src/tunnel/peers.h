@@ -11,8 +11,8 @@
 //   - both know how many servers there are and tell it to their agents, which look for the new one;
 //   - the old server, when it is told to stop, stays until the others have its agents
 //   (taken_over(); bounded).
-// The cost: one idle connection between siblings, six looks at the Service in the first minute and
-// one a minute then.
+// The cost: one idle connection between siblings, a dozen looks at the Service in the first minute
+// and one a minute then.
 //
 // Method /basalt.tunnel.Peers/Meet, both ways a stream of wire::PeerState: one at once, one at each
 // change. What a peer can do at most: use our agents, as the API server does. Direct destinations
@@ -110,6 +110,7 @@ class Peers {
     bool draining_ = false;
     bool settled_ = false;
     int nobody_count_ = 0;
+    int quick_retries_ = 0;
 };
 
 }  // namespace basalt::tunnel
