@@ -19,9 +19,10 @@ inline constexpr std::string_view kKubeconfigDir = "/etc/kubernetes/conf";
 inline constexpr std::string_view kTunnelConfigDir = "/etc/kubernetes/konnectivity";
 inline constexpr std::string_view kTunnelSocketDir = "/run/konnectivity";
 
-/// Long enough for endpoints to leave every node's rules (measured: under 3 s), short beside the
-/// grace period.
-inline constexpr int kShutdownDelaySeconds = 8;
+/// Long enough for endpoints to leave every node's rules (measured: under 3 s) and for commands
+/// that users run in Pods by exec, which end with the API server that carries them; short beside
+/// the grace period.
+inline constexpr int kShutdownDelaySeconds = 15;
 inline constexpr int kTerminationGraceSeconds = 45;
 /// Our tunnel's server goes on while somebody needs it, so that a replacement finds it: longer than
 /// its limit (kTunnelGraceSeconds).

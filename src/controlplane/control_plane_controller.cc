@@ -63,6 +63,18 @@ const std::vector<kube::Resource>& owned_resources() {
     return resources;
 }
 
+// Of the only Pod there is, while it starts and its API server's container runs; "" otherwise.
+std::string address_of_starting(const std::vector<data::SharedValue>& pods) {
+    if (pods.size() != 1) return {};
+    const Value& pod = *pods.front();
+    if (kube::is_deleting(pod)) return {};
+    for (const Value& status : pod["status"]["containerStatuses"].items()) {
+        if (status["name"].as_string() == "kube-apiserver" && !status["state"]["running"].empty())
+            return pod["status"]["podIP"].str();
+    }
+    return {};
+}
+
 controller::Key key_by_label(const Value& object) {
     return controller::Key(std::string(kube::namespace_of(object)),
                            std::string(kube::label_of(object, names::kNameLabel)));
@@ -352,6 +364,7 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
         std::vector<data::SharedValue> pods =
             pods_.list(settings.namespace_name,
                        kube::LabelSelector::equals(std::string(names::kNameLabel), settings.name));
+        co_await prepare_cluster(pass, pods);
         Diagnosis diagnosis = diagnose_pods(*pass->deployment, pods);
         co_return pass->stop(kPodsReady, diagnosis.reason, diagnosis.message);
     }
@@ -382,42 +395,75 @@ async::Task<Result<void>> ControlPlaneController::remove_unwanted(Pass* pass) {
     co_return Result<void>();
 }
 
-async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::session_of(Pass* pass) {
+async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::session_of(
+    Pass* pass, std::string host) {
     const Settings& settings = pass->settings;
     const std::string key = settings.key();
     const SecretData& admin = pass->certificates.secrets.at(names::admin_kubeconfig(settings.name));
-    const std::string host = (*pass->service)["spec"]["clusterIP"].str();
     Endpoint inside{host, host, settings.network.port};
-    std::string server = "https://" + inside.host_port();
-    std::string identity = server + "|" + checksum(admin);
+    TenantSession::Identity identity{"https://" + inside.host_port(), checksum(admin)};
     auto found = sessions_.find(key);
+    if (found != sessions_.end() && found->second->identity() == identity) co_return found->second;
+    std::string server_name = fmt::format("{}.{}.svc", settings.name, settings.namespace_name);
+    Result<std::shared_ptr<net::HttpTransport>> transport =
+        connector_(identity.server, server_name, admin);
     if (found != sessions_.end()) {
-        if (found->second->identity() == identity) co_return found->second;
+        std::shared_ptr<TenantSession> session = found->second;
+        const bool same_tenant = session->identity().credentials == identity.credentials;
+        if (transport.ok() && same_tenant && session->is_preparing()) {
+            session->reroute(*std::move(transport), identity.server);
+            co_return session;
+        }
         co_await drop_session(key);
     }
-    std::string server_name = fmt::format("{}.{}.svc", settings.name, settings.namespace_name);
-    Result<std::shared_ptr<net::HttpTransport>> transport = connector_(server, server_name, admin);
     if (!transport.ok()) co_return std::move(transport).error();
     controller::Key tcp_key(settings.namespace_name, settings.name);
     auto session =
-        std::make_shared<TenantSession>(manager_.loop(), *std::move(transport), identity,
+        std::make_shared<TenantSession>(manager_.loop(), *std::move(transport), std::move(identity),
                                         [this, tcp_key] { controller_->enqueue(tcp_key); });
     sessions_[key] = session;
     co_return session;
 }
 
-ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) {
+Result<std::vector<Value>> ControlPlaneController::tenant_objects_of(const Pass& pass) const {
     TenantInputs inputs;
-    const SecretData& ca = pass->certificates.secrets.at(names::ca(pass->settings.name));
+    const SecretData& ca = pass.certificates.secrets.at(names::ca(pass.settings.name));
     inputs.ca_certificate_pem = ca.at("ca.crt");
-    inputs.endpoint = *pass->endpoint;
+    inputs.endpoint = *pass.endpoint;
     inputs.tunnel_image = options_.image;
-    Result<std::vector<Value>> objects = build_tenant_objects(pass->settings, inputs);
+    return build_tenant_objects(pass.settings, inputs);
+}
+
+// The first API server of a start answers a second before its Pod is Ready and the Service leads to
+// it. What belongs into the tenant's cluster is written meanwhile, by the Pod's own address.
+// Nothing depends on it: what does not succeed here is done by ensure_cluster().
+async::Task<void> ControlPlaneController::prepare_cluster(Pass* pass,
+                                                          std::vector<data::SharedValue> pods) {
+    if (!slots_.holds(pass->settings.key())) co_return;
+    std::string address = address_of_starting(pods);
+    if (address.empty()) co_return;
+    Result<std::vector<Value>> objects = tenant_objects_of(*pass);
+    if (!objects.ok()) co_return;
+    Result<std::shared_ptr<TenantSession>> session = co_await session_of(pass, address);
+    if (!session.ok()) co_return;
+    std::shared_ptr<TenantSession> tenant = *session;
+    Result<void> prepared = co_await tenant->prepare(*std::move(objects));
+    bool done = prepared.ok();
+    if (done) {
+        Result<bool> signs = co_await tenant->signs_tokens_ahead();
+        done = signs.ok() && *signs;
+    }
+    if (!done) pass->again = kSoon;
+}
+
+ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) {
+    Result<std::vector<Value>> objects = tenant_objects_of(*pass);
     if (!objects.ok())
         co_return pass->stop(kClusterReady, "InvalidSpec", objects.error().message());
     uint64_t content = data::hash(Value(data::Array(*objects)));
 
-    Result<std::shared_ptr<TenantSession>> session = co_await session_of(pass);
+    std::string host = (*pass->service)["spec"]["clusterIP"].str();
+    Result<std::shared_ptr<TenantSession>> session = co_await session_of(pass, std::move(host));
     if (!session.ok()) co_return std::move(session).error();
     std::shared_ptr<TenantSession> tenant = *session;
     Result<void> ensured = co_await tenant->ensure(*std::move(objects));

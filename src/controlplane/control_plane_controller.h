@@ -86,7 +86,9 @@ class ControlPlaneController {
     async::Task<Result<void>> remove_storage_from(std::string datastore, std::string user,
                                                   std::string schema);
     async::Task<Result<void>> write_status(Pass* pass);
-    async::Task<Result<std::shared_ptr<TenantSession>>> session_of(Pass* pass);
+    async::Task<void> prepare_cluster(Pass* pass, std::vector<data::SharedValue> pods);
+    async::Task<Result<std::shared_ptr<TenantSession>>> session_of(Pass* pass, std::string host);
+    Result<std::vector<data::Value>> tenant_objects_of(const Pass& pass) const;
     async::Task<void> drop_session(std::string key);
     Surroundings surroundings_of(const Pass& pass) const;
     kube::Cache& cache_of(const data::Value& intent);

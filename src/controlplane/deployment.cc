@@ -15,13 +15,23 @@ namespace {
 constexpr int64_t kNonRootUser = 65532;
 // Secrets are readable for the Pod's group only.
 constexpr int kSecretMode = 0440;
-// Startup is probed every second so that Ready is not quantised, for five minutes so that a loaded
-// machine slows a start down and does not kill it.
+// Readiness every second and no startup probe unless somebody asks for one: what a startup probe
+// finds counts only when the kubelet has been through the whole Pod once more, half a second later.
+constexpr int kReadinessPeriodSeconds = 1;
+constexpr int kReadinessFailures = 6;
+// Instead liveness is asked for late, so that a loaded machine slows a start down and does not kill
+// it.
+constexpr int kLivenessDelaySeconds = 180;
+constexpr int kLivenessPeriodSeconds = 10;
+constexpr int kLivenessFailures = 8;
+// A start may take five minutes where a user's startup probe says nothing else.
 constexpr int kStartupPeriodSeconds = 1;
 constexpr int kStartupFailures = 300;
+constexpr int kProbeTimeoutSeconds = 15;
 constexpr int kControllerManagerPort = 10257;
 constexpr int kSchedulerPort = 10259;
 constexpr int kTunnelHealthPort = 8134;
+constexpr const char* kTunnelProgram = "/usr/local/bin/basalt-tunnel";
 
 Value key_to_path(const char* key) { return Value::object({{"key", key}, {"path", key}}); }
 
@@ -95,17 +105,41 @@ Value build_volumes(const Settings& settings) {
     return volumes;
 }
 
+struct ProbeTarget {
+    const char* path;
+    int64_t port;
+    const char* scheme = "HTTPS";
+};
+
 // `user` is what was set in the spec: it wins field by field.
-Value probe(const char* path, int64_t port, int period_s, int failures, int timeout_s,
-            const Value& user, const char* scheme = "HTTPS") {
+Value probe(const ProbeTarget& target, int period_s, int failures, const Value& user) {
     Value value = Value::object(
-        {{"httpGet", Value::object({{"path", path}, {"port", port}, {"scheme", scheme}})},
+        {{"httpGet",
+          Value::object({{"path", target.path}, {"port", target.port}, {"scheme", target.scheme}})},
          {"periodSeconds", period_s},
          {"failureThreshold", failures},
-         {"timeoutSeconds", timeout_s},
+         {"timeoutSeconds", kProbeTimeoutSeconds},
          {"successThreshold", 1}});
     for (const data::Member& member : user.members()) value.set(member.key(), member.value);
     return value;
+}
+
+// Liveness always, startup where the user has one; the kubelet then waits for that, and not for a
+// delay.
+void set_probes(Value& container, const ProbeTarget& target, const Value& startup,
+                const Value& liveness) {
+    if (!startup.empty()) {
+        container.set("startupProbe",
+                      probe(target, kStartupPeriodSeconds, kStartupFailures, startup));
+    }
+    Value alive = Value::object();
+    if (startup.empty()) alive.set("initialDelaySeconds", kLivenessDelaySeconds);
+    for (const data::Member& member : liveness.members()) alive.set(member.key(), member.value);
+    container.set("livenessProbe", probe(target, kLivenessPeriodSeconds, kLivenessFailures, alive));
+}
+
+Value readiness(const ProbeTarget& target, const Value& user) {
+    return probe(target, kReadinessPeriodSeconds, kReadinessFailures, user);
 }
 
 Value container_security(const Value& from_user) {
@@ -148,11 +182,8 @@ Value api_server_container(const Settings& settings, const Endpoint& endpoint,
     container.set(
         "ports", Value::array({Value::object(
                      {{"name", "kube-apiserver"}, {"containerPort", port}, {"protocol", "TCP"}})}));
-    // /readyz, so that readiness, which is probed less often, holds at the first try after it.
-    container.set("startupProbe", probe("/readyz", port, kStartupPeriodSeconds, kStartupFailures,
-                                        10, component.startup));
-    container.set("livenessProbe", probe("/livez", port, 10, 8, 15, component.liveness));
-    container.set("readinessProbe", probe("/readyz", port, 2, 3, 15, component.readiness));
+    set_probes(container, {"/livez", port}, component.startup, component.liveness);
+    container.set("readinessProbe", readiness({"/readyz", port}, component.readiness));
     return container;
 }
 
@@ -163,13 +194,24 @@ Value companion_container(const char* name, const ComponentSettings& component,
     add_component(container, component,
                   Value::array({mount(kubeconfig, kKubeconfigDir), mount(pki, kPkiDir),
                                 mount("tmp", "/tmp", false)}));
-    container.set("startupProbe", probe("/healthz", port, kStartupPeriodSeconds, kStartupFailures,
-                                        10, component.startup));
-    container.set("livenessProbe", probe("/healthz", port, 10, 8, 15, component.liveness));
+    const ProbeTarget health{"/healthz", port};
+    set_probes(container, health, component.startup, component.liveness);
     if (!component.readiness.empty()) {
-        container.set("readinessProbe", probe("/healthz", port, 10, 3, 15, component.readiness));
+        container.set("readinessProbe", readiness(health, component.readiness));
     }
     return container;
+}
+
+// The kubelet starts containers in their order, each after the hook of the one before it. With this
+// hook those that come later start when the API server is ready: they do not take processor time
+// from its start, and the controller manager's first request for its lease is granted; refused, it
+// would ask again only after two to four seconds.
+Value started_after_api_server(const Settings& settings) {
+    std::string address = fmt::format("--api-server=127.0.0.1:{}", settings.network.port);
+    Value command = Value::array({kTunnelProgram, "wait", std::move(address)});
+    return Value::object(
+        {{"postStart",
+          Value::object({{"exec", Value::object({{"command", std::move(command)}})}})}});
 }
 
 Value tunnel_container(const Settings& settings, const Surroundings& surroundings) {
@@ -179,7 +221,7 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
     if (ours) args.insert(args.begin(), "server");
     Value container = base_container("konnectivity-server",
                                      ours ? surroundings.tunnel_image : tunnel.server_image,
-                                     ours ? "/usr/local/bin/basalt-tunnel" : "/proxy-server", args);
+                                     ours ? kTunnelProgram : "/proxy-server", args);
     container.set(
         "volumeMounts",
         Value::array({mount("tunnel-pki", kPkiDir), mount("tunnel-kubeconfig", kKubeconfigDir),
@@ -190,14 +232,11 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
         "ports",
         Value::array({Value::object(
             {{"name", "agentport"}, {"containerPort", tunnel.server_port}, {"protocol", "TCP"}})}));
-    container.set("startupProbe", probe("/healthz", kTunnelHealthPort, kStartupPeriodSeconds,
-                                        kStartupFailures, 10, Value(), "HTTP"));
-    container.set("livenessProbe",
-                  probe("/healthz", kTunnelHealthPort, 10, 8, 15, Value(), "HTTP"));
+    set_probes(container, {"/healthz", kTunnelHealthPort, "HTTP"}, Value(), Value());
     // Not Ready before it reaches nodes through its sibling. Upstream's has no such page.
     if (ours) {
-        container.set("readinessProbe",
-                      probe("/readyz", kTunnelHealthPort, 2, 3, 15, Value(), "HTTP"));
+        container.set("lifecycle", started_after_api_server(settings));
+        container.set("readinessProbe", readiness({"/readyz", kTunnelHealthPort, "HTTP"}, Value()));
     }
     return container;
 }
@@ -205,19 +244,16 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
 // Without a tunnel the API server's connections are made here, so that what a tenant asks for is
 // looked at: the address behind a name, the Pod's own loopback, the provider's networks.
 Value direct_egress_container(const Settings& settings, const Surroundings& surroundings) {
-    Value container =
-        base_container("egress", surroundings.tunnel_image, "/usr/local/bin/basalt-tunnel",
-                       direct_egress_args(settings, surroundings));
+    Value container = base_container("egress", surroundings.tunnel_image, kTunnelProgram,
+                                     direct_egress_args(settings, surroundings));
     container.set("volumeMounts",
                   Value::array({mount("konnectivity-uds", kTunnelSocketDir, false)}));
     container.set(
         "resources",
         Value::object({{"requests", Value::object({{"cpu", "5m"}, {"memory", "16Mi"}})}}));
     container.set("securityContext", container_security(Value()));
-    container.set("startupProbe", probe("/healthz", kTunnelHealthPort, kStartupPeriodSeconds,
-                                        kStartupFailures, 10, Value(), "HTTP"));
-    container.set("livenessProbe",
-                  probe("/healthz", kTunnelHealthPort, 10, 8, 15, Value(), "HTTP"));
+    container.set("lifecycle", started_after_api_server(settings));
+    set_probes(container, {"/healthz", kTunnelHealthPort, "HTTP"}, Value(), Value());
     return container;
 }
 
@@ -227,15 +263,16 @@ Value build_containers(const Settings& settings, const Endpoint& endpoint,
     Value containers = deployment.additional_containers;
     containers.mutable_items();
     containers.push_back(api_server_container(settings, endpoint, surroundings));
-    containers.push_back(companion_container("kube-scheduler", deployment[Component::kScheduler],
-                                             "scheduler-kubeconfig", "scheduler-pki",
-                                             kSchedulerPort, scheduler_args(settings)));
+    // What takes connections to nodes, then those that wait for the API server.
+    containers.push_back(settings.tunnel ? tunnel_container(settings, surroundings)
+                                         : direct_egress_container(settings, surroundings));
     containers.push_back(
         companion_container("kube-controller-manager", deployment[Component::kControllerManager],
                             "controller-manager-kubeconfig", "controller-manager-pki",
                             kControllerManagerPort, controller_manager_args(settings)));
-    containers.push_back(settings.tunnel ? tunnel_container(settings, surroundings)
-                                         : direct_egress_container(settings, surroundings));
+    containers.push_back(companion_container("kube-scheduler", deployment[Component::kScheduler],
+                                             "scheduler-kubeconfig", "scheduler-pki",
+                                             kSchedulerPort, scheduler_args(settings)));
     return containers;
 }
 

@@ -121,9 +121,9 @@ TEST(DirectEgress, StandsBesideEveryApiServerWithoutTunnel) {
         build_deployment(settings_of(without_tunnel()), example_endpoint(), local_surroundings());
     const Value& containers = deployment["spec"]["template"]["spec"]["containers"];
     ASSERT_EQ(containers.size(), 4u);
-    EXPECT_EQ(containers[3]["name"].as_string(), "egress");
+    EXPECT_EQ(containers[1]["name"].as_string(), "egress");
     // It has neither keys nor a kubeconfig.
-    EXPECT_EQ(containers[3]["volumeMounts"].size(), 1u);
+    EXPECT_EQ(containers[1]["volumeMounts"].size(), 1u);
     EXPECT_TRUE(mentions(data::to_yaml(containers[0]), "--egress-selector-config-file="));
     EXPECT_TRUE(build_egress_selector(settings_of(without_tunnel())).is_object());
 }

@@ -129,6 +129,20 @@ TEST(Deployment, PutsUserContainersFirst) {
     EXPECT_EQ(containers.size(), 5u);
 }
 
+// Containers start in this order, each after the hook of the one before it.
+TEST(Deployment, StartsCompanionsAfterTheApiServer) {
+    Value deployment = deployment_of(example_object());
+    const Value& containers = deployment["spec"]["template"]["spec"]["containers"];
+    ASSERT_EQ(containers.size(), 4u);
+    EXPECT_EQ(containers[0]["name"].as_string(), "kube-apiserver");
+    EXPECT_EQ(containers[1]["name"].as_string(), "konnectivity-server");
+    EXPECT_EQ(
+        containers[1]["lifecycle"]["postStart"]["exec"]["command"],
+        Value::array({"/usr/local/bin/basalt-tunnel", "wait", "--api-server=127.0.0.1:6443"}));
+    EXPECT_EQ(containers[2]["name"].as_string(), "kube-controller-manager");
+    EXPECT_EQ(containers[3]["name"].as_string(), "kube-scheduler");
+}
+
 TEST(Deployment, DropsTheModeForAStructuredAuthorization) {
     Value object = example_object();
     object.at("spec")
@@ -185,6 +199,7 @@ TEST(Deployment, TellsUpstreamsTunnelServerWhatItKnows) {
         EXPECT_FALSE(arg.as_string().starts_with("--graceful-shutdown")) << arg.as_string();
     }
     EXPECT_TRUE(server["readinessProbe"].is_null());
+    EXPECT_TRUE(server["lifecycle"].is_null());
     EXPECT_EQ(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_int(), 45);
 }
 

@@ -39,6 +39,7 @@ class StartSlots {
     /// When the next holder runs out of time, if anyone waits for that.
     bool next_expiry(TimePoint& when) const;
 
+    bool holds(const std::string& key) const { return holders_.contains(key); }
     size_t holding_count() const { return holders_.size(); }
     size_t waiting_count() const { return waiting_.size(); }
     /// 1 for who comes next; 0 when not waiting.

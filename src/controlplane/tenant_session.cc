@@ -72,10 +72,27 @@ Value build_probe_token(async::Loop& loop, const std::string& id) {
 
 }  // namespace
 
+/// Requests go where it leads now; those under way stay where they are.
+class TenantSession::Route final : public net::HttpTransport {
+ public:
+    explicit Route(std::shared_ptr<net::HttpTransport> transport)
+        : transport_(std::move(transport)) {}
+    void set(std::shared_ptr<net::HttpTransport> transport) { transport_ = std::move(transport); }
+    async::Task<Result<net::HttpResponse>> send(net::HttpRequest request) override {
+        std::shared_ptr<net::HttpTransport> transport = transport_;
+        Result<net::HttpResponse> response = co_await transport->send(std::move(request));
+        co_return std::move(response);
+    }
+
+ private:
+    std::shared_ptr<net::HttpTransport> transport_;
+};
+
 TenantSession::TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTransport> transport,
-                             std::string identity, OnChange on_change)
+                             Identity identity, OnChange on_change)
     : identity_(std::move(identity)),
-      client_(loop, std::move(transport), client_options()),
+      route_(std::make_shared<Route>(std::move(transport))),
+      client_(loop, route_, client_options()),
       on_change_(std::move(on_change)),
       group_(loop) {
     for (const TenantKind& kind : tenant_kinds()) {
@@ -141,16 +158,32 @@ async::Task<Result<void>> TenantSession::write(Value intent, std::string id) {
     co_return Result<void>();
 }
 
-async::Task<Result<void>> TenantSession::ensure(std::vector<Value> objects) {
-    std::vector<std::string> wanted;
+void TenantSession::reroute(std::shared_ptr<net::HttpTransport> transport, std::string server) {
+    route_->set(std::move(transport));
+    identity_.server = std::move(server);
+    rerouted_ = true;
+}
+
+async::Task<Result<void>> TenantSession::prepare(std::vector<Value> objects) {
     std::vector<async::Task<Result<void>>> writes;
     for (Value& object : objects) {
         std::string id = id_of(kind_of(object).resource, object);
-        wanted.push_back(id);
         if (!in_place(object, id)) writes.push_back(write(std::move(object), id));
     }
     Result<void> written = co_await async::join_all(client_.loop(), std::move(writes));
+    co_return std::move(written);
+}
+
+async::Task<Result<void>> TenantSession::ensure(std::vector<Value> objects) {
+    std::vector<std::string> wanted;
+    for (const Value& object : objects) wanted.push_back(id_of(kind_of(object).resource, object));
+    Result<void> written = co_await prepare(std::move(objects));
     if (!written.ok()) co_return std::move(written);
+    if (rerouted_) {
+        Result<std::string> answer = co_await server_version();
+        if (!answer.ok()) co_return std::move(answer).error();
+        rerouted_ = false;
+    }
     if (!watching_) watch();
     Result<void> removed = co_await remove_others(std::move(wanted));
     co_return std::move(removed);
@@ -177,7 +210,18 @@ async::Task<Result<void>> TenantSession::remove_others(std::vector<std::string> 
     co_return Result<void>();
 }
 
+async::Task<Result<bool>> TenantSession::signs_tokens_ahead() {
+    if (signed_ahead_) co_return true;
+    Result<bool> signs = co_await signs_tokens();
+    signed_ahead_ = signs.ok() && *signs;
+    co_return std::move(signs);
+}
+
 async::Task<Result<bool>> TenantSession::signs_tokens() {
+    if (signed_ahead_) {
+        signed_ahead_ = false;
+        co_return true;
+    }
     const TimePoint now = client_.loop().now();
     if (probe_token_id_.empty() || now - probe_token_made_at_ > kProbeTokenUse) {
         std::string id = random_text(client_.loop(), kTokenIdSize);

@@ -2,8 +2,6 @@
 
 #include <unistd.h>
 
-#include <csignal>
-
 #include <fmt/format.h>
 
 #include "async/real_loop.h"
@@ -12,6 +10,7 @@
 #include "cmd/basalt-tunnel/commands.h"
 #include "cmd/basalt-tunnel/files.h"
 #include "cmd/basalt-tunnel/http.h"
+#include "cmd/basalt-tunnel/signals.h"
 
 namespace basalt::cmd {
 
@@ -64,6 +63,7 @@ Result<tunnel::AgentConfig> make_config(async::Loop& loop, const AgentFlags& fla
 
 Task<void> finish(async::RealLoop* loop, tunnel::Agent* agent, net::HttpServer* health,
                   net::HttpServer* admin, Duration limit) {
+    agent->drain();
     TimePoint deadline = loop->now() + limit;
     while (agent->connections_count() > 0 && loop->now() < deadline) {
         Result<void> slept = co_await async::sleep_for(*loop, kDrainInterval);
@@ -80,7 +80,6 @@ Task<void> finish(async::RealLoop* loop, tunnel::Agent* agent, net::HttpServer* 
 Result<int> run_agent(AgentFlags flags, std::vector<std::string> unknown) {
     BASALT_TRY(start_log(flags, unknown));
     async::RealLoop loop;
-    async::TaskGroup ending(loop);
     BASALT_ASSIGN(Duration drain_timeout, parse_duration(flags.drain_timeout));
     BASALT_ASSIGN(tunnel::AgentConfig config, make_config(loop, flags));
     log_info("tunnel agent started",
@@ -93,20 +92,8 @@ Result<int> run_agent(AgentFlags flags, std::vector<std::string> unknown) {
                              flags.admin_server_port,
                              make_metrics_handler([&agent] { return agent.metrics(); })));
     agent.start();
-    int signals_count = 0;
-    auto on_signal = [&] {
-        ++signals_count;
-        if (signals_count == 1) {
-            log_info("asked to stop", {{"open", agent.connections_count()}});
-            agent.drain();
-            ending.spawn(finish(&loop, &agent, health.get(), admin.get(), drain_timeout));
-        } else {
-            ending.cancel();
-        }
-    };
-    loop.on_signal(SIGTERM, on_signal);
-    loop.on_signal(SIGINT, on_signal);
-    loop.run();
+    run_until_asked(
+        loop, [&] { return finish(&loop, &agent, health.get(), admin.get(), drain_timeout); });
     return 0;
 }
 

@@ -12,11 +12,14 @@
 
 namespace basalt::cmd {
 
+struct LogFlags {
+    std::string log_level = "info", log_format = "logfmt";
+};
+
 /// What both ends have.
-struct EndFlags {
+struct EndFlags : LogFlags {
     std::string admin_bind_address = "127.0.0.1";
     std::string keepalive_time;
-    std::string log_level = "info", log_format = "logfmt";
 };
 
 struct ServerFlags : EndFlags {
@@ -59,11 +62,11 @@ struct AgentFlags : EndFlags {
     std::string sync_interval = "1s", sync_interval_cap = "10s";
     bool sync_forever = true;
     std::string service_account_token_path;
-    std::string drain_timeout = "20s";
+    std::string drain_timeout = "15s";
 };
 
 /// `basalt-tunnel direct`: instead of a tunnel, for an API server that can dial its nodes.
-struct DirectFlags : EndFlags {
+struct DirectFlags : LogFlags {
     std::string uds_name;
     std::vector<std::string> deny;
     bool deny_all = false;
@@ -72,6 +75,18 @@ struct DirectFlags : EndFlags {
     std::string graceful_shutdown_timeout = "60s";
     std::string api_server;
 };
+
+/// `basalt-tunnel wait`: the containers of a Pod start in order, each after the hook of the one
+/// before it. This is that hook: it ends when the API server beside it is ready, so that those that
+/// come after it neither take processor time from its start nor ask too early and sit out a pause.
+/// After the timeout it ends, too: then they start beside it.
+struct WaitFlags : LogFlags {
+    std::string api_server = "127.0.0.1:6443";
+    std::string timeout = "15s";
+};
+
+void add_wait_flags(CLI::App& app, WaitFlags& flags);
+Result<int> run_wait(WaitFlags flags);
 
 void add_direct_flags(CLI::App& app, DirectFlags& flags);
 Result<int> run_direct(DirectFlags flags);
@@ -83,7 +98,8 @@ void add_agent_flags(CLI::App& app, AgentFlags& flags);
 Result<int> run_server(ServerFlags flags, std::vector<std::string> unknown);
 Result<int> run_agent(AgentFlags flags, std::vector<std::string> unknown);
 
+void add_log_flags(CLI::App& app, LogFlags& flags);
 /// "--log-level", "--log-format", and the warnings about unknown arguments.
-Result<void> start_log(const EndFlags& flags, const std::vector<std::string>& unknown);
+Result<void> start_log(const LogFlags& flags, const std::vector<std::string>& unknown);
 
 }  // namespace basalt::cmd

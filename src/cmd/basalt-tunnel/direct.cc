@@ -3,12 +3,11 @@
 #include <ifaddrs.h>
 #include <netdb.h>
 
-#include <csignal>
-
 #include "async/real_loop.h"
 #include "base/log.h"
 #include "cmd/basalt-tunnel/commands.h"
 #include "cmd/basalt-tunnel/http.h"
+#include "cmd/basalt-tunnel/signals.h"
 #include "tunnel/direct.h"
 #include "tunnel/server.h"
 
@@ -98,6 +97,7 @@ Result<void> start(Direct& direct) {
 
 /// All containers of a Pod are told to stop in the same moment, but the API server still needs us.
 Task<void> finish(Direct* direct) {
+    direct->server->drain();
     async::RealLoop& loop = direct->loop;
     const TimePoint deadline =
         loop.now() +
@@ -132,30 +132,15 @@ void add_direct_flags(CLI::App& app, DirectFlags& flags) {
                    "host:port that is watched after SIGTERM to see when this may end");
     app.add_option("--graceful-shutdown-timeout", flags.graceful_shutdown_timeout,
                    "How long to go on after SIGTERM while the API server needs it");
-    app.add_option("--log-level", flags.log_level, "debug, info, warn, error");
-    app.add_option("--log-format", flags.log_format, "logfmt, json");
+    add_log_flags(app, flags);
 }
 
 Result<int> run_direct(DirectFlags flags) {
     BASALT_TRY(start_log(flags, {}));
     async::RealLoop loop;
-    async::TaskGroup ending(loop);
-    int signals_count = 0;
     Direct direct{loop, std::move(flags), nullptr, nullptr, nullptr};
     BASALT_TRY(start(direct));
-    auto on_signal = [&] {
-        ++signals_count;
-        if (signals_count == 1) {
-            log_info("asked to stop");
-            direct.server->drain();
-            ending.spawn(finish(&direct));
-        } else {
-            ending.cancel();  // The second one: at once.
-        }
-    };
-    loop.on_signal(SIGTERM, on_signal);
-    loop.on_signal(SIGINT, on_signal);
-    loop.run();
+    run_until_asked(loop, [&] { return finish(&direct); });
     return 0;
 }
 

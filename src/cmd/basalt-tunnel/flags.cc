@@ -5,6 +5,11 @@
 
 namespace basalt::cmd {
 
+void add_log_flags(CLI::App& app, LogFlags& flags) {
+    app.add_option("--log-level", flags.log_level, "debug, info, warn, error");
+    app.add_option("--log-format", flags.log_format, "logfmt, json");
+}
+
 namespace {
 
 void add_end_flags(CLI::App& app, EndFlags& flags) {
@@ -13,8 +18,7 @@ void add_end_flags(CLI::App& app, EndFlags& flags) {
                    "Loopback address of the port of /metrics");
     app.add_option("--keepalive-time", flags.keepalive_time,
                    "Silence after which the other end is probed");
-    app.add_option("--log-level", flags.log_level, "debug, info, warn, error");
-    app.add_option("--log-format", flags.log_format, "logfmt, json");
+    add_log_flags(app, flags);
 }
 
 }  // namespace
@@ -96,7 +100,7 @@ void add_agent_flags(CLI::App& app, AgentFlags& flags) {
                    "How long connections may go on after SIGTERM");
 }
 
-Result<void> start_log(const EndFlags& flags, const std::vector<std::string>& unknown) {
+Result<void> start_log(const LogFlags& flags, const std::vector<std::string>& unknown) {
     LogOptions options;
     BASALT_ASSIGN(options.level, parse_log_level(flags.log_level));
     BASALT_ASSIGN(options.format, parse_log_format(flags.log_format));

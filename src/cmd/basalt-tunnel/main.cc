@@ -20,16 +20,20 @@ int main(int argc, char** argv) {
     basalt::cmd::DirectFlags direct_flags;
     CLI::App* direct = app.add_subcommand(
         "direct", "Beside an API server without a tunnel: dials what is not denied");
+    basalt::cmd::WaitFlags wait_flags;
+    CLI::App* wait = app.add_subcommand("wait", "Until the API server beside it is ready");
+    basalt::cmd::add_wait_flags(*wait, wait_flags);
     basalt::cmd::add_direct_flags(*direct, direct_flags);
     basalt::cmd::add_server_flags(*server, server_flags);
     basalt::cmd::add_agent_flags(*agent, agent_flags);
     CLI11_PARSE(app, argc, argv);
 
     std::signal(SIGPIPE, SIG_IGN);
-    basalt::Result<int> result = direct->parsed() ? basalt::cmd::run_direct(direct_flags)
-                                 : server->parsed()
-                                     ? basalt::cmd::run_server(server_flags, server->remaining())
-                                     : basalt::cmd::run_agent(agent_flags, agent->remaining());
+    basalt::Result<int> result = 0;
+    if (server->parsed()) result = basalt::cmd::run_server(server_flags, server->remaining());
+    if (agent->parsed()) result = basalt::cmd::run_agent(agent_flags, agent->remaining());
+    if (direct->parsed()) result = basalt::cmd::run_direct(direct_flags);
+    if (wait->parsed()) result = basalt::cmd::run_wait(wait_flags);
     if (result.ok()) return *result;
     fmt::print(stderr, "Error: {}\n", result.error().message());
     return 1;

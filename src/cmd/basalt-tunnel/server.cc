@@ -9,6 +9,7 @@
 #include "cmd/basalt-tunnel/files.h"
 #include "cmd/basalt-tunnel/http.h"
 #include "cmd/basalt-tunnel/kubeconfig.h"
+#include "cmd/basalt-tunnel/signals.h"
 #include "cmd/basalt-tunnel/token_review.h"
 #include "tunnel/server.h"
 
@@ -253,6 +254,7 @@ Task<void> Program::stop() {
 }
 
 Task<void> finish(async::RealLoop* loop, Program* program) {
+    program->drain();
     co_await program->stop();
     loop->stop();
 }
@@ -262,23 +264,9 @@ Task<void> finish(async::RealLoop* loop, Program* program) {
 Result<int> run_server(ServerFlags flags, std::vector<std::string> unknown) {
     BASALT_TRY(start_log(flags, unknown));
     async::RealLoop loop;
-    async::TaskGroup ending(loop);
-    int signals_count = 0;
     Program program(loop, std::move(flags));
     BASALT_TRY(program.start());
-    auto on_signal = [&] {
-        ++signals_count;
-        if (signals_count == 1) {
-            log_info("asked to stop");
-            program.drain();
-            ending.spawn(finish(&loop, &program));
-        } else {
-            ending.cancel();  // The second one: at once.
-        }
-    };
-    loop.on_signal(SIGTERM, on_signal);
-    loop.on_signal(SIGINT, on_signal);
-    loop.run();
+    run_until_asked(loop, [&] { return finish(&loop, &program); });
     return 0;
 }
 
