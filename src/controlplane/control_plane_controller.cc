@@ -422,10 +422,10 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
     std::shared_ptr<TenantSession> tenant = *session;
     Result<void> ensured = co_await tenant->ensure(*std::move(objects));
     if (!ensured.ok()) {
+        doubt_storage(*pass, ensured.error());
         if (!ensured.error().retriable() && ensured.error().code() != Code::kNotFound) {
             co_return std::move(ensured).error();
         }
-        doubt_storage(*pass, ensured.error());
         // Right after a start: the Service's rules, or the tenant's own namespaces, are not there
         // yet.
         pass->again = kSoon;

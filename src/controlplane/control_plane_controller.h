@@ -74,6 +74,7 @@ class ControlPlaneController {
     async::Task<Result<bool>> ensure_tenant(Pass* pass, size_t store);
     async::Task<Result<void>> clean_former_datastores(Pass* pass);
     void doubt_storage(const Pass& pass, const Error& why);
+    Error refused_by(const DataStoreView& view, Error error) const;
     async::Task<Result<void>> limit_writes(Pass* pass, bool unsealed);
     async::Task<Result<void>> collect_secrets(Pass* pass);
     async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);
