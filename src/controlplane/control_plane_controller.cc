@@ -70,18 +70,6 @@ controller::Key key_by_label(const Value& object) {
 
 }  // namespace
 
-const kube::Resource& tenant_control_planes() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "tenantcontrolplanes",
-                                         "TenantControlPlane");
-    return resource;
-}
-
-const kube::Resource& data_stores() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore",
-                                         false);
-    return resource;
-}
-
 ControlPlaneController::ControlPlaneController(controller::Manager& manager,
                                                DataStoreRegistry& datastores, pki::KeySource& keys,
                                                controller::EventRecorder& events,

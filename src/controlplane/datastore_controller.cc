@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "controller/finalizers.h"
-#include "controlplane/control_plane_controller.h"
 #include "controlplane/names.h"
+#include "controlplane/resources.h"
 #include "net/tls.h"
 
 namespace basalt::controlplane {
