@@ -82,18 +82,6 @@ controller::Key key_by_label(const Value& object) {
 
 }  // namespace
 
-const kube::Resource& tenant_control_planes() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "tenantcontrolplanes",
-                                         "TenantControlPlane");
-    return resource;
-}
-
-const kube::Resource& data_stores() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore",
-                                         false);
-    return resource;
-}
-
 ControlPlaneController::ControlPlaneController(controller::Manager& manager,
                                                DataStoreRegistry& datastores, pki::KeySource& keys,
                                                controller::EventRecorder& events,
@@ -468,10 +456,10 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
     std::shared_ptr<TenantSession> tenant = *session;
     Result<void> ensured = co_await tenant->ensure(*std::move(objects));
     if (!ensured.ok()) {
+        doubt_storage(*pass, ensured.error());
         if (!ensured.error().retriable() && ensured.error().code() != Code::kNotFound) {
             co_return std::move(ensured).error();
         }
-        doubt_storage(*pass, ensured.error());
         // Right after a start: the Service's rules, or the tenant's own namespaces, are not there
         // yet.
         pass->again = kSoon;

@@ -17,6 +17,7 @@
 #include "controlplane/certificates.h"
 #include "controlplane/datastore.h"
 #include "controlplane/objects.h"
+#include "controlplane/resources.h"
 #include "controlplane/start_slots.h"
 #include "controlplane/status.h"
 #include "controlplane/tenant_session.h"
@@ -38,9 +39,6 @@ struct ControlPlaneOptions {
     /// A control plane whose DataStore is gone or does not answer is let go after this.
     Duration deletion_patience = std::chrono::minutes(5);
 };
-
-const kube::Resource& tenant_control_planes();
-const kube::Resource& data_stores();
 
 class ControlPlaneController {
  public:
@@ -74,6 +72,7 @@ class ControlPlaneController {
     async::Task<Result<bool>> ensure_tenant(Pass* pass, size_t store);
     async::Task<Result<void>> clean_former_datastores(Pass* pass);
     void doubt_storage(const Pass& pass, const Error& why);
+    Error refused_by(const DataStoreView& view, Error error) const;
     async::Task<Result<void>> limit_writes(Pass* pass, bool unsealed);
     async::Task<Result<void>> collect_secrets(Pass* pass);
     async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);

@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "controller/finalizers.h"
-#include "controlplane/control_plane_controller.h"
 #include "controlplane/names.h"
+#include "controlplane/resources.h"
 #include "net/tls.h"
 
 namespace basalt::controlplane {
@@ -346,6 +346,10 @@ async::Task<Result<bool>> DataStoreController::relieve(State* state, etcd::Healt
     // Somebody deleted things: the time to try is now.
     const bool shrunk = in_use < state->relief_size_in_use - state->relief_size_in_use / 20;
     if (!shrunk && loop.now() < state->relief_due) co_return false;
+    // What was freed lasted for a while: this is another alarm. One that comes back at once is the
+    // same: then it is full, and says so, instead of pausing the servers at every look.
+    if (state->relieved && loop.now() - state->relief_due > state->relief_backoff)
+        state->relief_backoff = Duration(0);
     std::shared_ptr<etcd::Client> client = state->view->client;
     Result<etcd::SpaceRelief> relief = co_await etcd::relieve_space(*client);
     if (!relief.ok() && relief.error().code() == Code::kCancelled)
@@ -355,22 +359,19 @@ async::Task<Result<bool>> DataStoreController::relieve(State* state, etcd::Healt
              {{"datastore", kube::name_of(*object)},
               {"alarm_cleared", cleared},
               {"error", relief.ok() ? std::string() : relief.error().to_string()}});
-    if (cleared) {
-        state->relief_backoff = Duration(0);
-        state->relief_due = TimePoint();
-        state->relief_size_in_use = 0;
-        events_.record(
-            *object, controller::Severity::kNormal, "SpaceFreed",
-            fmt::format("The largest member takes {} of {} now; the alarm NOSPACE is cleared",
-                        format_size(relief->db_size), format_size(relief->db_quota)));
-        co_return true;
-    }
+    state->relieved = cleared;
     state->relief_backoff = state->relief_backoff == Duration(0)
                                 ? options_.relief_backoff_min
                                 : std::min(2 * state->relief_backoff, options_.relief_backoff_max);
     state->relief_due = loop.now() + state->relief_backoff;
     state->relief_size_in_use = in_use;
-    co_return false;
+    if (cleared) {
+        events_.record(
+            *object, controller::Severity::kNormal, "SpaceFreed",
+            fmt::format("The largest member takes {} of {} now; the alarm NOSPACE is cleared",
+                        format_size(relief->db_size), format_size(relief->db_quota)));
+    }
+    co_return cleared;
 }
 
 // Sets check_due after a pass that looked at the servers, or could not.

@@ -50,7 +50,8 @@ struct DataStoreOptions {
     Duration healthy_interval = std::chrono::seconds(30);
     Duration backoff_min = std::chrono::seconds(1);
     Duration backoff_max = std::chrono::seconds(30);
-    /// Of freeing space while the alarm stays; it costs the servers a pause each.
+    /// Of freeing space while the alarm stays, or comes back soon; it costs the servers a pause
+    /// each.
     Duration relief_backoff_min = std::chrono::seconds(30);
     Duration relief_backoff_max = std::chrono::minutes(10);
     Duration check_timeout = std::chrono::seconds(30);
@@ -91,6 +92,7 @@ class DataStoreController {
         bool suspected = false;
         TimePoint relief_due{};
         Duration relief_backoff{0};
+        bool relieved = false;  ///< The last time the alarm could be cleared.
         int64_t relief_size_in_use = 0;
         std::string deletion_note;
         std::vector<kube::ObjectKey> secrets;

@@ -596,6 +596,41 @@ TEST_F(DataStoreControllerTest, FreesSpaceAndClearsTheAlarm) {
     EXPECT_TRUE(registry.find("default")->ready);
 }
 
+TEST_F(DataStoreControllerTest, AnAlarmThatComesBackAtOnceStaysVisible) {
+    put_all();
+    etcd->member.db_size = 1000;
+    etcd->member.db_size_in_use = 880;
+    etcd->size_after_defragment = 890;
+    start();
+    ASSERT_TRUE(wait_reason("Ready"));
+    const auto fill = [&] {
+        etcd->raised = {{1, etcd::AlarmType::kNoSpace}};
+        etcd->member.db_size = 1000;
+        registry.report_failure("default", resource_exhausted("database space exceeded"));
+    };
+    loop.run_for(1min);
+    fill();
+    ASSERT_TRUE(loop.run_until([&] { return etcd->raised.empty(); }, 30s));
+    loop.run_for(6s);
+    fill();
+    EXPECT_TRUE(wait_reason("NoSpace", 10s));
+    EXPECT_EQ(registry.find("default")->reason, "NoSpace");
+    EXPECT_TRUE(wait_reason("Ready", 1min));
+    // Each time that it is full again soon it stays so for longer.
+    const int before = etcd->defragments_count;
+    for (TimePoint end = loop.now() + 1h; loop.now() < end;) {
+        if (etcd->raised.empty()) fill();
+        loop.run_for(5s);
+    }
+    EXPECT_LE(etcd->defragments_count - before, 2 * 10);
+    // After a long time without, it is another alarm and mended at once.
+    etcd->raised.clear();
+    loop.run_for(1h);
+    ASSERT_TRUE(wait_reason("Ready", 1min));
+    fill();
+    ASSERT_TRUE(loop.run_until([&] { return etcd->raised.empty(); }, 6s));
+}
+
 TEST_F(DataStoreControllerTest, ReportsInsecureVersionsAndStaysReady) {
     put_all();
     etcd->member.version = "3.5.21";

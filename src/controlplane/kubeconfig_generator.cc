@@ -8,8 +8,8 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "controller/conditions.h"
-#include "controlplane/control_plane_controller.h"
 #include "controlplane/names.h"
+#include "controlplane/status.h"
 #include "data/base64.h"
 #include "data/json.h"
 #include "pki/certificate.h"
@@ -120,13 +120,12 @@ Value secret_meta(const KubeconfigInputs& inputs, bool issued) {
          {"labels", Value::object({{kManagedByLabel, generator},
                                    {kManagedForLabel, kube::name_of(plane)},
                                    {names::kCertificateLifecycleLabel, "kubeconfig"}})},
-         {"ownerReferences",
-          Value::array({Value::object({{"apiVersion", "kamaji.clastix.io/v1alpha1"},
-                                       {"kind", "TenantControlPlane"},
-                                       {"name", kube::name_of(plane)},
-                                       {"uid", kube::uid_of(plane)},
-                                       {"controller", true},
-                                       {"blockOwnerDeletion", true}})})}});
+         {"ownerReferences", Value::array({Value::object({{"apiVersion", kApiVersion},
+                                                          {"kind", "TenantControlPlane"},
+                                                          {"name", kube::name_of(plane)},
+                                                          {"uid", kube::uid_of(plane)},
+                                                          {"controller", true},
+                                                          {"blockOwnerDeletion", true}})})}});
     const Value* asked = rotate_annotation(inputs.existing);
     if (asked != nullptr) {
         // Followed: it carries the time from then on.
@@ -177,12 +176,6 @@ Result<kube::LabelSelector> read_selector(const Value& spec, const char* field) 
 }
 
 }  // namespace
-
-const kube::Resource& kubeconfig_generators() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "kubeconfiggenerators",
-                                         "KubeconfigGenerator", false);
-    return resource;
-}
 
 Result<std::string> compound_value(const Value& value, const Value& control_plane) {
     const std::string_view path = value["fromDefinition"].as_string();

@@ -20,12 +20,11 @@
 #include "controller/events.h"
 #include "controller/manager.h"
 #include "controlplane/certificates.h"
+#include "controlplane/resources.h"
 #include "data/value.h"
 #include "pki/key.h"
 
 namespace basalt::controlplane {
-
-const kube::Resource& kubeconfig_generators();
 
 inline constexpr std::string_view kManagedByLabel = "kamaji.clastix.io/managed-by";
 inline constexpr std::string_view kManagedForLabel = "kamaji.clastix.io/managed-for";

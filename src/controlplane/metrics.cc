@@ -6,8 +6,9 @@
 #include <fmt/format.h>
 
 #include "controlplane/certificates.h"
-#include "controlplane/control_plane_controller.h"
 #include "controlplane/names.h"
+#include "controlplane/resources.h"
+#include "controlplane/status.h"
 #include "data/base64.h"
 #include "pki/kubeconfig.h"
 

@@ -4,6 +4,7 @@
 #include "controlplane/ip.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
+#include "controlplane/resources.h"
 
 namespace basalt::controlplane {
 
@@ -54,7 +55,7 @@ std::string Endpoint::advertise_host_port() const {
 }
 
 Value object_meta(const Settings& settings, const std::string& name, std::string_view component) {
-    Value owner = Value::object({{"apiVersion", "kamaji.clastix.io/v1alpha1"},
+    Value owner = Value::object({{"apiVersion", kApiVersion},
                                  {"kind", "TenantControlPlane"},
                                  {"name", settings.name},
                                  {"uid", settings.uid},

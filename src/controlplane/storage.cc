@@ -134,15 +134,15 @@ async::Task<Result<void>> ControlPlaneController::limit_writes(Pass* pass, bool 
         }
         etcd::KeyRange one{object.key, {}};
         Result<etcd::RangeResult> present = co_await view->client->range(one, 1, false);
-        if (!present.ok()) co_return std::move(present).error();
+        if (!present.ok()) co_return refused_by(*view, std::move(present).error());
         const bool there = !present->items.empty();
         if (!limited && there) {
             Result<int64_t> removed = co_await view->client->delete_range(std::move(one));
-            if (!removed.ok()) co_return std::move(removed).error();
+            if (!removed.ok()) co_return refused_by(*view, std::move(removed).error());
         } else if (limited && (!there || present->items.front().value != object.value)) {
             Result<void> put =
                 co_await view->client->put(std::move(object.key), std::move(object.value));
-            if (!put.ok()) co_return std::move(put);
+            if (!put.ok()) co_return refused_by(*view, std::move(put).error());
         }
     }
     co_return Result<void>();
@@ -156,20 +156,27 @@ async::Task<Result<bool>> ControlPlaneController::ensure_tenant(Pass* pass, size
     // Held here: the view, and the connection with it, may be replaced meanwhile.
     std::shared_ptr<const DataStoreView> view = pass->stores[store].view;
     Result<bool> ensured = co_await etcd::ensure_tenant(*view->client, *std::move(tenant));
-    if (!ensured.ok()) {
-        datastores_.report_failure(view->name, ensured.error());
-        co_return std::move(ensured).error().context("set up DataStore " + view->name);
-    }
+    if (!ensured.ok()) co_return refused_by(*view, std::move(ensured).error());
     co_return *ensured;
 }
 
+// The DataStore is looked at at once, and not only when its time comes.
+Error ControlPlaneController::refused_by(const DataStoreView& view, Error error) const {
+    datastores_.report_failure(view.name, error);
+    return std::move(error).context("set up DataStore " + view.name);
+}
+
 // What worked before does not work now: perhaps somebody, or a restored backup, took away in etcd
-// what was seen there. The next pass looks again, once for each time that it ended.
+// what was seen there. The next pass looks again, once for each time that it ended. At a start much
+// does not work yet: then only what etcd itself said counts.
 void ControlPlaneController::doubt_storage(const Pass& pass, const Error& why) {
-    const Value& status = (*pass.object)["status"];
-    if (!controller::is_condition_true(status, kReady)) return;
-    storage_done_[pass.settings.uid].clear();
-    for (const Pass::Store& store : pass.stores) datastores_.report_failure(store.name, why);
+    // The API server passes it on with a code of its own.
+    const bool of_etcd = why.message().find("etcdserver: ") != std::string::npos;
+    const bool was_ready = controller::is_condition_true((*pass.object)["status"], kReady);
+    if (!of_etcd && !was_ready) return;
+    if (was_ready) storage_done_[pass.settings.uid].clear();
+    const Error error = of_etcd ? unavailable(why.message()) : why;
+    for (const Pass::Store& store : pass.stores) datastores_.report_failure(store.name, error);
 }
 
 // All Pods use the present DataStores by now.

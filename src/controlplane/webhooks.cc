@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
-#include "controlplane/control_plane_controller.h"
 #include "controlplane/metrics.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
+#include "controlplane/resources.h"
 
 namespace basalt::controlplane {
 

@@ -6,7 +6,7 @@
 // open hands every key that sorts behind to the tenant (CVE-2024-42480), a prefix without its last
 // slash hands "/a-b/" to the tenant "a".
 //
-// What etcd (3.6.16, checked by isolation_test.cc) lets every authenticated user do all the same:
+// What etcd (3.6.16, checked by identity_test.cc) lets every authenticated user do all the same:
 // read cluster status, members and active alarms, see its own user and role, grant leases that hold
 // nothing (no quota: a tenant can fill memory with them) under numbers of its choice, ask for the
 // time left of any lease whose number it guesses, attach a key of its own to a lease that has none

@@ -8,6 +8,8 @@
 #include "cli/cluster_session.h"
 #include "cli/control_plane_report.h"
 #include "cmd/basalt/commands.h"
+#include "controlplane/names.h"
+#include "controlplane/resources.h"
 #include "data/base64.h"
 #include "kube/object.h"
 
@@ -16,21 +18,10 @@ namespace {
 
 using cli::ClusterFlags;
 using cli::ClusterSession;
+using controlplane::data_stores;
+using controlplane::tenant_control_planes;
 using data::Value;
-
-constexpr const char* kNameLabel = "kamaji.clastix.io/name";
-
-const kube::Resource& control_planes() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "tenantcontrolplanes",
-                                         "TenantControlPlane");
-    return resource;
-}
-
-const kube::Resource& data_stores() {
-    static const kube::Resource resource("kamaji.clastix.io/v1alpha1", "datastores", "DataStore",
-                                         false);
-    return resource;
-}
+namespace names = controlplane::names;
 
 struct Arguments {
     ClusterFlags cluster;
@@ -61,7 +52,7 @@ Result<Value> find(ClusterSession& session, const kube::Resource& resource,
 Result<std::vector<Value>> list_owned(ClusterSession& session, const kube::Resource& resource,
                                       const std::string& name) {
     kube::ListOptions options;
-    options.label_selector = fmt::format("{}={}", kNameLabel, name);
+    options.label_selector = fmt::format("{}={}", names::kNameLabel, name);
     BASALT_ASSIGN(kube::ObjectList list,
                   session.run(session.client().list(resource, session.namespace_name(), options)));
     return std::move(list.items);
@@ -71,7 +62,8 @@ Result<int> describe(const Arguments& arguments) {
     BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
     kube::ObjectKey key(session->namespace_name(), arguments.name);
     cli::ControlPlaneWorld world;
-    BASALT_ASSIGN(world.control_plane, session->run(session->client().get(control_planes(), key)));
+    BASALT_ASSIGN(world.control_plane,
+                  session->run(session->client().get(tenant_control_planes(), key)));
     kube::ObjectKey store(world.control_plane["status"]["storage"]["dataStoreName"].str());
     if (!store.name.empty()) {
         BASALT_ASSIGN(world.datastore, find(*session, data_stores(), store));
@@ -89,7 +81,7 @@ Result<int> describe(const Arguments& arguments) {
 
 Result<int> print_kubeconfig(const Arguments& arguments) {
     BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
-    kube::ObjectKey key(session->namespace_name(), arguments.name + "-admin-kubeconfig");
+    kube::ObjectKey key(session->namespace_name(), names::admin_kubeconfig(arguments.name));
     BASALT_ASSIGN(Value secret,
                   session->run(session->client().get(kube::resources::secrets(), key)));
     const Value& encoded = secret["data"][arguments.file];
@@ -108,7 +100,7 @@ Result<int> patch(const Arguments& arguments, const Value& body, const std::stri
     BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
     kube::ObjectKey key(session->namespace_name(), arguments.name);
     BASALT_ASSIGN(Value patched,
-                  session->run(session->client().merge_patch(control_planes(), key, body)));
+                  session->run(session->client().merge_patch(tenant_control_planes(), key, body)));
     fmt::print("{} {}\n", kube::key_of(patched).to_string(), done);
     return 0;
 }

@@ -1,0 +1,133 @@
+#include "controlplane/tenant_session.h"
+
+#include <gtest/gtest.h>
+
+#include "async/sim_loop.h"
+#include "controlplane/testdata_test.h"
+#include "data/base64.h"
+#include "kube/test_server.h"
+
+namespace basalt::controlplane {
+namespace {
+
+using data::Value;
+using namespace std::chrono_literals;
+using kube::testing::config_map_path;
+
+class TenantSessionTest : public ::testing::Test {
+ protected:
+    ~TenantSessionTest() override {
+        async::TaskGroup last(loop);
+        last.spawn(session.stop());
+        loop.run_until([&] { return last.size() == 0; }, 1min);
+    }
+    template <class T>
+    T run(async::Task<T> task) {
+        std::optional<T> slot;
+        async::TaskGroup group(loop);
+        group.spawn(kube::testing::capture(std::move(task), &slot));
+        EXPECT_TRUE(loop.run_until([&] { return slot.has_value(); }, 1min));
+        return *std::move(slot);
+    }
+    std::vector<Value> objects(bool with_dns = true) {
+        Value object = example_object();
+        if (!with_dns) object.at("spec").at("addons").erase("coreDNS");
+        return build_tenant_objects(settings_of(object), {"PEM", example_endpoint(), "image"})
+            .value();
+    }
+    size_t writes_count() const {
+        return server->count("PATCH") + server->count("POST") + server->count("PUT") +
+               server->count("DELETE");
+    }
+    /// In place, and the watches have shown it.
+    void settle() {
+        ASSERT_TRUE(run(session.ensure(objects())).ok());
+        loop.run_for(5s);
+        changes_count = 0;
+    }
+
+    async::SimLoop loop{1};
+    std::shared_ptr<kube::testing::TestServer> server =
+        std::make_shared<kube::testing::TestServer>(loop);
+    int changes_count = 0;
+    TenantSession session{loop, server, "one", [this] { ++changes_count; }};
+    const std::string config = config_map_path("kube-system", "kubeadm-config");
+};
+
+TEST_F(TenantSessionTest, WritesOnceAndIsSilentThen) {
+    settle();
+    EXPECT_NE(server->object(config), nullptr);
+    const size_t before = writes_count();
+    EXPECT_GE(before, objects().size());
+    ASSERT_TRUE(run(session.ensure(objects())).ok());
+    loop.run_for(1h);
+    EXPECT_EQ(writes_count(), before);
+    EXPECT_EQ(changes_count, 0);
+}
+
+TEST_F(TenantSessionTest, UndoesWhatTheTenantDoes) {
+    settle();
+    const Value ours = *server->object(config);
+    Value edited = ours;
+    edited.at("data").set("ClusterConfiguration", "mine");
+    server->put(config, edited);
+    server->erase(config_map_path("kube-system", "coredns"));
+    ASSERT_TRUE(loop.run_until([&] { return changes_count >= 2; }, 10s));
+    ASSERT_TRUE(run(session.ensure(objects())).ok());
+    EXPECT_EQ((*server->object(config))["data"], ours["data"]);
+    EXPECT_NE(server->object(config_map_path("kube-system", "coredns")), nullptr);
+    // Its own writes wake nobody.
+    changes_count = 0;
+    loop.run_for(5s);
+    EXPECT_EQ(changes_count, 0);
+}
+
+TEST_F(TenantSessionTest, RemovesWhatIsNotWantedAnyMore) {
+    settle();
+    ASSERT_TRUE(run(session.ensure(objects(false))).ok());
+    EXPECT_EQ(server->object(config_map_path("kube-system", "coredns")), nullptr);
+    EXPECT_NE(server->object(config), nullptr);
+    ASSERT_TRUE(run(session.ensure(objects())).ok());
+    EXPECT_NE(server->object(config_map_path("kube-system", "coredns")), nullptr);
+}
+
+TEST_F(TenantSessionTest, ARefusedWriteIsTriedAgain) {
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+        if (request.target.find("kubeadm-config") == std::string::npos) return {};
+        return Result<net::HttpResponse>(kube::testing::respond(
+            403, kube::testing::status_document(403, "Forbidden", "not now")));
+    };
+    Result<void> refused = run(session.ensure(objects()));
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message().find("kubeadm-config"), std::string::npos);
+    server->intercept = {};
+    ASSERT_TRUE(run(session.ensure(objects())).ok());
+    EXPECT_NE(server->object(config), nullptr);
+}
+
+TEST_F(TenantSessionTest, AsksForASignatureWithATokenThatIsGoodForNothingElse) {
+    const std::string info = config_map_path("kube-public", "cluster-info");
+    server->put(info, kube::testing::config_map("kube-public", "cluster-info", "x"));
+    EXPECT_FALSE(*run(session.signs_tokens()));
+    EXPECT_FALSE(*run(session.signs_tokens()));
+    std::string token, id;
+    for (const net::HttpRequest& request : server->requests) {
+        if (request.method != "POST") continue;
+        EXPECT_TRUE(token.empty()) << "one is enough";
+        const Value body = data::parse_json(request.body).value();
+        id = data::base64_decode(body["data"]["token-id"].as_string()).value();
+        token = "/api/v1/namespaces/kube-system/secrets/" + kube::key_of(body).name;
+        EXPECT_TRUE(body["data"]["usage-bootstrap-authentication"].empty());
+        EXPECT_FALSE(body["data"]["expiration"].empty());
+    }
+    ASSERT_NE(server->object(token), nullptr);
+    Value signed_info = *server->object(info);
+    signed_info.at("data").set("jws-kubeconfig-" + id, "signature");
+    server->put(info, signed_info);
+    EXPECT_TRUE(*run(session.signs_tokens()));
+    EXPECT_EQ(server->object(token), nullptr);
+}
+
+}  // namespace
+}  // namespace basalt::controlplane
