@@ -250,7 +250,7 @@ Value direct_egress_container(const Settings& settings, const Surroundings& surr
                   Value::array({mount("konnectivity-uds", kTunnelSocketDir, false)}));
     container.set(
         "resources",
-        Value::object({{"requests", Value::object({{"cpu", "5m"}, {"memory", "16Mi"}})}}));
+        Value::object({{"requests", Value::object({{"cpu", "2m"}, {"memory", "16Mi"}})}}));
     container.set("securityContext", container_security(Value()));
     container.set("lifecycle", started_after_api_server(settings));
     set_probes(container, {"/healthz", kTunnelHealthPort, "HTTP"}, Value(), Value());

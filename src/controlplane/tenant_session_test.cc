@@ -50,7 +50,7 @@ class TenantSessionTest : public ::testing::Test {
     std::shared_ptr<kube::testing::TestServer> server =
         std::make_shared<kube::testing::TestServer>(loop);
     int changes_count = 0;
-    TenantSession session{loop, server, "one", [this] { ++changes_count; }};
+    TenantSession session{loop, server, {"https://service", "one"}, [this] { ++changes_count; }};
     const std::string config = config_map_path("kube-system", "kubeadm-config");
 };
 
@@ -89,6 +89,36 @@ TEST_F(TenantSessionTest, RemovesWhatIsNotWantedAnyMore) {
     EXPECT_NE(server->object(config), nullptr);
     ASSERT_TRUE(run(session.ensure(objects())).ok());
     EXPECT_NE(server->object(config_map_path("kube-system", "coredns")), nullptr);
+}
+
+/// Nobody answers there yet.
+class Nowhere final : public net::HttpTransport {
+ public:
+    async::Task<Result<net::HttpResponse>> send(net::HttpRequest) override {
+        co_return unavailable("connection refused");
+    }
+};
+
+// What was written by way of a Pod is not written again, and Ready needs an answer by way of the
+// Service.
+TEST_F(TenantSessionTest, GoesOnByAnotherAddressOfTheSameCluster) {
+    ASSERT_TRUE(run(session.prepare(objects())).ok());
+    EXPECT_TRUE(session.is_preparing());
+    const size_t before = writes_count();
+    session.reroute(std::make_shared<Nowhere>(), "https://service");
+    EXPECT_FALSE(run(session.ensure(objects())).ok());
+    EXPECT_TRUE(session.is_preparing());
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+        if (request.target != "/version") return {};
+        return Result<net::HttpResponse>(
+            kube::testing::respond(200, Value::object({{"gitVersion", "v1.36.3"}})));
+    };
+    session.reroute(server, "https://service");
+    ASSERT_TRUE(run(session.ensure(objects())).ok());
+    EXPECT_FALSE(session.is_preparing());
+    EXPECT_EQ(session.identity().server, "https://service");
+    EXPECT_EQ(writes_count(), before);
 }
 
 TEST_F(TenantSessionTest, ARefusedWriteIsTriedAgain) {

@@ -50,6 +50,12 @@ ok "status.observedGeneration is the generation"
     fail "more than one Pod or ReplicaSet"
 ok "its Pod was created once"
 
+# One that asks for its lease before the API server grants it waits for seconds.
+said=$(kubectl logs -l kamaji.clastix.io/name=$NAME -c kube-controller-manager --tail=-1)
+[[ -n "$said" ]] || fail "the controller manager says nothing"
+if grep -E 'error retrieving resource lock|connection refused' <<< "$said"; then fail "the controller manager asked before the API server was ready"; fi
+ok "the controller manager started after the API server was ready"
+
 "$BASALT" kubeconfig get $NAME > "$WORK/tenant.conf"
 tenant auth can-i '*' '*' --all-namespaces > /dev/null
 tenant -n kube-public get configmap cluster-info > /dev/null

@@ -33,7 +33,6 @@ kubectl() { "$kubectl_program" --kubeconfig "$work/management.conf" "$@"; }
 tenant() { "$kubectl_program" --kubeconfig "$work/tenant.conf" "$@"; }
 worker() { "$E2E/worker_vm" "$1" "$site" "${@:2}"; }
 node() { "$basalt" nodes --name "$cluster" exec 1 -- "$@"; }
-seconds_since() { awk -v now="$EPOCHREALTIME" -v then="$1" 'BEGIN {printf "%.1f s", now - then}'; }
 
 traces() {
     ip -o link | awk '{sub(/@.*/, "", $2); print "link", $2}' | grep -E ' (bv|tap)' || true
@@ -269,23 +268,6 @@ test_webhook() {
     ok "a validating webhook in the cluster is asked and obeyed"
 }
 
-start_prober() {
-    : >"$work/prober.log"
-    python3 "$E2E/prober.py" --kubeconfig "$work/tenant.conf" --seconds 400 --pod client --webhook >"$work/prober.log" 2>&1 &
-    prober_pid=$!
-    wait_until 60 "the prober's first answers" grep -q '^probing' "$work/prober.log"
-}
-
-# Prints what was asked; false when something failed.
-end_prober() {
-    local status=0
-    kill -TERM "$prober_pid"
-    wait "$prober_pid" || status=$?
-    prober_pid=
-    cat "$work/prober.log"
-    return $status
-}
-
 pods() { kubectl get pods -n "$namespace" -l "kamaji.clastix.io/name=$control_plane" -o name; }
 
 # Users notice nothing, the end of the old Pod included.
@@ -293,7 +275,7 @@ test_upgrade() {
     say "upgrade, one replica, under load"
     local began old
     old=$(pods)
-    start_prober
+    start_prober "$work/tenant.conf" "$work/prober.log" --pod client --webhook
     began=$EPOCHREALTIME
     kubectl patch tcp -n "$namespace" "$control_plane" --type merge -p "{\"spec\":{\"kubernetes\":{\"version\":\"$new_version\"}}}" >/dev/null
     kubectl wait tcp -n "$namespace" "$control_plane" --timeout=200s \

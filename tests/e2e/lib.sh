@@ -41,3 +41,26 @@ find_basalt() {
     if [[ ! -x $program ]]; then fail "there is no basalt program; build it first"; fi
     echo "$program"
 }
+
+seconds_since() { awk -v now="$EPOCHREALTIME" -v then="$1" 'BEGIN {printf "%.1f s", now - then}'; }
+
+# start_prober KUBECONFIG LOG ARGUMENT...: prober.py asks until end_prober; $prober_pid is it, for a clean-up.
+start_prober() {
+    local kubeconfig=$1
+    prober_log=$2
+    shift 2
+    : >"$prober_log"
+    python3 "$E2E/prober.py" --kubeconfig "$kubeconfig" --seconds 400 "$@" >"$prober_log" 2>&1 &
+    prober_pid=$!
+    wait_until 60 "the prober's first answers" grep -q '^probing' "$prober_log"
+}
+
+# Prints what was asked; false when something failed.
+end_prober() {
+    local status=0
+    kill -TERM "$prober_pid"
+    wait "$prober_pid" || status=$?
+    prober_pid=
+    cat "$prober_log"
+    return $status
+}

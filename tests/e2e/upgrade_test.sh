@@ -24,7 +24,6 @@ in_site=(nsenter --net="/run/netns/basalt-vm-$site")
 
 tenant() { kubectl --kubeconfig "$work/tenant.conf" "$@"; }
 node() { "$basalt" nodes --name "$cluster" exec 1 -- "$@"; }
-seconds_since() { awk -v now="$EPOCHREALTIME" -v then="$1" 'BEGIN {printf "%.1f s", now - then}'; }
 of() { kubectl get "$1" "$control_plane" -o "jsonpath=$2"; }
 pods() { kubectl get pods -l "kamaji.clastix.io/name=$control_plane" -o name; }
 pods_are() { (($(pods | wc -l) == $1)); }
@@ -113,27 +112,10 @@ webhook_refuses() {
         grep 'denied the request'
 }
 
-start_prober() {
-    : >"$work/prober.log"
-    python3 "$E2E/prober.py" --kubeconfig "$work/tenant.conf" --seconds 400 --node edge --webhook >"$work/prober.log" 2>&1 &
-    prober_pid=$!
-    wait_until 60 "the prober's first answers" grep -q '^probing' "$work/prober.log"
-}
-
-# Prints what was asked; false when something failed.
-end_prober() {
-    local status=0
-    kill -TERM "$prober_pid"
-    wait "$prober_pid" || status=$?
-    prober_pid=
-    cat "$work/prober.log"
-    return $status
-}
-
 test_upgrade() {
     local began old
     old=$(pods)
-    start_prober
+    start_prober "$work/tenant.conf" "$work/prober.log" --node edge --webhook
     began=$EPOCHREALTIME
     kubectl patch tcp "$control_plane" --type merge -p "{\"spec\":{\"kubernetes\":{\"version\":\"$KUBERNETES_1_36\"}}}" >/dev/null
     kubectl wait tcp "$control_plane" --timeout=200s --for="jsonpath={.status.kubernetesResources.version.version}=$KUBERNETES_1_36" >/dev/null
@@ -148,7 +130,7 @@ test_upgrade() {
 test_replicas() {
     local before i
     before=$(pods)
-    start_prober
+    start_prober "$work/tenant.conf" "$work/prober.log" --node edge --webhook
     kubectl scale "tcp/$control_plane" --replicas=2 >/dev/null
     wait_until 120 "two replicas" replicas_are 2
     pods | grep -qx "$before" || fail "scaling replaced a Pod"
