@@ -15,19 +15,20 @@ namespace {
 constexpr int64_t kNonRootUser = 65532;
 // Secrets are readable for the Pod's group only.
 constexpr int kSecretMode = 0440;
-// Readiness every second and no startup probe unless somebody asks for one: what a startup probe
-// finds counts only when the kubelet has been through the whole Pod once more, half a second later.
-constexpr int kReadinessPeriodSeconds = 1;
-constexpr int kReadinessFailures = 6;
-// Instead liveness is asked for late, so that a loaded machine slows a start down and does not kill
-// it.
-constexpr int kLivenessDelaySeconds = 180;
-constexpr int kLivenessPeriodSeconds = 10;
-constexpr int kLivenessFailures = 8;
-// A start may take five minutes where a user's startup probe says nothing else.
+// Startup is probed every second so that Ready is not quantised, for five minutes so that a loaded
+// machine slows a start down and does not kill it.
 constexpr int kStartupPeriodSeconds = 1;
 constexpr int kStartupFailures = 300;
+// Then seldom: /readyz is a TLS handshake and two requests to etcd, in each of many Pods on a node.
+// A Pod that is told to end leaves the Service without it, and the first probe follows the startup
+// probe at once.
+constexpr int kReadinessPeriodSeconds = 5;
+constexpr int kReadinessFailures = 3;
+constexpr int kLivenessPeriodSeconds = 10;
+constexpr int kLivenessFailures = 8;
 constexpr int kProbeTimeoutSeconds = 15;
+// The tunnel's page costs nothing, and a takeover waits for it.
+constexpr int kTunnelReadinessPeriodSeconds = 2;
 constexpr int kControllerManagerPort = 10257;
 constexpr int kSchedulerPort = 10259;
 constexpr int kTunnelHealthPort = 8134;
@@ -124,18 +125,12 @@ Value probe(const ProbeTarget& target, int period_s, int failures, const Value& 
     return value;
 }
 
-// Liveness always, startup where the user has one; the kubelet then waits for that, and not for a
-// delay.
-void set_probes(Value& container, const ProbeTarget& target, const Value& startup,
-                const Value& liveness) {
-    if (!startup.empty()) {
-        container.set("startupProbe",
-                      probe(target, kStartupPeriodSeconds, kStartupFailures, startup));
-    }
-    Value alive = Value::object();
-    if (startup.empty()) alive.set("initialDelaySeconds", kLivenessDelaySeconds);
-    for (const data::Member& member : liveness.members()) alive.set(member.key(), member.value);
-    container.set("livenessProbe", probe(target, kLivenessPeriodSeconds, kLivenessFailures, alive));
+void set_startup_and_liveness(Value& container, const ProbeTarget& at_startup,
+                              const ProbeTarget& alive, const ComponentSettings& user) {
+    container.set("startupProbe",
+                  probe(at_startup, kStartupPeriodSeconds, kStartupFailures, user.startup));
+    container.set("livenessProbe",
+                  probe(alive, kLivenessPeriodSeconds, kLivenessFailures, user.liveness));
 }
 
 Value readiness(const ProbeTarget& target, const Value& user) {
@@ -182,7 +177,8 @@ Value api_server_container(const Settings& settings, const Endpoint& endpoint,
     container.set(
         "ports", Value::array({Value::object(
                      {{"name", "kube-apiserver"}, {"containerPort", port}, {"protocol", "TCP"}})}));
-    set_probes(container, {"/livez", port}, component.startup, component.liveness);
+    // /readyz, so that readiness holds at the first try after it.
+    set_startup_and_liveness(container, {"/readyz", port}, {"/livez", port}, component);
     container.set("readinessProbe", readiness({"/readyz", port}, component.readiness));
     return container;
 }
@@ -195,7 +191,7 @@ Value companion_container(const char* name, const ComponentSettings& component,
                   Value::array({mount(kubeconfig, kKubeconfigDir), mount(pki, kPkiDir),
                                 mount("tmp", "/tmp", false)}));
     const ProbeTarget health{"/healthz", port};
-    set_probes(container, health, component.startup, component.liveness);
+    set_startup_and_liveness(container, health, health, component);
     if (!component.readiness.empty()) {
         container.set("readinessProbe", readiness(health, component.readiness));
     }
@@ -232,7 +228,8 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
         "ports",
         Value::array({Value::object(
             {{"name", "agentport"}, {"containerPort", tunnel.server_port}, {"protocol", "TCP"}})}));
-    set_probes(container, {"/healthz", kTunnelHealthPort, "HTTP"}, Value(), Value());
+    const ProbeTarget health{"/healthz", kTunnelHealthPort, "HTTP"};
+    set_startup_and_liveness(container, health, health, ComponentSettings());
     // Not Ready before it reaches nodes through its sibling. Upstream's has no such page.
     if (ours) {
         container.set("lifecycle", started_after_api_server(settings));
@@ -253,7 +250,8 @@ Value direct_egress_container(const Settings& settings, const Surroundings& surr
         Value::object({{"requests", Value::object({{"cpu", "2m"}, {"memory", "16Mi"}})}}));
     container.set("securityContext", container_security(Value()));
     container.set("lifecycle", started_after_api_server(settings));
-    set_probes(container, {"/healthz", kTunnelHealthPort, "HTTP"}, Value(), Value());
+    const ProbeTarget health{"/healthz", kTunnelHealthPort, "HTTP"};
+    set_startup_and_liveness(container, health, health, ComponentSettings());
     return container;
 }
 
