@@ -236,6 +236,14 @@ class Normaliser {
         secret.set("data", std::move(out));
     }
 
+    /// An object as an API server stores it, or another text.
+    Value clean_stored(const std::string& value) const {
+        Result<Value> object = data::parse_json(value);
+        if (!object.ok()) return text(value);
+        if (Value* metadata = object->find("metadata")) metadata->erase("creationTimestamp");
+        return clean(*object);
+    }
+
     void take_datastore(const std::string& name, Datastore& store) {
         const std::string where = "etcd " + name + ": ";
         for (const auto& [user, roles] : store.model.users) {
@@ -256,7 +264,7 @@ class Normaliser {
         }
         for (const auto& [key, value] : store.model.data) {
             if (world_.is_left_behind(name, key)) continue;
-            snapshot_[where + "key " + text(key)] = text(value);
+            snapshot_[where + "key " + text(key)] = clean_stored(value);
         }
     }
 
