@@ -33,6 +33,12 @@ SecretData content_of(const Value& secret) {
     return content;
 }
 
+/// "/<schema>/events/…"
+bool is_event(std::string_view key) {
+    const std::vector<std::string_view> parts = split(key, '/');
+    return parts.size() > 3 && parts[2] == "events";
+}
+
 class Normaliser {
  public:
     explicit Normaliser(World& world) : world_(world) { learn(); }
@@ -263,7 +269,7 @@ class Normaliser {
             snapshot_[where + "role " + text(role)] = std::move(list);
         }
         for (const auto& [key, value] : store.model.data) {
-            if (world_.is_left_behind(name, key)) continue;
+            if (world_.is_left_behind(name, key) || is_event(key)) continue;
             snapshot_[where + "key " + text(key)] = clean_stored(value);
         }
     }
