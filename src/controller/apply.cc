@@ -30,6 +30,14 @@ constexpr std::array<std::array<std::string_view, 2>, 10> kListKeys{{
     {"topologyKey", "whenUnsatisfiable"},
 }};
 
+constexpr std::array<std::array<std::string_view, 2>, 5> kDefaultsInside{{
+    {"apiVersion", "v1"},
+    {"divisor", "0"},
+    {"protocol", "TCP"},
+    {"apiGroup", "rbac.authorization.k8s.io"},
+    {"scope", "*"},
+}};
+
 bool same_key(const Value& a, const Value& b, const std::array<std::string_view, 2>& keys) {
     for (const std::string_view key : keys) {
         // A key that one side leaves to its default ("protocol") does not tell them apart.
@@ -83,10 +91,10 @@ const Value* owned_item(const Value& owned, const Value& item) {
     return nullptr;
 }
 
-bool lists_equal(const Value& intent, const Value& live) {
+bool lists_equal(const Value& intent, const Value& live, const Value* owned) {
     if (intent.size() != live.size()) return false;
     for (size_t i = 0; i < intent.size(); ++i) {
-        if (!subset(intent[i], live[i], nullptr)) return false;
+        if (!subset(intent[i], live[i], owned)) return false;
     }
     return true;
 }
@@ -98,8 +106,8 @@ bool is_set_owned(const Value& owned) {
 }
 
 bool list_subset(const Value& intent, const Value& live, const Value* owned) {
-    if (owned != nullptr && owned->size() == 0)
-        return lists_equal(intent, live);  // Owned as a whole.
+    // Owned as a whole, with whatever lies inside.
+    if (owned != nullptr && owned->size() == 0) return lists_equal(intent, live, owned);
     if (owned != nullptr && is_set_owned(*owned)) {
         return std::all_of(intent.items().begin(), intent.items().end(), [&](const Value& item) {
             return owned->contains("v:" + data::to_json(item)) &&
@@ -107,7 +115,7 @@ bool list_subset(const Value& intent, const Value& live, const Value* owned) {
         });
     }
     const auto* keys = list_keys(intent, live);
-    if (keys == nullptr) return lists_equal(intent, live);
+    if (keys == nullptr) return lists_equal(intent, live, nullptr);
     for (const Value& item : intent.items()) {
         const Value* other =
             keyed_item(live, [&](const Value& each) { return same_key(item, each, *keys); });
@@ -119,19 +127,24 @@ bool list_subset(const Value& intent, const Value& live, const Value* owned) {
     return true;
 }
 
-/// A map that is owned as a whole may hold more than we want only where the server filled in a
-/// default; else somebody wants less than before. Defaults inside such maps of the built-in kinds:
-/// fieldRef, resourceFieldRef.
+/// A map that is owned as a whole, or lies in something that is, may hold more than we want only
+/// where the server filled in a default; else we want less than before. Defaults inside such maps
+/// of the built-in kinds: fieldRef, resourceFieldRef, ports of NetworkPolicies, subjects of role
+/// bindings, rules of admission, projected tokens. One that is not named here costs a PATCH for
+/// each life of an Applier.
 bool has_only_defaults_besides(const Value& intent, const Value& live) {
     const data::Members& members = live.members();
     return std::all_of(members.begin(), members.end(), [&](const data::Member& member) {
         if (intent.contains(member.key())) return true;
-        return (member.key() == "apiVersion" && member.value.as_string() == "v1") ||
-               (member.key() == "divisor" && member.value.as_string() == "0");
+        for (const auto& [name, value] : kDefaultsInside) {
+            if (member.key() == name && member.value.as_string() == value) return true;
+        }
+        return member.key() == "expirationSeconds" && member.value.as_int() == 3600;
     });
 }
 
-/// `owned` is what our manager owns here; null when that is not known.
+/// `owned` is what our manager owns here: empty when it owns it as a whole, null when that is not
+/// known.
 bool subset(const Value& intent, const Value& live, const Value* owned) {
     // What Go leaves out when empty reads back as absent.
     if (intent.empty() && live.is_null()) return true;
@@ -142,7 +155,7 @@ bool subset(const Value& intent, const Value& live, const Value* owned) {
     const bool whole = owned != nullptr && owned->size() == 0;
     if (whole && !has_only_defaults_besides(intent, live)) return false;
     for (const data::Member& member : intent.members()) {
-        const Value* member_owned = nullptr;
+        const Value* member_owned = owned;
         if (owned != nullptr && !whole) {
             member_owned = owned->find(fmt::format("f:{}", member.key()));
             if (member_owned == nullptr && !member.value.empty()) return false;

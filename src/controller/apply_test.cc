@@ -78,6 +78,30 @@ TEST(InForce, ShrinkingAnAtomicListIsSeen) {
     EXPECT_FALSE(in_force(parse(kIntent), live, "us"));
 }
 
+// What lies inside a list that is owned as a whole has no entry of its own in managedFields.
+TEST(InForce, ShrinkingInsideAnAtomicListIsSeen) {
+    const Value live = parse(R"({"metadata":{"managedFields":[
+        {"manager":"us","operation":"Apply","fieldsV1":{"f:spec":{"f:ingress":{},"f:podSelector":{}}}}]},
+        "spec":{"podSelector":{"matchLabels":{"a":"b","c":"d"}},
+            "ingress":[{"ports":[{"protocol":"TCP","port":6443},{"protocol":"TCP","port":8132}],
+                        "from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}}]}]}})");
+    const Value same = parse(R"({"spec":{"podSelector":{"matchLabels":{"a":"b","c":"d"}},
+        "ingress":[{"ports":[{"port":6443},{"protocol":"TCP","port":8132}],
+                    "from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}}]}]}})");
+    EXPECT_TRUE(in_force(same, live, "us")) << "the protocol is a default";
+    for (const char* fewer : {
+             R"({"spec":{"ingress":[{"ports":[{"port":6443}],
+                "from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}}]}]}})",
+             R"({"spec":{"ingress":[{"ports":[{"port":6443},{"port":8132}],
+                "from":[{"ipBlock":{"cidr":"10.0.0.0/8"}}]}]}})",
+             R"({"spec":{"ingress":[{"ports":[{"port":6443},{"port":8132}]}]}})",
+             R"({"spec":{"podSelector":{"matchLabels":{"c":null}}}})",
+         }) {
+        const Value intent = data::apply_merge_patch(same, parse(fewer));
+        EXPECT_FALSE(in_force(intent, live, "us")) << fewer;
+    }
+}
+
 TEST(InForce, FieldsOwnedByOthersOnlyAreNotOurs) {
     Value live = parse(kLive);
     live.at("metadata").at("managedFields").mutable_items()[0].set("manager", "earlier");

@@ -241,6 +241,13 @@ bool is_generated_by(const Value& secret, std::string_view generator,
            kube::label_of(secret, kManagedForLabel) == control_plane;
 }
 
+bool is_surely_ours(const Value& secret, const Value& control_plane) {
+    const std::optional<kube::OwnerReference> owner = kube::controller_of(secret);
+    if (!owner || owner->uid != kube::uid_of(control_plane)) return false;
+    const Value& owned = controller::owned_fields(secret, names::kFieldManager, {});
+    return owned["f:data"].contains(fmt::format("f:{}", kGeneratedKey));
+}
+
 Result<KubeconfigPlan> plan_kubeconfig(const KubeconfigInputs& inputs, pki::KeySource& keys) {
     BASALT_ASSIGN(pki::Kubeconfig config, read_template(inputs));
     BASALT_ASSIGN(pki::CertificateAuthority authority, read_authority(inputs));
@@ -457,7 +464,8 @@ async::Task<Result<void>> KubeconfigGeneratorController::process(Pass* pass,
     Result<data::SharedValue> existing = co_await find_existing(key);
     if (!existing.ok()) co_return std::move(existing).error();
     inputs.existing = *std::move(existing);
-    if (inputs.existing != nullptr && !is_generated_by(*inputs.existing, pass->name, plane.name)) {
+    if (inputs.existing != nullptr && !is_generated_by(*inputs.existing, pass->name, plane.name) &&
+        !is_surely_ours(*inputs.existing, *control_plane)) {
         co_return failed_precondition(
             fmt::format("Secret {} exists and is not of this generator: rename the generator, or "
                         "remove the Secret",

@@ -8,7 +8,8 @@
 // the rotate annotation asks for it. Secrets of control planes that are no longer selected, and of
 // generators that are gone, are deleted: they are found by their labels.
 //
-// A Secret that this generator did not make is never touched.
+// A Secret that this generator did not make is never touched: its labels, or its owner together
+// with its field manager, have to say that it did.
 #pragma once
 
 #include <map>
@@ -60,9 +61,14 @@ struct KubeconfigPlan {
 /// Errors say what is missing, in words for the status.
 Result<KubeconfigPlan> plan_kubeconfig(const KubeconfigInputs& inputs, pki::KeySource& keys);
 
-/// True when the Secret is what `generator` makes for `control_plane`.
+/// True when the Secret's labels say that `generator` made it for `control_plane`.
 bool is_generated_by(const data::Value& secret, std::string_view generator,
                      std::string_view control_plane);
+
+/// True when a Secret, named as a generator's for this control plane, is ours whatever its labels
+/// say: the control plane controls it, and what it holds was applied by our field manager under the
+/// key that only generators write. A Secret that lost its labels is mended, not given up.
+bool is_surely_ours(const data::Value& secret, const data::Value& control_plane);
 
 struct GeneratorStatusInputs {
     const data::Value* object = nullptr;

@@ -330,5 +330,47 @@ TEST_F(KubeconfigGeneratorTest, TouchesNoForeignSecret) {
     EXPECT_EQ(*server->object(kSecret), before);
 }
 
+/// As an API server tells of a Secret of which `field` was applied by `manager`.
+Value applied_secret(Value secret, const char* manager, const char* field) {
+    secret.at("metadata")
+        .set("managedFields",
+             Value::array({Value::object(
+                 {{"manager", manager},
+                  {"operation", "Apply"},
+                  {"fieldsV1",
+                   Value::object({{"f:data", Value::object({{field, Value::object()}})}})}})}));
+    return secret;
+}
+
+TEST_F(KubeconfigPlanTest, KnowsItsSecretWithoutLabels) {
+    Value secret = plan_kubeconfig(inputs(), tenant.keys)->secret;
+    secret.at("metadata").erase("labels");
+    EXPECT_FALSE(is_generated_by(secret, "viewers", "tenant-a"));
+    EXPECT_TRUE(is_surely_ours(applied_secret(secret, "basalt-controller", "f:value"), plane));
+    EXPECT_FALSE(is_surely_ours(applied_secret(secret, "somebody", "f:value"), plane));
+    EXPECT_FALSE(is_surely_ours(applied_secret(secret, "basalt-controller", "f:ca.key"), plane))
+        << "a generator called \"ca\" must not take the control plane's authority for its own";
+    EXPECT_FALSE(is_surely_ours(secret, plane));
+    Value other = plane;
+    other.at("metadata").set("uid", "another");
+    EXPECT_FALSE(is_surely_ours(applied_secret(secret, "basalt-controller", "f:value"), other));
+    secret.at("metadata").erase("ownerReferences");
+    EXPECT_FALSE(is_surely_ours(applied_secret(secret, "basalt-controller", "f:value"), plane));
+}
+
+TEST_F(KubeconfigGeneratorTest, MendsASecretThatLostItsLabels) {
+    put_secrets();
+    server->put(kPath, generator("{user: {stringValue: viewer}}"));
+    start();
+    ASSERT_TRUE(wait_ready("Available"));
+    Value bare = applied_secret(*server->object(kSecret), "basalt-controller", "f:value");
+    bare.at("metadata").erase("labels");
+    server->put(kSecret, bare);
+    EXPECT_TRUE(
+        wait([&] { return is_generated_by(*server->object(kSecret), "viewers", "tenant-a"); }));
+    EXPECT_EQ((*server->object(kSecret))["data"], bare["data"]) << "the certificate stays";
+    EXPECT_TRUE(wait_ready("Available"));
+}
+
 }  // namespace
 }  // namespace basalt::controlplane

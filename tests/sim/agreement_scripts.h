@@ -140,7 +140,8 @@ inline constexpr AgreementScript kAgreementScripts[] = {
 - {do: apply, of: services, name: np, as: one, body: {spec: {type: NodePort, selector: {app: b}, ports: [{name: a, protocol: TCP, port: 82, targetPort: 80, nodePort: 30123}]}}}
 - {do: apply, of: poddisruptionbudgets, name: p, as: one, body: {spec: {maxUnavailable: 1, selector: {matchLabels: {a: b}}}}}
 - {do: apply, of: poddisruptionbudgets, name: p, as: one, body: {spec: {minAvailable: 1, selector: {matchLabels: {c: d}}}}}
-- {do: apply, of: networkpolicies, name: p, as: one, body: {spec: {podSelector: {matchLabels: {a: b}}, policyTypes: [Ingress], ingress: [{ports: [{port: 80, protocol: TCP}]}]}}}
+- {do: apply, of: networkpolicies, name: p, as: one, body: {spec: {podSelector: {matchLabels: {a: b}}, policyTypes: [Ingress], ingress: [{ports: [{port: 80, protocol: TCP}, {port: 81, protocol: TCP}], from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]}]}}}
+- {do: apply, of: networkpolicies, name: p, as: one, body: {spec: {podSelector: {matchLabels: {a: b}}, policyTypes: [Ingress], ingress: [{ports: [{port: 80}]}]}}}
 - {do: apply, of: serviceaccounts, name: p, as: one, body: {metadata: {labels: {a: b}}}}
 - {do: apply, of: roles, name: p, as: one, body: {rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]}}
 - {do: apply, of: roles, name: p, as: one, body: {rules: [{apiGroups: [""], resources: [pods], verbs: [get, list]}]}}
@@ -181,6 +182,8 @@ inline constexpr AgreementScript kAgreementScripts[] = {
 - {do: merge, of: tenantcontrolplanes, name: t, as: user, body: {spec: {unknownField: 1}}}
 - {do: merge, of: tenantcontrolplanes, name: t, as: user, body: {status: {kubernetesResources: {version: {version: v1}}}}}
 - {do: merge, of: tenantcontrolplanes, name: t, as: user, body: {metadata: {finalizers: [finalizer.kamaji.clastix.io]}}}
+- {do: apply, of: tenantcontrolplanes, name: t, as: ctrl, sub: status, body: {status: {unknownField: 1}}}
+- {do: apply, of: tenantcontrolplanes, name: t, as: ctrl, body: {spec: {kubernetes: {unknownField: {a: b}}}}}
 - do: apply
   of: tenantcontrolplanes
   name: t
@@ -189,7 +192,6 @@ inline constexpr AgreementScript kAgreementScripts[] = {
   body:
     status:
       storage: {dataStoreName: d, driver: etcd, setup: {schema: s, user: u, checksum: c, lastUpdate: "2025-01-01T00:00:00Z"}}
-      unknownField: 1
       observedGeneration: 1
       conditions:
       - {type: Ready, status: "False", reason: A, message: m, lastTransitionTime: "2025-01-01T00:00:00Z", observedGeneration: 1}

@@ -422,6 +422,16 @@ ApiServer::Answer ApiServer::apply_one(const Request& request) {
     if (!request.body["metadata"]["managedFields"].is_null()) {
         return failure(400, "BadRequest", "metadata.managedFields must be nil");
     }
+    if (kind.custom) {
+        // Other writes lose it silently; an apply of it fails, as an error of the server.
+        const std::string unknown = undeclared_field(*kind.shape, request.body);
+        if (!unknown.empty()) {
+            return failure(500, "",
+                           fmt::format("failed to create typed patch object: {}: field not "
+                                       "declared in schema",
+                                       unknown));
+        }
+    }
     if (found == request.collection->objects.end()) {
         if (!request.subresource.empty()) {
             return failure(

@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "data/base64.h"
 #include "data/hash.h"
+#include "data/patch.h"
 
 namespace basalt::sim {
 
@@ -36,10 +37,20 @@ int64_t share(const Value& value, int64_t total, bool up) {
     return (total * percent + (up ? 99 : 0)) / 100;
 }
 
-Value without_hash(Value pod_template) {
-    if (Value* labels = pod_template.at("metadata").find("labels"))
-        labels->erase("pod-template-hash");
-    return pod_template;
+/// Of a Deployment and of its set, which has a label more. Compared at every step: nothing is
+/// copied.
+bool same_template(const Value& of_deployment, const Value& of_set) {
+    constexpr std::string_view kHash = "pod-template-hash";
+    const Value& wanted = of_deployment["metadata"];
+    const Value& present = of_set["metadata"];
+    const Value& labels = present["labels"];
+    const auto is_wanted = [&](const data::Member& label) {
+        return label.key() == kHash || wanted["labels"][label.key()] == label.value;
+    };
+    return wanted["labels"].size() + (labels.contains(kHash) ? 1 : 0) == labels.size() &&
+           std::all_of(labels.members().begin(), labels.members().end(), is_wanted) &&
+           wanted["annotations"] == present["annotations"] &&
+           of_deployment["spec"] == of_set["spec"];
 }
 
 Value owner_reference(const Value& owner) {
@@ -110,10 +121,10 @@ void Cluster::sync_deployments() {
 }
 
 SharedValue Cluster::current_set(const Value& deployment, const std::vector<SharedValue>& sets) {
-    const Value wanted = without_hash(deployment["spec"]["template"]);
+    const Value& wanted = deployment["spec"]["template"];
     int64_t revision = 0;
     for (const SharedValue& set : sets) {
-        if (without_hash((*set)["spec"]["template"]) == wanted) return set;
+        if (same_template(wanted, (*set)["spec"]["template"])) return set;
         revision = std::max(revision, (*set)["metadata"]["annotations"]["revision"].as_int());
     }
     const ObjectKey key = kube::key_of(deployment);
@@ -229,6 +240,7 @@ void Cluster::write_deployment_status(const Value& deployment, const std::vector
             {{"type", "Available"},
              {"status", available ? "True" : "False"},
              {"reason", available ? "MinimumReplicasAvailable" : "MinimumReplicasUnavailable"}})}));
+    if (data::apply_merge_patch(deployment["status"], status) == deployment["status"]) return;
     (void)api_.patch(r::deployments(), kube::key_of(deployment),
                      Value::object({{"status", status}}), "deployment-controller", "status");
 }

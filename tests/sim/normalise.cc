@@ -33,6 +33,12 @@ SecretData content_of(const Value& secret) {
     return content;
 }
 
+/// "/<schema>/events/…"
+bool is_event(std::string_view key) {
+    const std::vector<std::string_view> parts = split(key, '/');
+    return parts.size() > 3 && parts[2] == "events";
+}
+
 class Normaliser {
  public:
     explicit Normaliser(World& world) : world_(world) { learn(); }
@@ -236,6 +242,14 @@ class Normaliser {
         secret.set("data", std::move(out));
     }
 
+    /// An object as an API server stores it, or another text.
+    Value clean_stored(const std::string& value) const {
+        Result<Value> object = data::parse_json(value);
+        if (!object.ok()) return text(value);
+        if (Value* metadata = object->find("metadata")) metadata->erase("creationTimestamp");
+        return clean(*object);
+    }
+
     void take_datastore(const std::string& name, Datastore& store) {
         const std::string where = "etcd " + name + ": ";
         for (const auto& [user, roles] : store.model.users) {
@@ -255,8 +269,8 @@ class Normaliser {
             snapshot_[where + "role " + text(role)] = std::move(list);
         }
         for (const auto& [key, value] : store.model.data) {
-            if (world_.is_left_behind(name, key)) continue;
-            snapshot_[where + "key " + text(key)] = text(value);
+            if (world_.is_left_behind(name, key) || is_event(key)) continue;
+            snapshot_[where + "key " + text(key)] = clean_stored(value);
         }
     }
 

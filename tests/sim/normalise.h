@@ -13,6 +13,8 @@
 //   times     creationTimestamp, lastTransitionTime, lastUpdate and the rotate annotation drop out
 //   runtime   Pods, ReplicaSets, Events, Leases and Nodes drop out; a Deployment says how many Pods
 //             of its present template serve
+//   events    of tenants, as keys in etcd: they expire by themselves, so those in a datastore that
+//             was theirs before are left where other objects of the tenant stay
 //   left      what a control plane left in a datastore that did not answer until patience ended
 #pragma once
 

@@ -151,7 +151,7 @@ class Run {
     bool settle() {
         script_.mend();
         world_.chaos().rates = no_faults();
-        while (script_.control_planes_count() == 0) script_.act();
+        while (!script_.has_lasting_control_plane()) script_.act();
         script_.mend();
         for (const auto& instance : world_.instances()) instance->crash_at_write(0, false);
         if (world_.instances().empty()) world_.start_instance();

@@ -34,6 +34,7 @@ Script::Script(World& world, bool misfortune) : world_(world) {
     world.make_datastore("second");
     actions_ = {{6, "create", [this] { return create(); }},
                 {8, "change", [this] { return change_spec(); }},
+                {1, "events", [this] { return move_events(); }},
                 {4, "upgrade", [this] { return upgrade(); }},
                 {4, "sleep", [this] { return sleep_or_wake(); }},
                 {1, "pause", [this] { return pause_or_resume(); }},
@@ -83,6 +84,11 @@ std::vector<SharedValue> Script::control_planes() const {
     return world_.api().list(controlplane::tenant_control_planes());
 }
 size_t Script::control_planes_count() const { return control_planes().size(); }
+bool Script::has_lasting_control_plane() const {
+    const std::vector<SharedValue> all = control_planes();
+    return std::any_of(all.begin(), all.end(),
+                       [](const SharedValue& object) { return !kube::is_deleting(*object); });
+}
 
 SharedValue Script::some_control_plane() {
     std::vector<SharedValue> all = control_planes();
@@ -104,7 +110,17 @@ addons: {coreDNS: {}, kubeProxy: {}, konnectivity: {}}
     for (const char* addon : {"coreDNS", "kubeProxy", "konnectivity"}) {
         if (chaos.chance(0.2)) spec.at("addons").erase(addon);
     }
-    if (chaos.chance(0.3)) spec.set("dataStore", "second");
+    const bool in_second = chaos.chance(0.3);
+    if (in_second) spec.set("dataStore", "second");
+    if (chaos.chance(0.2)) {
+        Value overrides = Value::array();
+        for (const char* resource : {"/events", "coordination.k8s.io/leases"}) {
+            if (overrides.size() > 0 && chaos.chance(0.5)) break;
+            overrides.push_back(Value::object(
+                {{"resource", resource}, {"dataStore", in_second ? "default" : "second"}}));
+        }
+        spec.set("dataStoreOverrides", std::move(overrides));
+    }
     if (chaos.chance(0.2)) spec.set("dataStoreSchema", fmt::format("schema-{}", names_));
     if (chaos.chance(0.2))
         spec.at("networkProfile").set("certSANs", Value::array({"api.example.com", "192.0.2.7"}));
@@ -173,10 +189,32 @@ std::string Script::change_spec() {
         "{spec: {addons: {konnectivity: {}}}}",
         "{spec: {addons: {konnectivity: null}}}",
         "{spec: {kubernetes: {kubelet: {cgroupfs: cgroupfs}}}}",
+        "{spec: {writePermissions: {blockCreation: true}}}",
+        "{spec: {writePermissions: {blockCreation: true, blockUpdate: true, blockDeletion: true}}}",
+        "{spec: {writePermissions: null}}",
         "{metadata: {labels: {owner: someone}}}",
     };
     const char* patch = world_.chaos().pick(kPatches);
     return change(object, patch_of(patch), patch);
+}
+
+/// The only override that may come and go.
+std::string Script::move_events() {
+    SharedValue object = some_control_plane();
+    if (object == nullptr) return "";
+    Value overrides = Value::array();
+    for (const Value& item : (*object)["spec"]["dataStoreOverrides"].items()) {
+        if (item["resource"].as_string() != "/events") overrides.push_back(item);
+    }
+    const bool in_second = (*object)["spec"]["dataStore"].as_string() == "second";
+    const std::string other = in_second ? "default" : "second";
+    const bool moved = overrides.size() == (*object)["spec"]["dataStoreOverrides"].size();
+    if (moved) {
+        overrides.push_back(Value::object({{"resource", "/events"}, {"dataStore", other}}));
+    }
+    Value patch = Value::object();
+    patch.at("spec").set("dataStoreOverrides", std::move(overrides));
+    return change(object, patch, moved ? "to " + other : "back");
 }
 
 std::string Script::upgrade() {

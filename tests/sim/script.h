@@ -22,6 +22,8 @@ class Script {
     /// The names of what happened, with the time.
     const std::vector<std::string>& log() const { return log_; }
     size_t control_planes_count() const;
+    /// One that nobody deletes.
+    bool has_lasting_control_plane() const;
     /// Deletes all control planes.
     void delete_all();
 
@@ -39,6 +41,7 @@ class Script {
                        const std::string& what);
     std::string create();
     std::string change_spec();
+    std::string move_events();
     std::string upgrade();
     std::string sleep_or_wake();
     std::string pause_or_resume();

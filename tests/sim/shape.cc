@@ -5,6 +5,8 @@
 #include <fstream>
 #include <sstream>
 
+#include <fmt/format.h>
+
 #include "data/pointer.h"
 #include "data/yaml.h"
 
@@ -95,7 +97,9 @@ PodDisruptionBudget:
   metadata: Meta
   spec: {selector: atomic}
   status: {conditions: [type, Condition]}
-NetworkPolicy: {metadata: Meta, spec: {podSelector: atomic}}
+PolicyPort: {protocol: "=TCP"}
+PolicyRule: {ports: "[]PolicyPort"}
+NetworkPolicy: {metadata: Meta, spec: {podSelector: atomic, ingress: "[]PolicyRule", egress: "[]PolicyRule"}}
 Role: {metadata: Meta}
 RoleBinding: {metadata: Meta, roleRef: atomic, subjects: "[]Open"}
 ServiceAccount: {metadata: Meta, secrets: [name, Open]}
@@ -425,6 +429,23 @@ void apply_defaults(const Kind& kind, Value& object) {
                 subject.set("apiGroup", "rbac.authorization.k8s.io");
         }
     }
+}
+
+std::string undeclared_field(const Shape& shape, const Value& value) {
+    if (value.is_array()) {
+        for (size_t i = 0; i < value.size(); ++i) {
+            const std::string inside = undeclared_field(shape.items(), value[i]);
+            if (!inside.empty()) return fmt::format("[{}]{}", i, inside);
+        }
+        return "";
+    }
+    for (const data::Member& member : value.members()) {
+        const std::string name(member.key());
+        if (shape.closed && !shape.fields.contains(name)) return "." + name;
+        const std::string inside = undeclared_field(shape.field(name), member.value);
+        if (!inside.empty()) return fmt::format(".{}{}", name, inside);
+    }
+    return "";
 }
 
 void prune_unknown(const Shape& shape, Value& value) {

@@ -53,6 +53,8 @@ const std::vector<Kind>& custom_kinds();
 
 /// Fills in what is missing, by shape and by the rules of the kind that depend on other fields.
 void apply_defaults(const Kind& kind, Value& object);
+/// The path of the first member that the shape does not know; "" when there is none.
+std::string undeclared_field(const Shape& shape, const Value& value);
 /// Drops members that the shape does not know.
 void prune_unknown(const Shape& shape, Value& value);
 

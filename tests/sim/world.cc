@@ -225,38 +225,82 @@ std::string World::check_files(const RunningPod& pod) const {
     return "";
 }
 
-std::string World::enter_datastore(const RunningPod& pod, Datastore& store,
-                                   const std::string& schema) {
+/// What etcd's servers and the API server say of each other when it connects, and whether its user
+/// may do what it needs: to read all of its keys, and to write `key`.
+std::string World::log_in(const RunningPod& pod, const Datastore& store, const std::string& schema,
+                          const std::string& key) const {
     if (store.down) return "etcd: connection refused";
     auto file = [&](const char* path) {
         auto found = pod.files.find(path);
         return found == pod.files.end() ? std::string() : found->second;
     };
+    const pki::Certificate& authority = store.ca.certificate();
+    auto trusted = pki::Certificate::parse_bundle(file("etcd-pki/ca.crt"));
+    if (!trusted.ok() || std::find(trusted->begin(), trusted->end(), authority) == trusted->end())
+        return "etcd: certificate signed by unknown authority";
+    auto chain = pki::Certificate::parse_bundle(file("etcd-pki/server.crt"));
     auto pair =
         pki::parse_key_pair(file("etcd-pki/server.crt"), Secret(file("etcd-pki/server.key")));
-    if (!pair.ok()) return "etcd client certificate: " + pair.error().message();
-    if (!pair->certificate.is_signed_by(store.ca.certificate())) return "etcd: bad certificate";
-    if (!pair->certificate.is_valid_at(loop_.wall_now())) return "etcd: certificate has expired";
+    if (!pair.ok() || !chain.ok()) return "etcd client certificate is broken";
+    // Go finds the way among several; OpenSSL takes the first that fits, so it is shown one.
+    std::vector<pki::Certificate> between;
+    for (const pki::Certificate& one : *chain) {
+        if (one.is_ca() && one.is_signed_by(authority)) between.push_back(one);
+    }
+    const Result<void> accepted = pki::verify(pair->certificate, between, {authority},
+                                              loop_.wall_now(), pki::Purpose::kClient);
+    if (!accepted.ok()) return "etcd: bad certificate: " + accepted.error().message();
     auto user = store.model.users.find(pair->certificate.common_name());
     if (user == store.model.users.end()) return "etcdserver: authentication failed, no such user";
     const etcd::KeyRange range = etcd::tenant_range(schema).value();
-    bool permitted = false;
+    bool reads = false;
+    bool writes = false;
     for (const std::string& role : user->second) {
-        for (const etcd::Permission& permission : store.model.roles[role]) {
-            permitted |= permission.range == range && permission.access == etcd::Access::kReadWrite;
+        auto permissions = store.model.roles.find(role);
+        if (permissions == store.model.roles.end()) continue;
+        for (const etcd::Permission& permission : permissions->second) {
+            const etcd::KeyRange& part = permission.range;
+            reads |= part == range && permission.access != etcd::Access::kWrite;
+            writes |=
+                part.begin <= key && key < part.end && permission.access != etcd::Access::kRead;
         }
     }
-    if (!permitted) return "etcdserver: permission denied";
+    return reads && writes ? "" : "etcdserver: permission denied";
+}
+
+std::string World::enter_datastore(const RunningPod& pod, const std::string& name,
+                                   const std::string& schema) {
+    auto found = datastores_.find(name);
+    if (found == datastores_.end()) return "etcd: no such host";
+    Datastore& store = *found->second;
+    const etcd::KeyRange range = etcd::tenant_range(schema).value();
     const std::string marker = range.begin + "namespaces/kube-system";
+    if (std::string wrong = log_in(pod, store, schema, marker); !wrong.empty()) return wrong;
     if (!store.model.data.contains(marker)) {
         if (store.model.no_space) return "etcdserver: mvcc: database space exceeded";
         for (const char* key :
              {"namespaces/kube-system", "namespaces/default", "ranges/serviceips"}) {
             store.model.data[range.begin + key] = "{}";
         }
-        forget_tenant(store_of(flag_of(*pod.pod, "kube-apiserver", "--etcd-servers")) + "/" +
-                      schema);
+        forget_tenant(name + "/" + schema);
     }
+    return "";
+}
+
+/// `override` is "group/resource#url;url".
+std::string World::enter_override(const RunningPod& pod, const std::string& override,
+                                  const std::string& schema) {
+    const size_t hash = override.find('#');
+    if (hash == std::string::npos) return "--etcd-servers-overrides: invalid";
+    auto found = datastores_.find(store_of(override.substr(hash + 1)));
+    if (found == datastores_.end()) return "etcd: no such host";
+    etcd::ModelEtcd& model = found->second->model;
+    const std::string key = fmt::format("/{}/{}/default/first", schema,
+                                        override.substr(0, hash).substr(override.find('/') + 1));
+    if (std::string wrong = log_in(pod, *found->second, schema, key); !wrong.empty()) return wrong;
+    if (model.data.contains(key)) return "";
+    if (model.no_space) return "etcdserver: mvcc: database space exceeded";
+    model.data[key] = "{}";
     return "";
 }
 
@@ -274,9 +318,15 @@ std::string World::probe(const RunningPod& pod) {
     if (servers.empty() || prefix.size() < 2) return "";  // No control plane of ours.
     std::string wrong = check_files(pod);
     if (!wrong.empty()) return wrong;
-    auto store = datastores_.find(store_of(servers));
-    if (store == datastores_.end()) return "etcd: no such host";
-    return enter_datastore(pod, *store->second, prefix.substr(1));
+    wrong = enter_datastore(pod, store_of(servers), prefix.substr(1));
+    if (!wrong.empty()) return wrong;
+    const std::string overrides = flag_of(*pod.pod, "kube-apiserver", "--etcd-servers-overrides");
+    for (std::string_view one : split(overrides, ',')) {
+        if (one.empty()) continue;
+        wrong = enter_override(pod, std::string(one), prefix.substr(1));
+        if (!wrong.empty()) return wrong;
+    }
+    return "";
 }
 
 void World::serving(const RunningPod& pod) {

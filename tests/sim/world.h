@@ -119,7 +119,12 @@ class World final : public Workload {
     void stopped(const std::string& pod_uid) override;
     std::string check_files(const RunningPod& pod) const;
     void forget_tenant(const std::string& id);
-    std::string enter_datastore(const RunningPod& pod, Datastore& store, const std::string& schema);
+    std::string log_in(const RunningPod& pod, const Datastore& store, const std::string& schema,
+                       const std::string& key) const;
+    std::string enter_datastore(const RunningPod& pod, const std::string& name,
+                                const std::string& schema);
+    std::string enter_override(const RunningPod& pod, const std::string& override,
+                               const std::string& schema);
     void start_tenant(Tenant& tenant, const RunningPod& pod);
     void lead_later(Tenant& tenant, Duration delay);
     void lead(Tenant& tenant);
