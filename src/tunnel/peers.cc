@@ -159,8 +159,8 @@ Duration Peers::pause(Outcome outcome) {
     if (settled_ && outcome == Outcome::kSelf && quick_retries_ < kQuickRetries) {
         ++quick_retries_;
         // Half as much more or less: servers that look in turns would else stay in their turns.
-        return base / 2 + Duration(static_cast<int64_t>(loop_.random() %
-                                                        static_cast<uint64_t>(base.count())));
+        return base / 2 +
+               Duration(static_cast<int64_t>(loop_.random() % static_cast<uint64_t>(base.count())));
     }
     if (settled_) {
         base = std::min(config_.search_interval, eager_pause_);
