@@ -18,6 +18,8 @@ namespace {
 
 constexpr Duration kMountRetry = 2s;
 constexpr Duration kRestartDelay = 5s;
+/// Of a Pod whose containers run and that is not Ready yet.
+constexpr const char* kStarting = "Starting";
 
 bool is_ready(const Value& pod) {
     for (const Value& condition : pod["status"]["conditions"].items()) {
@@ -298,16 +300,21 @@ void Cluster::sync_pods() {
         if (api_.get(r::pods(), kube::key_of(*pod)) != nullptr) left.emplace(uid, std::move(state));
     }
     for (const auto& [uid, state] : pods_) {
-        if (state.ready) workload_.stopped(uid);
+        if (state.serving) workload_.stopped(uid);
     }
     pods_ = std::move(left);
+}
+
+std::string pod_address(std::string_view uid) {
+    const uint64_t hash = data::fnv1a(uid);
+    return fmt::format("10.1.{}.{}", hash % 250, 1 + hash / 250 % 250);
 }
 
 void Cluster::sync_pod(const Value& pod, PodState& state) {
     if (state.restarts < 0) {
         if (loop_.now() < state.due) return;
-        if (state.ready) workload_.stopped(std::string(kube::uid_of(pod)));
-        state.ready = false;
+        if (state.serving) workload_.stopped(std::string(kube::uid_of(pod)));
+        state.ready = state.serving = false;
         api_.erase(r::pods(), kube::key_of(pod), "kubelet");
         return;
     }
@@ -315,9 +322,9 @@ void Cluster::sync_pod(const Value& pod, PodState& state) {
         if (!std::exchange(state.probe_again, false)) return;
         const std::string why = workload_.probe(*state.running);
         if (why.empty()) return;
-        state.ready = false;
+        state.ready = state.serving = false;
         workload_.stopped(std::string(kube::uid_of(pod)));
-        report(pod, state, "NotReady", why);
+        report(pod, "NotReady", why);
         state.due = loop_.now() + soon(1s, 5s);
         return;
     }
@@ -326,7 +333,7 @@ void Cluster::sync_pod(const Value& pod, PodState& state) {
         auto running = std::make_shared<RunningPod>();
         const std::string missing = mount(pod, *running);
         if (!missing.empty()) {
-            report(pod, state, "ContainerCreating", missing);
+            report(pod, "ContainerCreating", missing);
             state.due = loop_.now() + kMountRetry;
             return;
         }
@@ -337,14 +344,22 @@ void Cluster::sync_pod(const Value& pod, PodState& state) {
     }
     const std::string why = workload_.probe(*state.running);
     if (!why.empty()) {
+        if (std::exchange(state.serving, false)) workload_.stopped(std::string(kube::uid_of(pod)));
         ++state.restarts;
-        report(pod, state, "CrashLoopBackOff", why);
+        report(pod, "CrashLoopBackOff", why);
         state.due = loop_.now() + kRestartDelay;
         return;
     }
+    if (!state.serving) {
+        // The kubelet's probes see it a little later.
+        state.serving = true;
+        workload_.serving(*state.running);
+        report(pod, kStarting, "");
+        state.due = loop_.now() + soon(100ms, 2s);
+        return;
+    }
     state.ready = true;
-    workload_.serving(*state.running);
-    report(pod, state, "", "");
+    report(pod, "", "");
 }
 
 /// Reads all volumes; says what is missing.
@@ -391,14 +406,18 @@ std::string Cluster::mount(const Value& pod, RunningPod& running) const {
     return "";
 }
 
-void Cluster::report(const Value& pod, PodState& state, const std::string& reason,
-                     const std::string& message) {
+void Cluster::report(const Value& pod, const std::string& reason, const std::string& message) {
     const bool ready = reason.empty();
     Value statuses = Value::array();
     for (const Value& container : pod["spec"]["containers"].items()) {
         Value status = Value::object(
             {{"name", container["name"]}, {"ready", ready}, {"image", container["image"]}});
-        if (!ready && reason != "NotReady") {
+        if (ready || reason == kStarting) {
+            status.set("state",
+                       Value::object(
+                           {{"running",
+                             Value::object({{"startedAt", format_rfc3339(loop_.wall_now())}})}}));
+        } else if (reason != "NotReady") {
             status.set(
                 "state",
                 Value::object(
@@ -413,7 +432,7 @@ void Cluster::report(const Value& pod, PodState& state, const std::string& reaso
     }
     Value status = Value::object(
         {{"phase", ready ? "Running" : "Pending"},
-         {"podIP", fmt::format("10.1.0.{}", state.restarts % 250 + 1)},
+         {"podIP", pod_address(kube::uid_of(pod))},
          {"conditions",
           Value::array({Value::object({{"type", "Ready"}, {"status", ready ? "True" : "False"}})})},
          {"containerStatuses", std::move(statuses)}});

@@ -25,6 +25,9 @@ struct RunningPod {
     std::map<std::string, std::string> files;
 };
 
+/// The IP address of the Pod with that uid.
+std::string pod_address(std::string_view uid);
+
 /// What runs in the Pods.
 class Workload {
  public:
@@ -51,6 +54,7 @@ class Cluster {
  private:
     struct PodState {
         TimePoint due{};
+        bool serving = false;
         bool ready = false;
         bool probe_again = false;
         int restarts = 0;
@@ -68,8 +72,7 @@ class Cluster {
     void sync_pods();
     void sync_pod(const Value& pod, PodState& state);
     std::string mount(const Value& pod, RunningPod& running) const;
-    void report(const Value& pod, PodState& state, const std::string& reason,
-                const std::string& message);
+    void report(const Value& pod, const std::string& reason, const std::string& message);
     void sync_services();
     std::vector<SharedValue> owned(const kube::Resource& resource, const Value& owner) const;
     Duration soon(Duration low, Duration high);

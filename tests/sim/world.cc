@@ -499,6 +499,15 @@ Result<std::shared_ptr<ApiServer>> World::dial_tenant(
     const std::map<std::string, std::string>& admin) {
     BASALT_ASSIGN(net::Url url, net::parse_url(server));
     const Error refused = unavailable("connection refused").with_cause(0, "NotSent");
+    auto serves = [&](const RunningPod& pod) {
+        return flag_of(*pod.pod, "kube-apiserver", "--secure-port") == std::to_string(url.port);
+    };
+    for (auto& [id, tenant] : tenants_) {
+        for (const auto& [uid, pod] : tenant->pods) {
+            if (pod_address(uid) == url.host && serves(pod))
+                return accept(*tenant, pod, server_name, admin);
+        }
+    }
     for (const SharedValue& service : api_->list(r::services())) {
         if ((*service)["spec"]["clusterIP"].as_string() != url.host) continue;
         bool has_port = false;
@@ -508,31 +517,46 @@ Result<std::shared_ptr<ApiServer>> World::dial_tenant(
         const std::string ns(kube::namespace_of(*service));
         for (auto& [id, tenant] : tenants_) {
             for (const auto& [uid, pod] : tenant->pods) {
-                if (kube::namespace_of(*pod.pod) != ns) continue;
+                if (kube::namespace_of(*pod.pod) != ns || !is_ready(*pod.pod)) continue;
                 bool selected = (*service)["spec"]["selector"].size() > 0;
                 for (const data::Member& label : (*service)["spec"]["selector"].members()) {
                     selected &= (*pod.pod)["metadata"]["labels"][label.key()] == label.value;
                 }
-                if (!selected) continue;
-                BASALT_ASSIGN(pki::Kubeconfig config,
-                              pki::parse_kubeconfig(admin.at("super-admin.svc")));
-                BASALT_ASSIGN(pki::Certificate root, pki::Certificate::parse(config.ca_pem));
-                BASALT_ASSIGN(pki::Certificate shown,
-                              pki::Certificate::parse(pod.files.at("apiserver-pki/apiserver.crt")));
-                if (!shown.is_signed_by(root) || !shown.is_valid_for(server_name)) {
-                    return unavailable("TLS: the server's certificate is not the expected one");
-                }
-                BASALT_ASSIGN(pki::Certificate ca,
-                              pki::Certificate::parse(pod.files.at("apiserver-pki/ca.crt")));
-                BASALT_ASSIGN(pki::Certificate client,
-                              pki::Certificate::parse(config.client_certificate_pem));
-                if (!client.is_signed_by(ca))
-                    return Error(Code::kUnauthenticated, "Unauthorized").with_cause(401, "");
-                return tenant->api;
+                if (selected) return accept(*tenant, pod, server_name, admin);
             }
         }
     }
     return refused;
+}
+
+/// The Service leads to it.
+bool World::is_ready(const Value& pod) const {
+    SharedValue live = api_->get(r::pods(), kube::key_of(pod));
+    if (live == nullptr) return false;
+    for (const Value& condition : (*live)["status"]["conditions"].items()) {
+        if (condition["type"].as_string() == "Ready")
+            return condition["status"].as_string() == "True";
+    }
+    return false;
+}
+
+/// TLS, both ways.
+Result<std::shared_ptr<ApiServer>> World::accept(const Tenant& tenant, const RunningPod& pod,
+                                                 const std::string& server_name,
+                                                 const std::map<std::string, std::string>& admin) {
+    BASALT_ASSIGN(pki::Kubeconfig config, pki::parse_kubeconfig(admin.at("super-admin.svc")));
+    BASALT_ASSIGN(pki::Certificate root, pki::Certificate::parse(config.ca_pem));
+    BASALT_ASSIGN(pki::Certificate shown,
+                  pki::Certificate::parse(pod.files.at("apiserver-pki/apiserver.crt")));
+    if (!shown.is_signed_by(root) || !shown.is_valid_for(server_name)) {
+        return unavailable("TLS: the server's certificate is not the expected one");
+    }
+    BASALT_ASSIGN(pki::Certificate ca,
+                  pki::Certificate::parse(pod.files.at("apiserver-pki/ca.crt")));
+    BASALT_ASSIGN(pki::Certificate client, pki::Certificate::parse(config.client_certificate_pem));
+    if (!client.is_signed_by(ca))
+        return Error(Code::kUnauthenticated, "Unauthorized").with_cause(401, "");
+    return tenant.api;
 }
 
 // ---- what was seen

@@ -91,6 +91,10 @@ class World final : public Workload {
     Result<std::shared_ptr<ApiServer>> dial_tenant(const std::string& server,
                                                    const std::string& server_name,
                                                    const std::map<std::string, std::string>& admin);
+    bool is_ready(const Value& pod) const;
+    static Result<std::shared_ptr<ApiServer>> accept(
+        const Tenant& tenant, const RunningPod& pod, const std::string& server_name,
+        const std::map<std::string, std::string>& admin);
 
     // ---- what was seen
     // -------------------------------------------------------------------------------------------
