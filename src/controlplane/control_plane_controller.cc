@@ -23,7 +23,26 @@ namespace {
 // How soon a step that no watch ends is tried again: endpoints of a Service and leadership in the
 // tenant.
 constexpr Duration kSoon = std::chrono::milliseconds(200);
+// The longer it has lasted, the less a moment more matters: a tenth of it, up to this.
+constexpr Duration kSoonAtMost = std::chrono::seconds(10);
 constexpr Duration kRenewalRetry = std::chrono::hours(1);
+
+// For a control plane whose Pods serve and whose cluster is not in place yet: when to look again.
+// Its status says since when both are so; the first pass in which they are has nothing to go by.
+Duration look_again(const Value& status, WallTime now) {
+    const Value& pods = controller::find_condition(status, kPodsReady);
+    const Value& cluster = controller::find_condition(status, kClusterReady);
+    if (pods["status"].as_string() != controller::kTrue ||
+        cluster["status"].as_string() == controller::kTrue)
+        return kSoon;
+    Duration waited = Duration::max();
+    for (const Value* condition : {&pods, &cluster}) {
+        Result<WallTime> since = parse_rfc3339((*condition)["lastTransitionTime"].as_string());
+        if (!since.ok()) return kSoon;
+        waited = std::min<Duration>(waited, now - *since);
+    }
+    return std::clamp<Duration>(waited / 10, kSoon, kSoonAtMost);
+}
 
 std::string label_selector() { return fmt::format("{}={}", names::kProjectLabel, names::kProject); }
 
@@ -462,14 +481,14 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
         }
         // Right after a start: the Service's rules, or the tenant's own namespaces, are not there
         // yet.
-        pass->again = kSoon;
+        pass->again = look_again((*pass->object)["status"], manager_.loop().wall_now());
         co_return pass->stop(kClusterReady, "WaitingForCluster", ensured.error().message());
     }
     bool was_ready = controller::is_condition_true((*pass->object)["status"], kClusterReady);
     if (!was_ready) {
         Result<bool> signs = co_await tenant->signs_tokens();
         if (!signs.ok() || !*signs) {
-            pass->again = kSoon;
+            pass->again = look_again((*pass->object)["status"], manager_.loop().wall_now());
             co_return pass->stop(
                 kClusterReady, "WaitingForControllerManager",
                 "The controller manager does not yet sign tokens for joining nodes");

@@ -145,6 +145,7 @@ const Kind* ApiServer::kind_of(const kube::Resource& resource) const {
 // ---------------------------------------------------------------------------------------------------
 
 ApiServer::Answer ApiServer::handle(const net::HttpRequest& request, const std::string& who) {
+    ++requests_count_;
     Request parsed;
     parsed.method = request.method;
     parsed.who = who;

@@ -105,6 +105,8 @@ class ApiServer {
 
     uint64_t resource_version() const { return version_; }
     size_t streams_count() const;
+    /// That came over connections.
+    uint64_t requests_count() const { return requests_count_; }
     const std::string& name() const { return name_; }
     std::vector<const Kind*> kinds() const;
     const Kind* kind_of(const kube::Resource& resource) const;
@@ -192,6 +194,7 @@ class ApiServer {
     std::map<std::string, Collection> collections_;  ///< By "group/version/plural".
     std::map<std::string, Page> pages_;              ///< By continue token.
     uint64_t version_ = 1000;
+    uint64_t requests_count_ = 0;
     uint64_t uids_ = 0;
     uint64_t tokens_ = 0;
 };
