@@ -14,9 +14,13 @@ uint16_t default_port(std::string_view scheme) {
     return 0;
 }
 
-bool has_control_character(std::string_view text) {
-    return std::any_of(text.begin(), text.end(),
-                       [](char c) { return static_cast<unsigned char>(c) < 0x21 || c == 0x7f; });
+/// Of a DNS name or an IP address. Boost.URL has decoded it: with "%3F" in it, what is printed
+/// would be another URL.
+bool is_host(std::string_view text) {
+    return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+               c == '_' || c == '~' || c == ':';
+    });
 }
 
 }  // namespace
@@ -53,8 +57,7 @@ Result<Url> parse_url(std::string_view text) {
     url.host = to_lower(view.host());
     if (url.host.size() > 1 && url.host.front() == '[')
         url.host = url.host.substr(1, url.host.size() - 2);
-    if (url.host.empty() || has_control_character(url.host))
-        return invalid_argument("the URL's host is not valid");
+    if (!is_host(url.host)) return invalid_argument("the URL's host is not valid");
     url.port = default_port(url.scheme);
     if (view.has_port() && !view.port().empty()) {
         std::optional<uint16_t> port =

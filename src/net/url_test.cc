@@ -30,8 +30,8 @@ TEST(Url, FillsDefaults) {
 TEST(Url, RefusesWhatIsNotOne) {
     for (const char* text :
          {"", "host:1", "/path", "https://", "https://u:p@host/", "https://h:99999/",
-          "https://h:0/", "unix://host/x", "unix:relative", "https://a b/", "https://h/\r\nx",
-          "https://%00/", "https://h:b:443/", "x://h:b:?"}) {
+          "https://h:0/", "unix://host/x", "unix:relative", "https://a b/", "https://a%3Fb/c",
+          "https://a%2Fb/", "https://h/\r\nx", "https://%00/", "https://h:b:443/", "x://h:b:?"}) {
         EXPECT_FALSE(parse_url(text).ok()) << text;
     }
     EXPECT_FALSE(parse_url("https://h/" + std::string(kMaxUrlSize, 'a')).ok());
