@@ -258,6 +258,15 @@ TEST(ToYaml, NumbersReadBack) {
     }
 }
 
+// A parser looks ahead 1024 characters for the ":" of a key.
+TEST(Yaml, LongKeysAreReadBack) {
+    for (const std::string& key : {std::string(2000, 'k'), std::string(200, '\0'),
+                                   std::string(200, '\t') + "\n" + std::string(700, 'k')}) {
+        const Value object = Value::object({{key, "text"}, {"other", 1}});
+        EXPECT_EQ(parse_yaml(to_yaml(object)).value(), object);
+    }
+}
+
 TEST(YamlScalar, Keys) {
     EXPECT_EQ(scalar_to_key(Value(1234567.5)), "1.2345675e+06");
     EXPECT_EQ(scalar_to_key(Value(0.1)), "0.1");

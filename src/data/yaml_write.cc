@@ -169,13 +169,13 @@ class Writer {
         for (const Member& member : members) {
             if (!on_line) pad(indent);
             on_line = false;
-            if (member.key().size() > kMaxSimpleKey) {
-                out_ += "? ";
-                write_text(member.key());
+            const size_t begin = out_.size();
+            write_text(member.key());
+            // As written: a character may take six.
+            if (out_.size() - begin > kMaxSimpleKey) {
+                out_.insert(begin, "? ");
                 out_ += '\n';
                 pad(indent);
-            } else {
-                write_text(member.key());
             }
             out_ += ':';
             write_below_key(member.value, indent);
