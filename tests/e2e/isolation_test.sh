@@ -148,7 +148,8 @@ get() {
 start_proxies() {
     local name
     for name in $TENANTS; do
-        tenant "$name" proxy --port=0 > "$WORK/$name.proxy" 2>&1 &
+        # Not the function: the id is to be that of the program.
+        kubectl --kubeconfig "$WORK/$name.conf" proxy --port=0 > "$WORK/$name.proxy" 2>&1 &
         PIDS+=($!)
         wait_until 10 "kubectl proxy" grep -q 'Starting to serve' "$WORK/$name.proxy"
         PROXY[$name]=$(sed -nE 's/.*127\.0\.0\.1:([0-9]+).*/\1/p' "$WORK/$name.proxy")
