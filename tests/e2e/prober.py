@@ -12,8 +12,6 @@ Until SIGTERM or LIMIT, each request on a connection of its own:
 and on one connection that stays:
   kept      5 a second; counted apart is what every client obeys: a server may answer 429 with Retry-After, or end the
             connection while nothing is under way
-Counted apart is also a command that ran for longer than an API server that was told to end goes on serving
-(EXEC_GRACE_S): it ends with the server, and only a slow machine takes so long for one as short as ours.
 
 Prints a line when it has begun, then counts and what failed, as JSON. The exit status is 1 when anything failed.
 """
@@ -34,7 +32,6 @@ import urllib.parse
 
 LIMIT_S = 30  # Of one request; slow is not failed.
 NODE_LIMIT_S = 90  # Of one that a node with an emulated processor has a part in.
-EXEC_GRACE_S = 15  # --shutdown-delay-duration of control planes.
 OPEN_LIMIT = 600  # Requests at the same time.
 FAILURES_SHOWN = 20
 CONFIG_MAP = "/api/v1/namespaces/default/configmaps"
@@ -181,7 +178,6 @@ class Prober:
         self.failures = []
         self.tasks = set()
         self.told_to_return = 0
-        self.outlived_server = 0
 
     async def count(self, name, work, limit_s=LIMIT_S):
         began = time.monotonic()
@@ -232,18 +228,9 @@ class Prober:
             await self.count("node", ask_node(self.server, self.options.node))
             await self.pause(due)
 
-    async def one_command(self):
-        began = time.monotonic()
-        try:
-            await run_command(self.server, self.options.pod)
-        except EOFError:
-            if time.monotonic() - began <= EXEC_GRACE_S:
-                raise
-            self.outlived_server += 1
-
     async def commands(self):
         while not self.ending.is_set():
-            await self.count("exec", self.one_command(), NODE_LIMIT_S)
+            await self.count("exec", run_command(self.server, self.options.pod), NODE_LIMIT_S)
             await self.pause(asyncio.get_running_loop().time() + 1)
 
     async def one_kept(self, connection):
@@ -299,7 +286,6 @@ class Prober:
         if self.tasks:
             await asyncio.wait(self.tasks)
         print(json.dumps({"counts": self.counts, "slowest_s": self.slowest, "told_to_return": self.told_to_return,
-                          "outlived_server": self.outlived_server,
                           "failures": self.failures[:FAILURES_SHOWN]}, indent=1))
         return 1 if self.failures else 0
 

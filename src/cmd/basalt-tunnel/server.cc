@@ -1,5 +1,3 @@
-#include <csignal>
-
 #include <fmt/format.h>
 
 #include "async/real_loop.h"
