@@ -184,6 +184,7 @@ std::vector<std::string> tunnel_server_args(const Settings& settings) {
         // on the number of replicas, so that scaling restarts nothing.
         managed["--peer-address"] =
             fmt::format("{}.{}.svc:{}", settings.name, settings.namespace_name, tunnel.server_port);
+        managed["--commands-limit"] = fmt::format("{}s", kCommandsLimitSeconds);
         managed["--graceful-shutdown-timeout"] = fmt::format("{}s", kTunnelGraceSeconds);
     } else {
         defaults["--server-count"] =
@@ -198,6 +199,8 @@ std::vector<std::string> direct_egress_args(const Settings& settings,
         "direct",
         fmt::format("--api-server=127.0.0.1:{}", settings.network.port),
         "--health-port=8134",
+        fmt::format("--commands-limit={}s", kCommandsLimitSeconds),
+        fmt::format("--graceful-shutdown-timeout={}s", kTunnelGraceSeconds),
         fmt::format("--uds-name={}/konnectivity-server.socket", kTunnelSocketDir),
     };
     // Nobody said what is the provider's: then nothing is anybody else's.

@@ -19,15 +19,19 @@ inline constexpr std::string_view kKubeconfigDir = "/etc/kubernetes/conf";
 inline constexpr std::string_view kTunnelConfigDir = "/etc/kubernetes/konnectivity";
 inline constexpr std::string_view kTunnelSocketDir = "/run/konnectivity";
 
-/// Long enough for endpoints to leave every node's rules (measured: under 3 s) and for commands
-/// that users run in Pods by exec, which end with the API server that carries them; short beside
-/// the grace period.
-inline constexpr int kShutdownDelaySeconds = 15;
-inline constexpr int kTerminationGraceSeconds = 45;
-/// Our tunnel's server goes on while somebody needs it, so that a replacement finds it: longer than
-/// its limit (kTunnelGraceSeconds).
-inline constexpr int kTunnelTerminationGraceSeconds = 75;
-inline constexpr int kTunnelGraceSeconds = 60;
+/// How a Pod ends, in seconds from its deletion on. The API server goes on while it carries
+/// commands, at most kCommandsLimitSeconds, then for kShutdownDelaySeconds; what carries its
+/// connections goes on while somebody needs it, at most kTunnelGraceSeconds; the kubelet waits
+/// longer than all. The delay: endpoints leave every node's rules within 3 s (measured), and
+/// requests end.
+inline constexpr int kCommandsLimitSeconds = 60;
+inline constexpr int kShutdownDelaySeconds = 8;
+inline constexpr int kTunnelGraceSeconds = 90;
+inline constexpr int kTerminationGraceSeconds = 105;
+static_assert(kCommandsLimitSeconds + kShutdownDelaySeconds + 10 < kTunnelGraceSeconds);
+static_assert(kTunnelGraceSeconds + 10 < kTerminationGraceSeconds);
+/// With upstream's tunnel server, which cannot tell who uses it.
+inline constexpr int kUpstreamTerminationGraceSeconds = 45;
 
 std::vector<std::string> api_server_args(const Settings& settings, const Endpoint& endpoint,
                                          const Surroundings& surroundings);

@@ -163,6 +163,19 @@ void add_component(Value& container, const ComponentSettings& component, Value m
     container.set("securityContext", container_security(component.security_context));
 }
 
+/// What carries the API server's connections is ours, and tells when no command goes over them.
+bool knows_commands(const Settings& settings) {
+    return !settings.tunnel || settings.tunnel->is_ours();
+}
+
+// An exec, a log that is followed, a forwarded port ends with the API server that carries it. Other
+// connections come to its replacement meanwhile: a Pod that is deleted leaves the Service at once.
+Value stopped_after_commands() {
+    Value idle =
+        Value::object({{"path", "/idle"}, {"port", kTunnelHealthPort}, {"scheme", "HTTP"}});
+    return Value::object({{"preStop", Value::object({{"httpGet", std::move(idle)}})}});
+}
+
 Value api_server_container(const Settings& settings, const Endpoint& endpoint,
                            const Surroundings& surroundings) {
     const ComponentSettings& component = settings.deployment[Component::kApiServer];
@@ -180,6 +193,7 @@ Value api_server_container(const Settings& settings, const Endpoint& endpoint,
     // /readyz, so that readiness holds at the first try after it.
     set_startup_and_liveness(container, {"/readyz", port}, {"/livez", port}, component);
     container.set("readinessProbe", readiness({"/readyz", port}, component.readiness));
+    if (knows_commands(settings)) container.set("lifecycle", stopped_after_commands());
     return container;
 }
 
@@ -340,8 +354,7 @@ Value pod_meta(const Settings& settings, const Surroundings& surroundings, const
 }
 
 int grace_seconds(const Settings& settings) {
-    bool takeover = settings.tunnel && settings.tunnel->is_ours();
-    return takeover ? kTunnelTerminationGraceSeconds : kTerminationGraceSeconds;
+    return knows_commands(settings) ? kTerminationGraceSeconds : kUpstreamTerminationGraceSeconds;
 }
 
 Value build_pod_spec(const Settings& settings, const Endpoint& endpoint,

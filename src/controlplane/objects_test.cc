@@ -143,6 +143,24 @@ TEST(Deployment, StartsCompanionsAfterTheApiServer) {
     EXPECT_EQ(containers[3]["name"].as_string(), "kube-scheduler");
 }
 
+// A command that a user runs ends with the API server that carries it, so the kubelet asks first.
+TEST(Deployment, StopsTheApiServerAfterItsCommands) {
+    Value object = example_object();
+    Value without_tunnel = object;
+    without_tunnel.at("spec").at("addons").erase("konnectivity");
+    for (const Value& each : {object, without_tunnel}) {
+        Value deployment = deployment_of(each);
+        const Value& page = container(deployment, "kube-apiserver")["lifecycle"]["preStop"];
+        EXPECT_EQ(page["httpGet"]["path"].as_string(), "/idle");
+        EXPECT_EQ(page["httpGet"]["port"].as_int(), 8134);
+        const char* name = each == object ? "konnectivity-server" : "egress";
+        EXPECT_TRUE(has_arg(container(deployment, name), "--commands-limit=60s"));
+        EXPECT_TRUE(has_arg(container(deployment, name), "--graceful-shutdown-timeout=90s"));
+        EXPECT_EQ(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_int(),
+                  105);
+    }
+}
+
 TEST(Deployment, DropsTheModeForAStructuredAuthorization) {
     Value object = example_object();
     object.at("spec")
@@ -176,10 +194,9 @@ TEST(Deployment, LetsOurTunnelServersFindEachOther) {
     Value deployment = deployment_of(example_object());
     const Value& server = container(deployment, "konnectivity-server");
     EXPECT_TRUE(has_arg(server, "--peer-address=tenant-a.team.svc:8132"));
-    EXPECT_TRUE(has_arg(server, "--graceful-shutdown-timeout=60s"));
+    EXPECT_TRUE(has_arg(server, "--graceful-shutdown-timeout=90s"));
     EXPECT_EQ(server["readinessProbe"]["httpGet"]["path"].as_string(), "/readyz");
     EXPECT_EQ(server["livenessProbe"]["httpGet"]["path"].as_string(), "/healthz");
-    EXPECT_GT(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_int(), 60);
 }
 
 // Upstream's server ends on flags that it does not know, and has no page of its own for readiness.
@@ -200,6 +217,7 @@ TEST(Deployment, TellsUpstreamsTunnelServerWhatItKnows) {
     }
     EXPECT_TRUE(server["readinessProbe"].is_null());
     EXPECT_TRUE(server["lifecycle"].is_null());
+    EXPECT_TRUE(container(deployment, "kube-apiserver")["lifecycle"].is_null());
     EXPECT_EQ(deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_int(), 45);
 }
 

@@ -101,6 +101,8 @@ class ServerScript {
             core_.tick(now_);
         } else if (verb == "servers") {
             core_.set_server_count(static_cast<uint32_t>(number(args, "count")));
+        } else if (verb == "commands") {
+            out += fmt::format("{}\n", core_.commands_count());
         } else if (verb == "block" || verb == "unblock") {
             blocked_[words.at(1)] = verb == "block";
         } else if (verb == "stats") {

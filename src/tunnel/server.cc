@@ -86,6 +86,19 @@ void TunnelServer::drain() {
     peers_changed();
 }
 
+Task<Result<void>> TunnelServer::wait_for_commands() {
+    while (core_.commands_count() > 0) {
+        Result<void> waited = co_await stream_ended_.wait();
+        if (!waited.ok()) co_return waited;
+    }
+    co_return Result<void>();
+}
+
+Task<void> TunnelServer::commands_ended(Duration limit) {
+    Result<void> ended = co_await async::with_timeout(loop_, limit, wait_for_commands());
+    if (!ended.ok()) log_info("commands go on", {{"open", core_.commands_count()}});
+}
+
 Task<void> TunnelServer::stop() {
     group_.cancel();
     co_await group_.join();
@@ -193,6 +206,7 @@ Task<Result<void>> TunnelServer::pump(StreamId id, MessageStream& stream) {
     co_await group.join();
     core_.remove(id, loop_.now());
     streams_.erase(id);
+    stream_ended_.notify_all();
     co_return result;
 }
 

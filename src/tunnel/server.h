@@ -72,6 +72,9 @@ class TunnelServer {
     void drain();
     /// After drain(): no stream is open, and the others have our agents.
     bool drained() const { return core_.frontends_count() == 0 && peers_.taken_over(); }
+    /// Returns when no connection of the API server to a kubelet is open, at the latest after
+    /// `limit`: until then its end would cut a command short.
+    async::Task<void> commands_ended(Duration limit);
     async::Task<void> stop();
 
     const ServerCore& core() const { return core_; }
@@ -97,6 +100,7 @@ class TunnelServer {
     async::Task<void> read_loop(StreamId id, StreamState& state, MessageStream& stream);
     async::Task<Result<void>> write_loop(StreamId id, StreamState& state, MessageStream& stream);
     async::Task<void> tick_loop();
+    async::Task<Result<void>> wait_for_commands();
     async::Task<void> order_loop();
     async::Task<void> relay(ServerCore::RelayOrder order);
     async::Task<void> serve_direct(DirectDestination destination);
@@ -112,6 +116,7 @@ class TunnelServer {
     std::unordered_map<StreamId, StreamState*> streams_;
     async::Condition orders_;
     async::Condition tick_needed_;
+    async::Condition stream_ended_;
     uint32_t configured_count_ = 1;
     bool draining_ = false;
     uint64_t agents_refused_ = 0;

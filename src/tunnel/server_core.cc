@@ -398,9 +398,11 @@ void ServerCore::end_quiet_relays(TimePoint now) {
         auto peer = peers_.find(relay.peer);
         if (peer == peers_.end() || !peer->second.leaving_since) continue;
         const Frontend& frontend = frontends_.at(relay.frontend);
-        if (now - *peer->second.leaving_since >= options_.relay_patience &&
-            relay.target_spoke_last && now - relay.last_packet >= options_.relay_quiet &&
-            relay.out.empty() && frontend.out.empty() && choose_agent(frontend) != 0) {
+        Duration patience =
+            carries_commands(frontend) ? options_.command_patience : options_.relay_patience;
+        if (now - *peer->second.leaving_since >= patience && relay.target_spoke_last &&
+            now - relay.last_packet >= options_.relay_quiet && relay.out.empty() &&
+            frontend.out.empty() && choose_agent(frontend) != 0) {
             quiet.push_back(id);
         }
     }
@@ -655,6 +657,19 @@ size_t ServerCore::pending_count() const {
     size_t count = 0;
     for (const auto& [id, frontend] : frontends_) {
         if (frontend.phase == Phase::kDialing || frontend.phase == Phase::kWaiting) ++count;
+    }
+    return count;
+}
+
+bool ServerCore::carries_commands(const Frontend& frontend) const {
+    return frontend.dial.address.ends_with(":" + std::to_string(options_.kubelet_port));
+}
+
+size_t ServerCore::commands_count() const {
+    size_t count = 0;
+    for (const auto& [id, frontend] : frontends_) {
+        bool over = frontend.phase == Phase::kIdle || frontend.phase == Phase::kEnded;
+        if (!over && !frontend.from_peer && carries_commands(frontend)) ++count;
     }
     return count;
 }

@@ -66,6 +66,11 @@ struct ServerCoreOptions {
     /// replaces.
     Duration relay_patience = std::chrono::seconds(20);
     Duration relay_quiet = std::chrono::milliseconds(30);
+    /// Where kubelets listen (kubeadm's and upstream's default). Connections to it carry commands:
+    /// exec, attach, logs, forwarded ports. Nobody can repeat those, so a relay of one may use all
+    /// the time that its peer has.
+    uint16_t kubelet_port = 10250;
+    Duration command_patience = std::chrono::seconds(80);
     /// Bytes that wait for a frontend or a relay beside what link.h holds.
     size_t relay_queue_size = size_t{256} << 10;
 };
@@ -149,6 +154,8 @@ class ServerCore {
     size_t frontends_count() const { return frontends_.size(); }
     size_t connections_count() const;
     size_t pending_count() const;
+    /// Connections of our own API server to kubelets, with and without an answer to their dial.
+    size_t commands_count() const;
     const ServerCounters& counters() const { return counters_; }
 
  private:
@@ -196,6 +203,8 @@ class ServerCore {
     void agent_data(StreamId id, Agent& agent, Packet packet, TimePoint now);
     void relay_packet(StreamId id, Relay& relay, Packet packet, TimePoint now);
     void end_quiet_relays(TimePoint now);
+    /// True for the kubelet's port.
+    bool carries_commands(const Frontend& frontend) const;
 
     void route(StreamId id, Frontend& frontend, TimePoint now);
     StreamId choose_agent(const Frontend& frontend);

@@ -101,6 +101,43 @@ TEST_F(TunnelTest, TargetRefuses) {
     EXPECT_FALSE(dial(s, "unix:/run/containerd/containerd.sock").ok());
 }
 
+// What the kubelet waits for before it stops the API server.
+TEST_F(TunnelTest, TellsWhenCommandsHaveEnded) {
+    Target& kubelet = target();
+    Target& webhook = target();
+    TunnelServerConfig config;
+    config.core.kubelet_port = net::parse_endpoint(kubelet.address())->port;
+    TestServer& s = server(std::move(config));
+    agent(agent_config(s.agent_endpoint()));
+    wait_for_agents(s, 1);
+    auto kept = dial(s, webhook.address());
+    ASSERT_TRUE(kept.ok());
+    run_void(loop_, s.tunnel().commands_ended(std::chrono::hours(1)));
+    auto command = dial(s, kubelet.address());
+    ASSERT_TRUE(command.ok());
+
+    async::TaskGroup waiting(loop_);
+    bool ended = false;
+    struct Helper {
+        static Task<void> wait(TunnelServer* tunnel, bool* out) {
+            co_await tunnel->commands_ended(std::chrono::hours(1));
+            *out = true;
+        }
+    };
+    waiting.spawn(Helper::wait(&s.tunnel(), &ended));
+    // As long as it says something, and in between.
+    Result<std::string> said = run(loop_, echo_over(*command, "still here"));
+    ASSERT_TRUE(said.ok()) << said.error().to_string();
+    EXPECT_FALSE(ended);
+    run_void(loop_, s.tunnel().commands_ended(std::chrono::milliseconds(50)));
+    EXPECT_FALSE(ended);
+    EXPECT_EQ(s.tunnel().core().commands_count(), 1u);
+    (*command)->close();
+    EXPECT_TRUE(wait_until([&] { return ended; }));
+    said = run(loop_, echo_over(*kept, "kept"));
+    EXPECT_TRUE(said.ok());
+}
+
 TEST_F(TunnelTest, NoAgentEver) {
     TunnelServerConfig config;
     config.core.start_grace = Duration(0);

@@ -85,8 +85,9 @@ Result<int> run_agent(AgentFlags flags, std::vector<std::string> unknown) {
     log_info("tunnel agent started",
              {{"agent", config.agent_id}, {"server", config.server.to_string()}});
     tunnel::Agent agent(loop, std::move(config));
-    BASALT_ASSIGN(auto health, serve_http(loop, flags.health_server_host, flags.health_server_port,
-                                          make_health_handler([&agent] { return agent.ready(); })));
+    BASALT_ASSIGN(auto health,
+                  serve_http(loop, flags.health_server_host, flags.health_server_port,
+                             make_health_handler({[&agent] { return agent.ready(); }, nullptr})));
     BASALT_ASSIGN(auto admin,
                   serve_http(loop, loopback_only(flags.admin_bind_address, "--admin-bind-address"),
                              flags.admin_server_port,

@@ -41,7 +41,8 @@ struct ServerFlags : EndFlags {
     std::string proxy_strategies = "default";
     int server_port = 0;
     std::string backend_dial_timeout = "15s";
-    std::string graceful_shutdown_timeout = "60s";
+    std::string graceful_shutdown_timeout = "90s";
+    std::string commands_limit = "60s";
     std::vector<std::string> direct_allow;
     std::string peer_address;
     std::string peer_common_name = "system:konnectivity-server";
@@ -72,7 +73,8 @@ struct DirectFlags : LogFlags {
     bool deny_all = false;
     std::string health_bind_address;
     int health_port = 8092;
-    std::string graceful_shutdown_timeout = "60s";
+    std::string graceful_shutdown_timeout = "90s";
+    std::string commands_limit = "60s";
     std::string api_server;
 };
 

@@ -84,10 +84,13 @@ Result<void> start(Direct& direct) {
                   net::start_grpc_server(direct.loop, std::move(listener),
                                          direct.server->frontend_service(), options));
     tunnel::TunnelServer* server = direct.server.get();
+    BASALT_ASSIGN(Duration limit, parse_duration(direct.flags.commands_limit));
     BASALT_ASSIGN(
         direct.health,
-        serve_http(direct.loop, direct.flags.health_bind_address, direct.flags.health_port,
-                   make_health_handler([server] { return server->ready(); })));
+        serve_http(
+            direct.loop, direct.flags.health_bind_address, direct.flags.health_port,
+            make_health_handler({[server] { return server->ready(); },
+                                 [server, limit] { return server->commands_ended(limit); }})));
     direct.server->start();
     log_info("direct egress started", {{"socket", direct.flags.uds_name},
                                        {"denied", direct.flags.deny.size()},
@@ -101,7 +104,7 @@ Task<void> finish(Direct* direct) {
     async::RealLoop& loop = direct->loop;
     const TimePoint deadline =
         loop.now() +
-        parse_duration(direct->flags.graceful_shutdown_timeout).value_or(std::chrono::seconds(60));
+        parse_duration(direct->flags.graceful_shutdown_timeout).value_or(std::chrono::seconds(90));
     int gone_count = 0;
     Result<net::Endpoint> api_server = net::parse_endpoint(direct->flags.api_server);
     while (api_server.ok() && loop.now() < deadline) {
@@ -132,6 +135,8 @@ void add_direct_flags(CLI::App& app, DirectFlags& flags) {
                    "host:port that is watched after SIGTERM to see when this may end");
     app.add_option("--graceful-shutdown-timeout", flags.graceful_shutdown_timeout,
                    "How long to go on after SIGTERM while the API server needs it");
+    app.add_option("--commands-limit", flags.commands_limit,
+                   "How long /idle waits for connections of the API server to kubelets");
     add_log_flags(app, flags);
 }
 

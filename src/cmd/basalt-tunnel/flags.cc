@@ -62,6 +62,8 @@ void add_server_flags(CLI::App& app, ServerFlags& flags) {
                    "How long an agent may take to dial");
     app.add_option("--graceful-shutdown-timeout", flags.graceful_shutdown_timeout,
                    "How long to go on after SIGTERM while the API server needs it");
+    app.add_option("--commands-limit", flags.commands_limit,
+                   "How long /idle waits for connections of the API server to kubelets");
     app.add_option("--direct-allow", flags.direct_allow,
                    "host:port[=address:port] that this process dials itself, not an agent")
         ->delimiter(',');

@@ -18,16 +18,20 @@ net::HttpServerResponse text(int status, std::string body) {
 
 class Health final : public net::HttpHandler {
  public:
-    explicit Health(std::function<bool()> ready) : ready_(std::move(ready)) {}
+    explicit Health(HealthPages pages) : pages_(std::move(pages)) {}
     Task<Result<net::HttpServerResponse>> handle(net::ServerRequest request) override {
         std::string_view path = request.path();
         if (path == "/healthz" || path == "/livez") co_return text(200, "ok");
+        if (path == "/idle" && pages_.idle) {
+            co_await pages_.idle();
+            co_return text(200, "ok");
+        }
         if (path != "/readyz" && path != "/ready") co_return not_found("no such page");
-        co_return ready_() ? text(200, "ok") : text(503, "not ready");
+        co_return pages_.ready() ? text(200, "ok") : text(503, "not ready");
     }
 
  private:
-    std::function<bool()> ready_;
+    HealthPages pages_;
 };
 
 class Metrics final : public net::HttpHandler {
@@ -46,8 +50,8 @@ class Metrics final : public net::HttpHandler {
 
 }  // namespace
 
-std::shared_ptr<net::HttpHandler> make_health_handler(std::function<bool()> ready) {
-    return std::make_shared<Health>(std::move(ready));
+std::shared_ptr<net::HttpHandler> make_health_handler(HealthPages pages) {
+    return std::make_shared<Health>(std::move(pages));
 }
 
 std::shared_ptr<net::HttpHandler> make_metrics_handler(std::function<std::string()> metrics) {
@@ -63,6 +67,7 @@ Result<std::unique_ptr<net::HttpServer>> serve_http(async::Loop& loop, const std
     net::HttpServerOptions options;
     options.max_connections = 64;
     options.max_body_size = 1024;
+    options.handler_timeout = std::chrono::hours(1);  // /idle has a limit of its own.
     return net::start_http_server(loop, std::move(listener), std::move(handler), options);
 }
 

@@ -10,9 +10,16 @@
 
 namespace basalt::cmd {
 
+struct HealthPages {
+    std::function<bool()> ready;
+    /// Ends when the API server beside this process may be stopped.
+    std::function<async::Task<void>()> idle;
+};
+
 /// /healthz and /livez are OK while the process answers; /readyz (and upstream's /ready) while
-/// `ready`.
-std::shared_ptr<net::HttpHandler> make_health_handler(std::function<bool()> ready);
+/// `ready`; /idle is OK as soon as `idle` ends: the kubelet asks for it before it stops the API
+/// server.
+std::shared_ptr<net::HttpHandler> make_health_handler(HealthPages pages);
 std::shared_ptr<net::HttpHandler> make_metrics_handler(std::function<std::string()> metrics);
 
 /// Port 0 is no server: upstream's way to switch one off.

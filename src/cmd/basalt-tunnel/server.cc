@@ -172,8 +172,12 @@ Result<void> Program::start() {
     BASALT_TRY(listen(config));
     tunnel_->set_configured_server_count(static_cast<uint32_t>(std::max(1, flags_.server_count)));
     read_server_count();
-    BASALT_ASSIGN(health_, serve_http(loop_, flags_.health_bind_address, flags_.health_port,
-                                      make_health_handler([this] { return tunnel_->ready(); })));
+    BASALT_ASSIGN(Duration limit, parse_duration(flags_.commands_limit));
+    BASALT_ASSIGN(health_,
+                  serve_http(loop_, flags_.health_bind_address, flags_.health_port,
+                             make_health_handler(
+                                 {[this] { return tunnel_->ready(); },
+                                  [this, limit] { return tunnel_->commands_ended(limit); }})));
     BASALT_ASSIGN(
         admin_,
         serve_http(loop_, loopback_only(flags_.admin_bind_address, "--admin-bind-address"),
@@ -229,7 +233,7 @@ Task<bool> Program::api_server_gone() {
 
 Task<void> Program::stop() {
     Duration limit =
-        parse_duration(flags_.graceful_shutdown_timeout).value_or(std::chrono::seconds(60));
+        parse_duration(flags_.graceful_shutdown_timeout).value_or(std::chrono::seconds(90));
     TimePoint deadline = loop_.now() + limit;
     int gone_count = 0;
     // All containers of a Pod are told to stop in the same moment, but the API server still needs
