@@ -302,6 +302,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_certificates(Pass* p
     for (const auto& [secret, content] : pass->certificates.secrets) {
         pass->checksums[secret] = checksum(content);
     }
+    Result<void> recorded = co_await record_datastores(pass);
+    if (!recorded.ok()) co_return std::move(recorded).error();
     std::vector<async::Task<Result<void>>> work;
     work.push_back(apply_all(pass, build_secrets(pass->settings, pass->certificates)));
     work.push_back(ensure_storage(pass));
@@ -588,10 +590,15 @@ async::Task<Result<void>> ControlPlaneController::write_status(Pass* pass) {
     inputs.former_datastores = pass->former_datastores;
     inputs.write_limits = pass->write_limits;
     inputs.now = manager_.loop().wall_now();
-    kube::ObjectKey key = kube::key_of(*pass->object);
-    Value intent = kube::make_object(tenant_control_planes(), key);
-    intent.set("status", build_status(inputs));
+    Value status = build_status(inputs);
     report(*pass);
+    Result<void> applied = co_await apply_status(pass, std::move(status));
+    co_return applied;
+}
+
+async::Task<Result<void>> ControlPlaneController::apply_status(Pass* pass, Value status) {
+    Value intent = kube::make_object(tenant_control_planes(), kube::key_of(*pass->object));
+    intent.set("status", std::move(status));
     kube::WriteOptions options;
     options.subresource = "status";
     Result<controller::Applied> applied =
@@ -600,7 +607,10 @@ async::Task<Result<void>> ControlPlaneController::write_status(Pass* pass) {
         if (applied.error().code() == Code::kNotFound) co_return Result<void>();
         co_return std::move(applied).error().context("write the status");
     }
-    if (applied->written) control_planes_.observe_write(*applied->object);
+    if (applied->written) {
+        control_planes_.observe_write(*applied->object);
+        pass->object = applied->object;
+    }
     co_return Result<void>();
 }
 

@@ -67,6 +67,7 @@ class ControlPlaneController {
     Step ensure_cluster(Pass* pass);
     const StorageClaim* find_claimant(const Pass& pass, std::vector<StorageClaim>* claims) const;
     std::string storage_stamp(const Pass& pass) const;
+    async::Task<Result<void>> record_datastores(Pass* pass);
     async::Task<Result<void>> ensure_storage(Pass* pass);
     /// User, role and range in one DataStore, less what must not be written.
     async::Task<Result<bool>> ensure_tenant(Pass* pass, size_t store);
@@ -85,6 +86,7 @@ class ControlPlaneController {
     async::Task<Result<void>> remove_storage_from(std::string datastore, std::string user,
                                                   std::string schema);
     async::Task<Result<void>> write_status(Pass* pass);
+    async::Task<Result<void>> apply_status(Pass* pass, data::Value status);
     async::Task<void> prepare_cluster(Pass* pass, std::vector<data::SharedValue> pods);
     async::Task<Result<std::shared_ptr<TenantSession>>> session_of(Pass* pass, std::string host);
     Result<std::vector<data::Value>> tenant_objects_of(const Pass& pass) const;

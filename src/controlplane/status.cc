@@ -53,25 +53,13 @@ class Builder {
             storage.set_unless_empty("setup", old["setup"]);
             if (old["overrides"].is_array()) storage.set("overrides", old["overrides"]);
         } else {
-            storage.set("overrides", overrides());
+            storage.set("overrides", recorded_overrides(settings_, in_.former_datastores));
             storage.set(
                 "setup",
                 stamped(Value::object({{"schema", settings_.schema}, {"user", settings_.user}}),
                         setup->second, old["setup"], in_.now));
         }
         return storage;
-    }
-
-    Value overrides() const {
-        Value list = Value::array();
-        for (const auto& [resource, store] : settings_.datastore_overrides) {
-            list.push_back(Value::object({{"resource", resource}, {"dataStoreName", store}}));
-        }
-        for (const std::string& store : in_.former_datastores) {
-            list.push_back(
-                Value::object({{"resource", kMovableResource}, {"dataStoreName", store}}));
-        }
-        return list;
     }
 
     Value certificates() const {
@@ -266,6 +254,17 @@ const Condition* Progress::first_failure() const {
         if (step.status != controller::kTrue) return &step;
     }
     return nullptr;
+}
+
+Value recorded_overrides(const Settings& settings, const std::vector<std::string>& former) {
+    Value list = Value::array();
+    for (const auto& [resource, store] : settings.datastore_overrides) {
+        list.push_back(Value::object({{"resource", resource}, {"dataStoreName", store}}));
+    }
+    for (const std::string& store : former) {
+        list.push_back(Value::object({{"resource", kMovableResource}, {"dataStoreName", store}}));
+    }
+    return list;
 }
 
 bool rollout_finished(const Value& deployment) {

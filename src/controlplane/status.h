@@ -63,6 +63,10 @@ struct StatusInputs {
 /// a pass that changes nothing yields an equal value.
 data::Value build_status(const StatusInputs& inputs);
 
+/// What status.storage.overrides says: every DataStore beside the main one that holds, or is about
+/// to hold, something of the control plane.
+data::Value recorded_overrides(const Settings& settings, const std::vector<std::string>& former);
+
 /// True when all replicas of the current template are there and no others.
 bool rollout_finished(const data::Value& deployment);
 

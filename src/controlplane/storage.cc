@@ -97,6 +97,22 @@ std::string ControlPlaneController::storage_stamp(const Pass& pass) const {
     return stamp;
 }
 
+// On record before anything is there: whatever happens then, and whatever the spec says next, it is
+// found and removed one day.
+async::Task<Result<void>> ControlPlaneController::record_datastores(Pass* pass) {
+    const Settings& settings = pass->settings;
+    Value status = (*pass->object)["status"];
+    Value storage = status["storage"];
+    if (!storage.is_object()) storage = Value::object();
+    storage.set("dataStoreName", settings.datastore);
+    storage.set("overrides", recorded_overrides(settings, pass->former_datastores));
+    if (status["storage"] == storage) co_return Result<void>();
+    if (!status.is_object()) status = Value::object();
+    status.set("storage", std::move(storage));
+    Result<void> applied = co_await apply_status(pass, std::move(status));
+    co_return applied;
+}
+
 async::Task<Result<void>> ControlPlaneController::ensure_storage(Pass* pass) {
     const Settings& settings = pass->settings;
     const std::string wanted = storage_stamp(*pass);

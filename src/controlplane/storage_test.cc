@@ -36,6 +36,26 @@ TEST_F(StorageTest, AFullDataStoreIsOneConditionOnAllOfIt) {
     EXPECT_TRUE(failures.empty());
 }
 
+// Were it the other way round, a process that ended in between, and a spec that named another
+// DataStore then, would leave a user behind for ever.
+TEST_F(StorageTest, OnRecordBeforeAnythingIsThere) {
+    std::vector<std::string> on_record;
+    for (const char* name : {"main", "events"}) {
+        models[name]->fault.before = [&](std::string_view method) -> std::optional<Error> {
+            const Value& storage = (*server->object(kPlanes + "a"))["status"]["storage"];
+            if (method == "UserAdd") {
+                on_record.push_back(storage["dataStoreName"].str() + " and " +
+                                    storage["overrides"].items()[0]["dataStoreName"].str());
+            }
+            return {};
+        };
+    }
+    put_plane("a", "main", "events");
+    start();
+    ASSERT_TRUE(wait_condition("a", kCertificatesReady, "Valid"));
+    EXPECT_EQ(on_record, (std::vector<std::string>{"main and events", "main and events"}));
+}
+
 TEST_F(StorageTest, WhatEtcdRefusesIsToldToItsDataStore) {
     models["events"]->fault.before = [](std::string_view method) -> std::optional<Error> {
         if (method != "UserAdd") return {};
