@@ -119,6 +119,7 @@ namespace {
 // API server while it may not serve yet: that look-up would end the process.
 Args serving_args(const std::string& kubeconfig) {
     const std::string pki(kPkiDir);
+    const std::string serving = std::string(kKubeconfigDir) + "/serving";
     return {{"--authentication-kubeconfig", kubeconfig},
             {"--authentication-skip-lookup", "true"},
             {"--authorization-kubeconfig", kubeconfig},
@@ -127,7 +128,9 @@ Args serving_args(const std::string& kubeconfig) {
             {"--kubeconfig", kubeconfig},
             {"--leader-elect", "true"},
             {"--profiling", "false"},
-            {"--requestheader-client-ca-file", pki + "/front-proxy-ca.crt"}};
+            {"--requestheader-client-ca-file", pki + "/front-proxy-ca.crt"},
+            {"--tls-cert-file", serving + ".crt"},
+            {"--tls-private-key-file", serving + ".key"}};
 }
 
 }  // namespace

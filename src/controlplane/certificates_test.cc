@@ -74,6 +74,25 @@ TEST_F(Certificates, AreAllMadeAtFirst) {
               "https://etcd:2379");
 }
 
+// Controller managers and schedulers had none before, and their users' certificates stay.
+TEST_F(Certificates, OfCompanionsAreAddedToTheirSecrets) {
+    CertificateSet before = plan();
+    for (const char* name :
+         {"tenant-a-controller-manager-kubeconfig", "tenant-a-scheduler-kubeconfig"}) {
+        EXPECT_TRUE(leaf(before, name, "serving.crt").is_valid_for("127.0.0.1")) << name;
+        before.secrets.at(name).erase("serving.crt");
+        before.secrets.at(name).erase("serving.key");
+    }
+    store(before);
+    CertificateSet after = plan();
+    EXPECT_EQ(after.changes,
+              (std::vector<std::string>{"tenant-a-controller-manager-kubeconfig: missing",
+                                        "tenant-a-scheduler-kubeconfig: missing"}));
+    for (const auto& [name, content] : before.secrets) {
+        for (const auto& [key, bytes] : content) EXPECT_EQ(after.secrets.at(name).at(key), bytes);
+    }
+}
+
 TEST_F(Certificates, StayWhenNothingChanges) {
     CertificateSet first = plan();
     store(first);

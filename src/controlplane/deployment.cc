@@ -76,17 +76,18 @@ Value build_volumes(const Settings& settings) {
                   Value::array({secret_source(names::ca(name), {"ca.crt", "ca.key"}),
                                 secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"}),
                                 secret_source(names::service_account(name), {"sa.key"})})));
-    volumes.push_back(
-        projected("controller-manager-kubeconfig",
-                  Value::array({secret_source(names::controller_manager_kubeconfig(name),
-                                              {"controller-manager.conf"})})));
+    volumes.push_back(projected(
+        "controller-manager-kubeconfig",
+        Value::array({secret_source(names::controller_manager_kubeconfig(name),
+                                    {"controller-manager.conf", "serving.crt", "serving.key"})})));
     volumes.push_back(projected(
         "scheduler-pki",
         Value::array({secret_source(names::ca(name), {"ca.crt"}),
                       secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"})})));
-    volumes.push_back(projected(
-        "scheduler-kubeconfig",
-        Value::array({secret_source(names::scheduler_kubeconfig(name), {"scheduler.conf"})})));
+    volumes.push_back(
+        projected("scheduler-kubeconfig",
+                  Value::array({secret_source(names::scheduler_kubeconfig(name),
+                                              {"scheduler.conf", "serving.crt", "serving.key"})})));
     volumes.push_back(
         Value::object({{"name", "tmp"}, {"emptyDir", Value::object({{"sizeLimit", "64Mi"}})}}));
     if (settings.tunnel) {

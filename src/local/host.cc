@@ -29,7 +29,7 @@ const std::map<std::string, std::string>& needed_programs() {
         {"setpriv", "util-linux"},
         {"containerd", "containerd"},
         {"ctr", "containerd"},
-        {"runc", "runc"},
+        {"crun", "crun"},
         {"openssl", "openssl"},
         {"docker-registry", "docker-registry"},
         {"python3", "python3"},

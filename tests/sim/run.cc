@@ -151,7 +151,11 @@ class Run {
     bool settle() {
         script_.mend();
         world_.chaos().rates = no_faults();
-        while (!script_.has_lasting_control_plane()) script_.act();
+        // Where all that there may be are being deleted, they have to go first.
+        while (!script_.has_lasting_control_plane()) {
+            script_.act();
+            pass(1s);
+        }
         script_.mend();
         for (const auto& instance : world_.instances()) instance->crash_at_write(0, false);
         if (world_.instances().empty()) world_.start_instance();
