@@ -320,7 +320,16 @@ std::string Script::delete_owned() {
 /// What somebody may do to our fields of an object, as merge patches. Fields that nobody of ours
 /// owns are left alone: those stay, by the rules of server-side apply.
 std::vector<Value> Script::edits_of(const Value& object) {
-    std::vector<Value> edits = {patch_of("{metadata: {labels: {kamaji.clastix.io/name: other}}}"),
+    // Another value of a label that it has: one that somebody adds is theirs, and stays.
+    const Value& labels = object["metadata"]["labels"];
+    Value relabel = Value::object();
+    if (labels.size() > 0) {
+        const bool named = labels.contains(names::kNameLabel);
+        relabel.at("metadata")
+            .at("labels")
+            .set(named ? names::kNameLabel : labels.members().front().key(), "other");
+    }
+    std::vector<Value> edits = {std::move(relabel),
                                 patch_of("{metadata: {labels: {kamaji.clastix.io/project: null}}}"),
                                 patch_of("{metadata: {labels: null, annotations: null}}")};
     const std::string kind = object["kind"].str();
