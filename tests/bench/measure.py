@@ -19,6 +19,7 @@ import urllib.parse
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+IDLE_LIMIT_S = 30
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGESIZE")
 POLL_S = 0.02
@@ -93,7 +94,7 @@ class Kube:
                        base64.b64decode(user["client-key-data"]))
             file.flush()
             self.tls.load_cert_chain(file.name)
-        self.connection = None
+        self.connection, self.last_use = None, 0.0
 
     def connect(self):
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout_s, context=self.tls)
@@ -107,6 +108,9 @@ class Kube:
         self.connection = None
 
     def request(self, method, path, body=None, kind="application/json", raw=False):
+        # One that was idle for long may be closed by the server in the moment in which it is used.
+        if time.monotonic() - self.last_use > IDLE_LIMIT_S:
+            self.close()
         if self.connection is None:
             self.connection = self.connect()
         text = None if body is None else json.dumps(body)
@@ -114,6 +118,7 @@ class Kube:
             self.connection.request(method, path, text, {"Content-Type": kind, "Accept": "application/json"})
             response = self.connection.getresponse()
             answer = response.read().decode()
+            self.last_use = time.monotonic()
         except (OSError, http.client.HTTPException):
             self.close()
             raise
