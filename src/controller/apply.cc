@@ -60,7 +60,7 @@ bool are_keys_of(const std::array<std::string_view, 2>& keys, const Value& list)
 
 /// Null when the lists have no common keys.
 const std::array<std::string_view, 2>* list_keys(const Value& intent, const Value& live) {
-    if (intent.size() == 0 || !intent[0].is_object()) return nullptr;
+    if (intent.empty() || !intent[0].is_object()) return nullptr;
     for (const auto& keys : kListKeys) {
         if (are_keys_of(keys, intent) && are_keys_of(keys, live)) return &keys;
     }
@@ -107,7 +107,7 @@ bool is_set_owned(const Value& owned) {
 
 bool list_subset(const Value& intent, const Value& live, const Value* owned) {
     // Owned as a whole, with whatever lies inside.
-    if (owned != nullptr && owned->size() == 0) return lists_equal(intent, live, owned);
+    if (owned != nullptr && owned->empty()) return lists_equal(intent, live, owned);
     if (owned != nullptr && is_set_owned(*owned)) {
         return std::all_of(intent.items().begin(), intent.items().end(), [&](const Value& item) {
             return owned->contains("v:" + data::to_json(item)) &&
@@ -152,7 +152,7 @@ bool subset(const Value& intent, const Value& live, const Value* owned) {
     if (!intent.is_object())
         return intent == live || (live.is_null() && intent.is_bool() && !intent.as_bool());
     if (!live.is_object()) return false;
-    const bool whole = owned != nullptr && owned->size() == 0;
+    const bool whole = owned != nullptr && owned->empty();
     if (whole && !has_only_defaults_besides(intent, live)) return false;
     for (const data::Member& member : intent.members()) {
         const Value* member_owned = owned;
@@ -192,7 +192,7 @@ bool owns_no_more(const Value& owned, const Value& intent) {
         if (part == nullptr || !owns_no_more(member.value, *part)) {
             // A list item's key that the server filled in by default.
             const bool defaulted_key =
-                part == nullptr && member.value.size() == 0 && owned.contains(".");
+                part == nullptr && member.value.empty() && owned.contains(".");
             if (!defaulted_key) return false;
         }
     }
@@ -208,7 +208,7 @@ Value relevant_intent(const Value& intent, std::string_view subresource) {
         for (const char* name : {"name", "namespace", "resourceVersion", "uid", "managedFields"}) {
             metadata->erase(name);
         }
-        if (metadata->size() == 0) part.erase("metadata");
+        if (metadata->empty()) part.erase("metadata");
     }
     if (subresource != "status") part.erase("status");
     return part;
@@ -252,7 +252,7 @@ bool is_subset(const Value& intent, const Value& live) { return subset(intent, l
 bool in_force(const Value& intent, const Value& live, std::string_view manager,
               std::string_view subresource) {
     const Value part = relevant_intent(intent, subresource);
-    if (live["metadata"]["managedFields"].size() == 0) return is_subset(part, live);
+    if (live["metadata"]["managedFields"].empty()) return is_subset(part, live);
     const Value& owned = owned_fields(live, manager, subresource);
     if (!owned.is_object()) return false;
     // FieldsV1 of an apply to the main resource never lists status.

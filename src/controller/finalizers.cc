@@ -13,7 +13,7 @@ namespace {
 Value finalizers_patch(const Value& object) {
     Value metadata = Value::object({{"resourceVersion", object["metadata"]["resourceVersion"]}});
     const Value& finalizers = object["metadata"]["finalizers"];
-    metadata.set("finalizers", finalizers.size() == 0 ? Value() : finalizers);
+    metadata.set("finalizers", finalizers.empty() ? Value() : finalizers);
     return Value::object({{"metadata", std::move(metadata)}});
 }
 

@@ -111,7 +111,7 @@ Value admission_answer(const std::string& uid, const Value& original,
     if (!response.allowed) answer.set("status", denial_status(response));
     if (response.allowed && response.changed) {
         const Value patch = data::diff_to_json_patch(original, *response.changed);
-        if (patch.size() > 0) {
+        if (!patch.empty()) {
             answer.set("patchType", "JSONPatch");
             answer.set("patch", data::base64_encode(data::to_json(patch)));
         }

@@ -243,7 +243,7 @@ async::Task<Result<void>> WebhookCertificate::inject_into(kube::Resource resourc
     }
     const Value& conversion = (*object)["spec"]["conversion"]["webhook"]["clientConfig"];
     if (conversion.is_object()) complete(conversion, "/spec/conversion/webhook/clientConfig");
-    if (patch.size() == 0) co_return Result<void>();
+    if (patch.empty()) co_return Result<void>();
     Value test = Value::object({{"op", "test"}, {"path", "/metadata/resourceVersion"}});
     test.set("value", (*object)["metadata"]["resourceVersion"]);
     data::Array& operations = patch.mutable_items();

@@ -196,7 +196,7 @@ class Planner {
     bool is_changed(const std::string& secret) const {
         return std::any_of(
             set_.changes.begin(), set_.changes.end(),
-            [&](const std::string& change) { return change.rfind(secret + ":", 0) == 0; });
+            [&](const std::string& change) { return change.starts_with(secret + ":"); });
     }
 
     CertificateSpec server_spec() const {

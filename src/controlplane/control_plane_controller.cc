@@ -455,7 +455,7 @@ async::Task<void> ControlPlaneController::prepare_cluster(Pass* pass,
     if (!objects.ok()) co_return;
     Result<std::shared_ptr<TenantSession>> session = co_await session_of(pass, address);
     if (!session.ok()) co_return;
-    std::shared_ptr<TenantSession> tenant = *session;
+    std::shared_ptr<TenantSession> tenant = *std::move(session);
     Result<void> prepared = co_await tenant->prepare(*std::move(objects));
     bool done = prepared.ok();
     if (done) {
@@ -570,7 +570,7 @@ void ControlPlaneController::report(const Pass& pass) {
     if (before["reason"].as_string() == failure->reason &&
         before["message"].as_string() == failure->message)
         return;
-    bool waiting = failure->reason.rfind("Waiting", 0) == 0 || failure->reason == "Starting";
+    bool waiting = failure->reason.starts_with("Waiting") || failure->reason == "Starting";
     events_.record(*pass.object,
                    waiting ? controller::Severity::kNormal : controller::Severity::kWarning,
                    failure->reason, failure->message);

@@ -72,7 +72,7 @@ async::Task<Result<bool>> ControlPlaneController::remove_workload(Pass* pass) {
     bool pods_left = false;
     for (const data::SharedValue& pod : pods_.list(
              key.ns, kube::LabelSelector::equals(std::string(names::kNameLabel), key.name))) {
-        pods_left |= kube::label_of(*pod, "pod-template-hash") != "";
+        pods_left |= !kube::label_of(*pod, "pod-template-hash").empty();
     }
     co_return !pods_left;
 }

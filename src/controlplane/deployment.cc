@@ -248,7 +248,9 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
     // Not Ready before it reaches nodes through its sibling. Upstream's has no such page.
     if (ours) {
         container.set("lifecycle", started_after_api_server(settings));
-        container.set("readinessProbe", readiness({"/readyz", kTunnelHealthPort, "HTTP"}, Value()));
+        container.set("readinessProbe",
+                      probe({"/readyz", kTunnelHealthPort, "HTTP"}, kTunnelReadinessPeriodSeconds,
+                            kReadinessFailures, Value()));
     }
     return container;
 }

@@ -196,6 +196,8 @@ TEST(Deployment, LetsOurTunnelServersFindEachOther) {
     EXPECT_TRUE(has_arg(server, "--peer-address=tenant-a.team.svc:8132"));
     EXPECT_TRUE(has_arg(server, "--graceful-shutdown-timeout=90s"));
     EXPECT_EQ(server["readinessProbe"]["httpGet"]["path"].as_string(), "/readyz");
+    // A takeover waits for it.
+    EXPECT_EQ(server["readinessProbe"]["periodSeconds"].as_int(), 2);
     EXPECT_EQ(server["livenessProbe"]["httpGet"]["path"].as_string(), "/healthz");
 }
 

@@ -141,7 +141,7 @@ class Builder {
     std::string word() const {
         if (settings_.asleep()) return "Sleeping";
         bool serving = in_.deployment["status"]["readyReplicas"].as_int() > 0;
-        const std::string at_work = settings_.write_permissions.any() ? "WriteLimited" : "Ready";
+        std::string at_work = settings_.write_permissions.any() ? "WriteLimited" : "Ready";
         if (in_.progress.all_done()) return at_work;
         if (old_version().empty()) return "Provisioning";
         if (installed_version() != settings_.kubernetes.version.to_string()) return "Upgrading";

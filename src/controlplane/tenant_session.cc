@@ -96,7 +96,7 @@ TenantSession::TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTranspo
       on_change_(std::move(on_change)),
       group_(loop) {
     for (const TenantKind& kind : tenant_kinds()) {
-        bool namespaced = std::string_view(kind.kind).rfind("Cluster", 0) != 0;
+        bool namespaced = !std::string_view(kind.kind).starts_with("Cluster");
         kube::CacheOptions options(
             kube::Resource(kind.api_version, kind.plural, kind.kind, namespaced));
         options.label_selector = fmt::format("{}={}", kTenantLabel, kTenantLabelValue);

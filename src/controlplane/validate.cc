@@ -97,7 +97,7 @@ std::string text_or(const Value& value, std::string_view fallback) {
 FieldError split_error(const Error& error, std::string_view fallback_field) {
     const std::string& text = error.message();
     size_t colon = text.find(": ");
-    if (text.rfind("spec.", 0) == 0 && colon != std::string::npos && text.find(' ') > colon) {
+    if (text.starts_with("spec.") && colon != std::string::npos && text.find(' ') > colon) {
         return FieldError(text.substr(0, colon), text.substr(colon + 2));
     }
     return FieldError(std::string(fallback_field), text);
@@ -509,8 +509,8 @@ class ControlPlaneValidator {
     bool has_node_mask_argument() const {
         for (const std::string& argument :
              settings_.deployment[Component::kControllerManager].extra_args) {
-            if (argument.rfind("--node-cidr-mask-size", 0) == 0) return true;
-            if (argument.rfind("--allocate-node-cidrs", 0) == 0) return true;
+            if (argument.starts_with("--node-cidr-mask-size")) return true;
+            if (argument.starts_with("--allocate-node-cidrs")) return true;
         }
         return false;
     }

@@ -70,11 +70,9 @@ std::string refusal(const Error& error, const Value& status) {
 
 }  // namespace
 
-Webhooks::Webhooks(controller::Manager& manager, kube::Client& client,
-                   const DataStoreRegistry& registry, SettingsDefaults defaults)
+Webhooks::Webhooks(controller::Manager& manager, kube::Client& client, SettingsDefaults defaults)
     : manager_(manager),
       client_(client),
-      registry_(registry),
       defaults_(std::move(defaults)),
       control_planes_(manager.cache(with_our_fields(tenant_control_planes()))),
       data_stores_(manager.cache(with_our_fields(controlplane::data_stores()))),

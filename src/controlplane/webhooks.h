@@ -14,7 +14,6 @@
 
 #include "controller/manager.h"
 #include "controller/webhook.h"
-#include "controlplane/datastore.h"
 #include "controlplane/validate.h"
 
 namespace basalt::controlplane {
@@ -28,8 +27,7 @@ inline constexpr const char* kGeneratorWebhook =
 class Webhooks {
  public:
     /// `client` is for dry runs and has no write guard: replicas that do not lead ask, too.
-    Webhooks(controller::Manager& manager, kube::Client& client, const DataStoreRegistry& registry,
-             SettingsDefaults defaults);
+    Webhooks(controller::Manager& manager, kube::Client& client, SettingsDefaults defaults);
     void add_routes(controller::Router& router);
 
  private:
@@ -42,7 +40,6 @@ class Webhooks {
 
     controller::Manager& manager_;
     kube::Client& client_;
-    const DataStoreRegistry& registry_;
     SettingsDefaults defaults_;
     kube::Cache& control_planes_;
     kube::Cache& data_stores_;

@@ -24,7 +24,7 @@ class WebhooksTest : public ::testing::Test {
         : server(std::make_shared<kube::testing::TestServer>(loop)),
           client(loop, server),
           manager(client, client),
-          webhooks(manager, client, registry, SettingsDefaults()),
+          webhooks(manager, client, SettingsDefaults()),
           group(loop) {
         webhooks.add_routes(*router);
         Value store = yaml(
@@ -79,7 +79,6 @@ class WebhooksTest : public ::testing::Test {
     std::shared_ptr<kube::testing::TestServer> server;
     kube::Client client;
     controller::Manager manager;
-    DataStoreRegistry registry;
     Webhooks webhooks;
     std::shared_ptr<controller::Router> router = std::make_shared<controller::Router>();
     async::TaskGroup group;

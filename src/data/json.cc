@@ -21,10 +21,12 @@ namespace json = boost::json;
 /// container tells how many belong to it, so containers are allocated once and at their exact size.
 class Builder {
  public:
+    // NOLINTBEGIN(readability-identifier-naming): Boost.JSON reads the limits by these names
     static constexpr size_t max_object_size = static_cast<size_t>(-1);
     static constexpr size_t max_array_size = static_cast<size_t>(-1);
     static constexpr size_t max_key_size = static_cast<size_t>(-1);
     static constexpr size_t max_string_size = static_cast<size_t>(-1);
+    // NOLINTEND(readability-identifier-naming)
 
     bool on_document_begin(json::error_code&) { return true; }
     bool on_document_end(json::error_code&) { return true; }

@@ -3,20 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
+#include <optional>
 #include <utility>
+
+#include "base/strings.h"
 
 namespace basalt::data {
 namespace {
 
 /// An index of an existing item, or nothing.
 const Value* find_item(const Value& array, std::string_view segment) noexcept {
-    size_t index = 0;
-    const char* end = segment.data() + segment.size();
-    const auto [stop, error] = std::from_chars(segment.data(), end, index);
-    if (error != std::errc() || stop != end) return nullptr;
-    if (segment.size() > 1 && segment[0] == '0') return nullptr;
-    return index < array.size() ? &array.items()[index] : nullptr;
+    const std::optional<size_t> index = parse_number<size_t>(segment);
+    if (!index || (segment.size() > 1 && segment[0] == '0')) return nullptr;
+    return *index < array.size() ? &array.items()[*index] : nullptr;
 }
 
 Error no_such(const Pointer& pointer) {
@@ -149,13 +148,11 @@ Result<void> pointer_remove(Value& document, std::string_view pointer) {
 
 Result<size_t> parse_index(std::string_view segment, size_t size) {
     if (segment == "-") return size;
-    size_t index = 0;
-    const char* end = segment.data() + segment.size();
-    const auto [stop, error] = std::from_chars(segment.data(), end, index);
-    if (error != std::errc() || stop != end || (segment.size() > 1 && segment[0] == '0')) {
+    const std::optional<size_t> index = parse_number<size_t>(segment);
+    if (!index || (segment.size() > 1 && segment[0] == '0')) {
         return invalid_argument(fmt::format("\"{}\" is not an array index", segment));
     }
-    return index;
+    return *index;
 }
 
 }  // namespace basalt::data

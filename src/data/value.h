@@ -166,12 +166,12 @@ class Value {
     template <class T>
     T get() const noexcept {
         T value;
-        std::memcpy(&value, inline_, sizeof value);
+        std::memcpy(&value, inline_, sizeof value);  // NOLINT: pointers too are kept as bytes
         return value;
     }
     template <class T>
     void put(T value) noexcept {
-        std::memcpy(inline_, &value, sizeof value);
+        std::memcpy(inline_, &value, sizeof value);  // NOLINT: pointers too are kept as bytes
     }
 
     // Inline text, or in the first 8 bytes a number or a pointer. Not a union: its alignment would

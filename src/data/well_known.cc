@@ -227,8 +227,9 @@ constexpr uint64_t load(const char* bytes) noexcept {
 
 /// Of at least 8 bytes. The middle of long names is left out: their ends differ.
 constexpr size_t slot_of(std::string_view text) noexcept {
-    const uint64_t mixed = load(text.data()) * 0x9e3779b97f4a7c15 ^
-                           (load(text.data() + text.size() - 8) + text.size()) * 0xc2b2ae3d27d4eb4f;
+    const char* bytes = text.data();
+    const uint64_t mixed = load(bytes) * 0x9e3779b97f4a7c15 ^
+                           (load(bytes + text.size() - 8) + text.size()) * 0xc2b2ae3d27d4eb4f;
     return static_cast<size_t>((mixed ^ mixed >> 29) * 0x9e3779b97f4a7c15 >> 54) % kSlots;
 }
 

@@ -111,9 +111,9 @@ class Writer {
     explicit Writer(std::string& out) : out_(out) {}
 
     void write_document(const Value& value) {
-        if (value.is_object() && value.size() > 0) {
+        if (value.is_object() && !value.empty()) {
             write_members(value.members(), 0, false);
-        } else if (value.is_array() && value.size() > 0) {
+        } else if (value.is_array() && !value.empty()) {
             write_items(value.items(), 0, false);
         } else {
             write_scalar(value, 2);
@@ -183,10 +183,10 @@ class Writer {
     }
 
     void write_below_key(const Value& value, size_t indent) {
-        if (value.is_object() && value.size() > 0) {
+        if (value.is_object() && !value.empty()) {
             out_ += '\n';
             write_members(value.members(), indent + 2, false);
-        } else if (value.is_array() && value.size() > 0) {
+        } else if (value.is_array() && !value.empty()) {
             out_ += '\n';
             write_items(value.items(), indent, false);
         } else {
@@ -200,9 +200,9 @@ class Writer {
             if (!on_line) pad(indent);
             on_line = false;
             out_ += "- ";
-            if (item.is_object() && item.size() > 0) {
+            if (item.is_object() && !item.empty()) {
                 write_members(item.members(), indent + 2, true);
-            } else if (item.is_array() && item.size() > 0) {
+            } else if (item.is_array() && !item.empty()) {
                 write_items(item.items(), indent + 2, true);
             } else {
                 write_scalar(item, indent + 2);

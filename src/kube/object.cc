@@ -288,14 +288,14 @@ Result<LabelSelector::Requirement> parse_requirement(std::string_view text) {
         return parse_set_requirement(text, open);
     }
     LabelSelector::Requirement requirement;
-    std::optional<std::pair<std::string_view, std::string_view>> parts;
-    if ((parts = cut(text, "!="))) {
-        requirement.op = Operator::kNotIn;
-    } else if ((parts = cut(text, "==")) || (parts = cut(text, "="))) {
-        requirement.op = Operator::kIn;
-    } else if (text.starts_with("!")) {
-        requirement.op = Operator::kDoesNotExist;
-        text = trim(text.substr(1));
+    std::optional<std::pair<std::string_view, std::string_view>> parts = cut(text, "!=");
+    requirement.op = parts ? Operator::kNotIn : Operator::kIn;
+    if (!parts) parts = cut(text, "==");
+    if (!parts) parts = cut(text, "=");
+    if (!parts) {
+        const bool negated = text.starts_with("!");
+        requirement.op = negated ? Operator::kDoesNotExist : Operator::kExists;
+        if (negated) text = trim(text.substr(1));
     }
     requirement.key = trim(parts ? parts->first : text);
     if (parts) requirement.values.emplace_back(trim(parts->second));

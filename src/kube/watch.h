@@ -41,8 +41,7 @@ class WatchDecoder {
 
 class Watch {
  public:
-    Watch(async::Loop& loop, std::unique_ptr<net::BodyReader> body)
-        : loop_(loop), body_(std::move(body)) {}
+    explicit Watch(std::unique_ptr<net::BodyReader> body) : body_(std::move(body)) {}
 
     /// The next event; nullopt at the end. Unavailable when the connection broke.
     async::Task<Result<std::optional<WatchEvent>>> next();
@@ -50,7 +49,6 @@ class Watch {
     Result<std::optional<WatchEvent>> next_buffered() { return decoder_.next(); }
 
  private:
-    async::Loop& loop_;
     std::unique_ptr<net::BodyReader> body_;
     WatchDecoder decoder_;
 };

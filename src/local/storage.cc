@@ -30,11 +30,11 @@ Result<std::string> make_volumes(const Node& node, const std::string& volume_tem
 }
 
 Result<void> recycle_volumes(const Kubectl& kubectl, const Node& node) {
-    BASALT_ASSIGN(
-        std::string text,
-        kubectl.run({"get", "persistentvolumes", "-l", "basalt.local/node=" + node.name(), "-o",
-                     "jsonpath={range "
-                     ".items[?(@.status.phase==\"Released\")]}{.metadata.name}{\"\\n\"}{end}"}));
+    constexpr const char* kReleased =
+        R"(jsonpath={range .items[?(@.status.phase=="Released")]}{.metadata.name}{"\n"}{end})";
+    BASALT_ASSIGN(std::string text,
+                  kubectl.run({"get", "persistentvolumes", "-l", "basalt.local/node=" + node.name(),
+                               "-o", kReleased}));
     for (std::string_view name : split(text, '\n')) {
         const std::string prefix = node.name() + "-";
         if (!name.starts_with(prefix) || !parse_number<int>(name.substr(prefix.size()))) continue;

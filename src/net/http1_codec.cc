@@ -17,7 +17,7 @@ using boost::beast::error_code;
 /// peer's word.
 struct PieceBody {
     using value_type = std::string;
-    class reader {
+    class reader {  // NOLINT(readability-identifier-naming): Beast looks for this name
      public:
         template <bool IsRequest, class Fields>
         reader(http::header<IsRequest, Fields>&, value_type& body) : body_(body) {}

@@ -8,7 +8,6 @@
 namespace basalt::policy {
 
 using async::Task;
-using data::Value;
 
 namespace {
 

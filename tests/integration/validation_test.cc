@@ -91,7 +91,7 @@ class AdmissionTest : public ValidationTest {
         manager = std::make_unique<controller::Manager>(*client, *client);
         controlplane::SettingsDefaults defaults;
         defaults.datastore = "none";
-        webhooks = std::make_unique<controlplane::Webhooks>(*manager, *client, registry_, defaults);
+        webhooks = std::make_unique<controlplane::Webhooks>(*manager, *client, defaults);
         router = std::make_shared<controller::Router>();
         webhooks->add_routes(*router);
         controller::HttpEndpoint::Options options;

@@ -159,7 +159,7 @@ class App {
                           control_plane_options(options)),
           generators_(manager_, keys_, events_),
           metrics_(manager_, build_info()),
-          webhooks_(manager_, open_client_, registry_, control_plane_options(options).defaults),
+          webhooks_(manager_, open_client_, control_plane_options(options).defaults),
           authorizer_(open_client_) {
         observe_ = manager_.metrics().request_observer();
         client_.set_write_guard([this] { return manager_.check_leading(); });
