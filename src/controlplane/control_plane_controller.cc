@@ -249,6 +249,19 @@ ControlPlaneController::Step ControlPlaneController::ensure_endpoint(Pass* pass)
     co_return true;
 }
 
+// What is not in the cache may also be without our label: a CA that somebody brought along, a
+// Deployment whose labels somebody removed. Null when there is none.
+async::Task<Result<data::SharedValue>> ControlPlaneController::find_owned(kube::Resource resource,
+                                                                          kube::ObjectKey key) {
+    data::SharedValue cached = owned_.at(resource.kind)->get(key);
+    if (cached != nullptr) co_return cached;
+    kube::GetOptions options;
+    Result<Value> found = co_await manager_.client().get(resource, key, options);
+    if (found.ok()) co_return std::make_shared<const Value>(*std::move(found));
+    if (found.error().code() != Code::kNotFound) co_return std::move(found).error();
+    co_return data::SharedValue();
+}
+
 async::Task<Result<void>> ControlPlaneController::collect_secrets(Pass* pass) {
     const std::string& name = pass->settings.name;
     for (const std::string& secret :
@@ -259,18 +272,10 @@ async::Task<Result<void>> ControlPlaneController::collect_secrets(Pass* pass) {
           names::datastore_certificate(name), names::tunnel_certificate(name),
           names::tunnel_kubeconfig(name)}) {
         kube::ObjectKey key(pass->settings.namespace_name, secret);
-        data::SharedValue live = owned_.at("Secret")->get(key);
-        if (live == nullptr) {
-            // Not in the cache may also mean without our label: a CA that somebody brought along
-            // must stay.
-            kube::GetOptions options;
-            Result<Value> found =
-                co_await manager_.client().get(kube::resources::secrets(), key, options);
-            if (!found.ok() && found.error().code() != Code::kNotFound)
-                co_return std::move(found).error();
-            if (found.ok()) live = std::make_shared<const Value>(*std::move(found));
-        }
-        if (live != nullptr) pass->live_secrets[secret] = live;
+        Result<data::SharedValue> live =
+            co_await find_owned(kube::resources::secrets(), std::move(key));
+        if (!live.ok()) co_return std::move(live).error();
+        if (*live != nullptr) pass->live_secrets[secret] = *live;
     }
     co_return Result<void>();
 }

@@ -67,6 +67,7 @@ class ControlPlaneController {
     Step ensure_cluster(Pass* pass);
     const StorageClaim* find_claimant(const Pass& pass, std::vector<StorageClaim>* claims) const;
     std::string storage_stamp(const Pass& pass) const;
+    async::Task<Result<data::SharedValue>> find_owned(kube::Resource resource, kube::ObjectKey key);
     async::Task<Result<void>> record_datastores(Pass* pass);
     async::Task<Result<void>> ensure_storage(Pass* pass);
     /// User, role and range in one DataStore, less what must not be written.

@@ -17,7 +17,7 @@ using data::Value;
 
 namespace {
 
-constexpr Duration kRetryStorage = std::chrono::seconds(5);
+constexpr Duration kRetry = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -32,16 +32,19 @@ async::Task<Result<Outcome>> ControlPlaneController::finalize(Pass* pass) {
     }
     Result<bool> stopped = co_await remove_workload(pass);
     if (!stopped.ok()) co_return std::move(stopped).error();
-    if (!*stopped) co_return Outcome();  // The watch on Pods goes on from here.
+    // Watches go on from here; nobody tells of a Deployment without our label.
+    if (!*stopped) co_return controller::requeue_after(kRetry);
     Result<bool> cleaned = co_await remove_storage(pass);
     if (!cleaned.ok()) co_return std::move(cleaned).error();
-    if (!*cleaned) co_return controller::requeue_after(kRetryStorage);
+    if (!*cleaned) co_return controller::requeue_after(kRetry);
 
     kube::ObjectKey config(key.ns, names::datastore_config(key.name));
-    data::SharedValue secret = owned_.at("Secret")->get(config);
-    if (secret != nullptr) {
+    Result<data::SharedValue> secret =
+        co_await find_owned(kube::resources::secrets(), std::move(config));
+    if (!secret.ok()) co_return std::move(secret).error();
+    if (*secret != nullptr) {
         Result<Value> freed = co_await controller::drop_finalizer(
-            manager_.client(), kube::resources::secrets(), *secret,
+            manager_.client(), kube::resources::secrets(), **secret,
             std::string(names::kDataStoreSecretFinalizer));
         if (!freed.ok()) co_return std::move(freed).error();
     }
@@ -60,7 +63,9 @@ async::Task<Result<Outcome>> ControlPlaneController::finalize(Pass* pass) {
 
 async::Task<Result<bool>> ControlPlaneController::remove_workload(Pass* pass) {
     const controller::Key key = kube::key_of(*pass->object);
-    data::SharedValue deployment = owned_.at("Deployment")->get(key);
+    Result<data::SharedValue> found = co_await find_owned(kube::resources::deployments(), key);
+    if (!found.ok()) co_return std::move(found).error();
+    data::SharedValue deployment = *found;
     if (deployment != nullptr && kube::is_owned_by(*deployment, kube::uid_of(*pass->object))) {
         kube::DeleteOptions options;
         options.propagation = kube::Propagation::kForeground;

@@ -40,6 +40,25 @@ class DeletionTest : public ControlPlaneFixture {
     }
 };
 
+// While it was paused nobody put the labels back, so the Deployment is in no cache.
+TEST_F(DeletionTest, ADeploymentThatLostItsLabelsGoesToo) {
+    ASSERT_NO_FATAL_FAILURE(start_one());
+    Value object = *server->object(kPlanes + "a");
+    object.at("metadata").at("annotations").set(names::kPausedAnnotation, "true");
+    server->put(kPlanes + "a", object);
+    loop.run_for(1s);
+    Value deployment = *server->object(kDeployments + "a");
+    deployment.at("metadata").erase("labels");
+    server->put(kDeployments + "a", deployment);
+    loop.run_for(1s);
+    remove();
+    object = *server->object(kPlanes + "a");
+    object.at("metadata").erase("annotations");
+    server->put(kPlanes + "a", object);
+    EXPECT_TRUE(loop.run_until([&] { return !server->object(kDeployments + "a"); }, 10s));
+    EXPECT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+}
+
 TEST_F(DeletionTest, PodsGoFirstThenWhatIsStored) {
     ASSERT_NO_FATAL_FAILURE(start_one());
     Value pod = kube::make_object(kube::resources::pods(), {"team", "a-1"});
