@@ -67,6 +67,7 @@ class ControlPlaneController {
     Step ensure_cluster(Pass* pass);
     const StorageClaim* find_claimant(const Pass& pass, std::vector<StorageClaim>* claims) const;
     std::string storage_stamp(const Pass& pass) const;
+    /// From the cache, else from the API server, as without our label; null when there is none.
     async::Task<Result<data::SharedValue>> find_owned(kube::Resource resource, kube::ObjectKey key);
     async::Task<Result<void>> record_datastores(Pass* pass);
     async::Task<Result<void>> ensure_storage(Pass* pass);

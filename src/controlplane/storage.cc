@@ -101,14 +101,16 @@ std::string ControlPlaneController::storage_stamp(const Pass& pass) const {
 // found and removed one day.
 async::Task<Result<void>> ControlPlaneController::record_datastores(Pass* pass) {
     const Settings& settings = pass->settings;
+    Value overrides = recorded_overrides(settings, pass->former_datastores);
+    const Value& recorded = (*pass->object)["status"]["storage"];
+    if (recorded["dataStoreName"].as_string() == settings.datastore &&
+        recorded["overrides"] == overrides)
+        co_return Result<void>();
     Value status = (*pass->object)["status"];
-    Value storage = status["storage"];
-    if (!storage.is_object()) storage = Value::object();
-    storage.set("dataStoreName", settings.datastore);
-    storage.set("overrides", recorded_overrides(settings, pass->former_datastores));
-    if (status["storage"] == storage) co_return Result<void>();
     if (!status.is_object()) status = Value::object();
-    status.set("storage", std::move(storage));
+    Value& storage = status.at("storage");
+    storage.set("dataStoreName", settings.datastore);
+    storage.set("overrides", std::move(overrides));
     Result<void> applied = co_await apply_status(pass, std::move(status));
     co_return applied;
 }

@@ -68,7 +68,7 @@ struct ServerCoreOptions {
     Duration relay_quiet = std::chrono::milliseconds(30);
     /// Where kubelets listen (kubeadm's and upstream's default). Connections to it carry commands:
     /// exec, attach, logs, forwarded ports. Nobody can repeat those, so a relay of one may use all
-    /// the time that its peer has.
+    /// the time that its peer has: less than its --graceful-shutdown-timeout.
     uint16_t kubelet_port = 10250;
     Duration command_patience = std::chrono::seconds(80);
     /// Bytes that wait for a frontend or a relay beside what link.h holds.

@@ -12,7 +12,8 @@ namespace basalt::cmd {
 
 struct HealthPages {
     std::function<bool()> ready;
-    /// Ends when the API server beside this process may be stopped.
+    /// Ends when the API server beside this process may be stopped, after a bounded time. Null: no
+    /// such page.
     std::function<async::Task<void>()> idle;
 };
 
