@@ -189,6 +189,7 @@ std::vector<std::string> tunnel_server_args(const Settings& settings) {
             fmt::format("{}.{}.svc:{}", settings.name, settings.namespace_name, tunnel.server_port);
         managed["--commands-limit"] = fmt::format("{}s", kCommandsLimitSeconds);
         managed["--graceful-shutdown-timeout"] = fmt::format("{}s", kTunnelGraceSeconds);
+        managed["--start-gate"] = std::string(kStartGate);
     } else {
         defaults["--server-count"] =
             std::to_string(std::max<int64_t>(1, settings.deployment.replicas));
@@ -204,6 +205,7 @@ std::vector<std::string> direct_egress_args(const Settings& settings,
         "--health-port=8134",
         fmt::format("--commands-limit={}s", kCommandsLimitSeconds),
         fmt::format("--graceful-shutdown-timeout={}s", kTunnelGraceSeconds),
+        fmt::format("--start-gate={}", kStartGate),
         fmt::format("--uds-name={}/konnectivity-server.socket", kTunnelSocketDir),
     };
     // Nobody said what is the provider's: then nothing is anybody else's.

@@ -18,6 +18,10 @@ inline constexpr std::string_view kEtcdDir = "/etc/kubernetes/etcd";
 inline constexpr std::string_view kKubeconfigDir = "/etc/kubernetes/conf";
 inline constexpr std::string_view kTunnelConfigDir = "/etc/kubernetes/konnectivity";
 inline constexpr std::string_view kTunnelSocketDir = "/run/konnectivity";
+/// basalt-start, and the file that says that the API server is ready. Only what carries the API
+/// server's connections writes here.
+inline constexpr std::string_view kStartDir = "/run/basalt-start";
+inline constexpr std::string_view kStartGate = "/run/basalt-start/api-server-ready";
 
 /// How a Pod ends, in seconds from its deletion on. The API server goes on while it carries
 /// commands, at most kCommandsLimitSeconds, then for kShutdownDelaySeconds; what carries its

@@ -19,6 +19,9 @@ constexpr int kSecretMode = 0440;
 // machine slows a start down and does not kill it.
 constexpr int kStartupPeriodSeconds = 1;
 constexpr int kStartupFailures = 300;
+// Where basalt-tunnel answers as soon as the server has started, it takes five seconds to say that
+// it has not; a second while basalt-tunnel itself does not run.
+constexpr int kHeldStartupFailures = 120;
 // Then seldom: /readyz is a TLS handshake and two requests to etcd, in each of many Pods on a node.
 // A Pod that is told to end leaves the Service without it, and the first probe follows the startup
 // probe at once.
@@ -33,6 +36,11 @@ constexpr int kControllerManagerPort = 10257;
 constexpr int kSchedulerPort = 10259;
 constexpr int kTunnelHealthPort = 8134;
 constexpr const char* kTunnelProgram = "/usr/local/bin/basalt-tunnel";
+constexpr const char* kStartVolume = "basalt-start";
+constexpr const char* kStartProgram = "/usr/local/bin/basalt-start";
+// What starts after the API server starts without it after this time.
+constexpr int kStartGateSeconds = 240;
+static_assert(kStartGateSeconds < kStartupFailures * kStartupPeriodSeconds);
 
 Value key_to_path(const char* key) { return Value::object({{"key", key}, {"path", key}}); }
 
@@ -52,6 +60,12 @@ Value mount(std::string_view name, std::string_view path, bool read_only = true)
     Value value = Value::object({{"name", name}, {"mountPath", path}});
     if (read_only) value.set("readOnly", true);
     return value;
+}
+
+/// What carries the API server's connections is ours: it tells when no command goes over them, and
+/// when the API server is ready.
+bool has_our_egress(const Settings& settings) {
+    return !settings.tunnel || settings.tunnel->is_ours();
 }
 
 Value build_volumes(const Settings& settings) {
@@ -104,6 +118,12 @@ Value build_volumes(const Settings& settings) {
                        {"configMap", Value::object({{"name", names::egress_selector(name)}})}}));
     volumes.push_back(Value::object(
         {{"name", "konnectivity-uds"}, {"emptyDir", Value::object({{"medium", "Memory"}})}}));
+    if (has_our_egress(settings)) {
+        // In memory: directories of the kubelet may be mounted without the right to execute.
+        volumes.push_back(Value::object(
+            {{"name", kStartVolume},
+             {"emptyDir", Value::object({{"medium", "Memory"}, {"sizeLimit", "8Mi"}})}}));
+    }
     return volumes;
 }
 
@@ -111,6 +131,7 @@ struct ProbeTarget {
     const char* path;
     int64_t port;
     const char* scheme = "HTTPS";
+    bool answers_when_started = false;  ///< Instead of saying at once that it has not.
 };
 
 // `user` is what was set in the spec: it wins field by field.
@@ -128,10 +149,18 @@ Value probe(const ProbeTarget& target, int period_s, int failures, const Value& 
 
 void set_startup_and_liveness(Value& container, const ProbeTarget& at_startup,
                               const ProbeTarget& alive, const ComponentSettings& user) {
-    container.set("startupProbe",
-                  probe(at_startup, kStartupPeriodSeconds, kStartupFailures, user.startup));
+    const int failures = at_startup.answers_when_started ? kHeldStartupFailures : kStartupFailures;
+    container.set("startupProbe", probe(at_startup, kStartupPeriodSeconds, failures, user.startup));
     container.set("livenessProbe",
                   probe(alive, kLivenessPeriodSeconds, kLivenessFailures, user.liveness));
+}
+
+/// Where the kubelet hears that a component has started: from what stands beside it and knows of
+/// all of them, which saves up to two seconds of the kubelet's intervals; else from itself.
+ProbeTarget startup_target(const char* started_page, const ProbeTarget& itself,
+                           const Settings& settings) {
+    if (!has_our_egress(settings)) return itself;
+    return {started_page, kTunnelHealthPort, "HTTP", true};
 }
 
 Value readiness(const ProbeTarget& target, const Value& user) {
@@ -164,11 +193,6 @@ void add_component(Value& container, const ComponentSettings& component, Value m
     container.set("securityContext", container_security(component.security_context));
 }
 
-/// What carries the API server's connections is ours, and tells when no command goes over them.
-bool knows_commands(const Settings& settings) {
-    return !settings.tunnel || settings.tunnel->is_ours();
-}
-
 // An exec, a log that is followed, a forwarded port ends with the API server that carries it. Other
 // connections come to its replacement meanwhile: a Pod that is deleted leaves the Service at once.
 Value stopped_after_commands() {
@@ -192,37 +216,53 @@ Value api_server_container(const Settings& settings, const Endpoint& endpoint,
         "ports", Value::array({Value::object(
                      {{"name", "kube-apiserver"}, {"containerPort", port}, {"protocol", "TCP"}})}));
     // /readyz, so that readiness holds at the first try after it.
-    set_startup_and_liveness(container, {"/readyz", port}, {"/livez", port}, component);
+    set_startup_and_liveness(container,
+                             startup_target("/started/kube-apiserver", {"/readyz", port}, settings),
+                             {"/livez", port}, component);
     container.set("readinessProbe", readiness({"/readyz", port}, component.readiness));
-    if (knows_commands(settings)) container.set("lifecycle", stopped_after_commands());
+    if (has_our_egress(settings)) container.set("lifecycle", stopped_after_commands());
     return container;
 }
 
-Value companion_container(const char* name, const ComponentSettings& component,
-                          const char* kubeconfig, const char* pki, int port,
-                          const std::vector<std::string>& args) {
-    Value container = base_container(name, component.image, name, args);
-    add_component(container, component,
-                  Value::array({mount(kubeconfig, kKubeconfigDir), mount(pki, kPkiDir),
-                                mount("tmp", "/tmp", false)}));
+// Controller manager and scheduler are held until the API server is ready, by basalt-start in front
+// of them: they take no processor time from its start, and the controller manager's first request
+// for its lease is granted; refused, it would ask again only after two to four seconds. Their
+// containers run meanwhile: the kubelet sees all of the Pod at once, which is what it needs to
+// find it Ready soon.
+Value companion_container(const char* name, Component component, const char* kubeconfig,
+                          const char* pki, int port, const Settings& settings) {
+    const ComponentSettings& own = settings.deployment[component];
+    Value container = base_container(name, own.image, name,
+                                     component == Component::kControllerManager
+                                         ? controller_manager_args(settings)
+                                         : scheduler_args(settings));
+    Value mounts = Value::array(
+        {mount(kubeconfig, kKubeconfigDir), mount(pki, kPkiDir), mount("tmp", "/tmp", false)});
+    if (has_our_egress(settings)) {
+        mounts.push_back(mount(kStartVolume, kStartDir));
+        container.set("command",
+                      Value::array({fmt::format("{}/basalt-start", kStartDir), "run", kStartGate,
+                                    std::to_string(kStartGateSeconds), name}));
+    }
+    add_component(container, own, std::move(mounts));
     const ProbeTarget health{"/healthz", port};
-    set_startup_and_liveness(container, health, health, component);
-    if (!component.readiness.empty()) {
-        container.set("readinessProbe", readiness(health, component.readiness));
+    const std::string started_page = fmt::format("/started/{}", name);
+    set_startup_and_liveness(container, startup_target(started_page.c_str(), health, settings),
+                             health, own);
+    if (!own.readiness.empty()) {
+        container.set("readinessProbe", readiness(health, own.readiness));
     }
     return container;
 }
 
-// The kubelet starts containers in their order, each after the hook of the one before it. With this
-// hook those that come later start when the API server is ready: they do not take processor time
-// from its start, and the controller manager's first request for its lease is granted; refused, it
-// would ask again only after two to four seconds.
-Value started_after_api_server(const Settings& settings) {
-    std::string address = fmt::format("--api-server=127.0.0.1:{}", settings.network.port);
-    Value command = Value::array({kTunnelProgram, "wait", std::move(address)});
-    return Value::object(
-        {{"postStart",
-          Value::object({{"exec", Value::object({{"command", std::move(command)}})}})}});
+// The kubelet starts containers in their order, each after the hook of the one before it: with this
+// hook those that come later find basalt-start.
+void provide_start_program(Value& container) {
+    Value command =
+        Value::array({kStartProgram, "install", fmt::format("{}/basalt-start", kStartDir)});
+    Value exec = Value::object({{"command", std::move(command)}});
+    container.set("lifecycle", Value::object({{"postStart", Value::object({{"exec", exec}})}}));
+    container.at("volumeMounts").push_back(mount(kStartVolume, kStartDir, false));
 }
 
 Value tunnel_container(const Settings& settings, const Surroundings& surroundings) {
@@ -247,7 +287,7 @@ Value tunnel_container(const Settings& settings, const Surroundings& surrounding
     set_startup_and_liveness(container, health, health, ComponentSettings());
     // Not Ready before it reaches nodes through its sibling. Upstream's has no such page.
     if (ours) {
-        container.set("lifecycle", started_after_api_server(settings));
+        provide_start_program(container);
         container.set("readinessProbe",
                       probe({"/readyz", kTunnelHealthPort, "HTTP"}, kTunnelReadinessPeriodSeconds,
                             kReadinessFailures, Value()));
@@ -266,7 +306,7 @@ Value direct_egress_container(const Settings& settings, const Surroundings& surr
         "resources",
         Value::object({{"requests", Value::object({{"cpu", "2m"}, {"memory", "16Mi"}})}}));
     container.set("securityContext", container_security(Value()));
-    container.set("lifecycle", started_after_api_server(settings));
+    provide_start_program(container);
     const ProbeTarget health{"/healthz", kTunnelHealthPort, "HTTP"};
     set_startup_and_liveness(container, health, health, ComponentSettings());
     return container;
@@ -281,13 +321,12 @@ Value build_containers(const Settings& settings, const Endpoint& endpoint,
     // What takes connections to nodes, then those that wait for the API server.
     containers.push_back(settings.tunnel ? tunnel_container(settings, surroundings)
                                          : direct_egress_container(settings, surroundings));
-    containers.push_back(
-        companion_container("kube-controller-manager", deployment[Component::kControllerManager],
-                            "controller-manager-kubeconfig", "controller-manager-pki",
-                            kControllerManagerPort, controller_manager_args(settings)));
-    containers.push_back(companion_container("kube-scheduler", deployment[Component::kScheduler],
+    containers.push_back(companion_container(
+        "kube-controller-manager", Component::kControllerManager, "controller-manager-kubeconfig",
+        "controller-manager-pki", kControllerManagerPort, settings));
+    containers.push_back(companion_container("kube-scheduler", Component::kScheduler,
                                              "scheduler-kubeconfig", "scheduler-pki",
-                                             kSchedulerPort, scheduler_args(settings)));
+                                             kSchedulerPort, settings));
     return containers;
 }
 
@@ -357,7 +396,7 @@ Value pod_meta(const Settings& settings, const Surroundings& surroundings, const
 }
 
 int grace_seconds(const Settings& settings) {
-    return knows_commands(settings) ? kTerminationGraceSeconds : kUpstreamTerminationGraceSeconds;
+    return has_our_egress(settings) ? kTerminationGraceSeconds : kUpstreamTerminationGraceSeconds;
 }
 
 Value build_pod_spec(const Settings& settings, const Endpoint& endpoint,

@@ -123,7 +123,9 @@ TEST(DirectEgress, StandsBesideEveryApiServerWithoutTunnel) {
     ASSERT_EQ(containers.size(), 4u);
     EXPECT_EQ(containers[1]["name"].as_string(), "egress");
     // It has neither keys nor a kubeconfig.
-    EXPECT_EQ(containers[1]["volumeMounts"].size(), 1u);
+    ASSERT_EQ(containers[1]["volumeMounts"].size(), 2u);
+    EXPECT_EQ(containers[1]["volumeMounts"][0]["name"].as_string(), "konnectivity-uds");
+    EXPECT_EQ(containers[1]["volumeMounts"][1]["name"].as_string(), "basalt-start");
     EXPECT_TRUE(mentions(data::to_yaml(containers[0]), "--egress-selector-config-file="));
     EXPECT_TRUE(build_egress_selector(settings_of(without_tunnel())).is_object());
 }

@@ -130,17 +130,60 @@ TEST(Deployment, PutsUserContainersFirst) {
 }
 
 // Containers start in this order, each after the hook of the one before it.
-TEST(Deployment, StartsCompanionsAfterTheApiServer) {
+TEST(Deployment, HoldsCompanionsUntilTheApiServerIsReady) {
     Value deployment = deployment_of(example_object());
     const Value& containers = deployment["spec"]["template"]["spec"]["containers"];
     ASSERT_EQ(containers.size(), 4u);
     EXPECT_EQ(containers[0]["name"].as_string(), "kube-apiserver");
+    EXPECT_EQ(containers[0]["command"], Value::array({"kube-apiserver"}));
     EXPECT_EQ(containers[1]["name"].as_string(), "konnectivity-server");
     EXPECT_EQ(
         containers[1]["lifecycle"]["postStart"]["exec"]["command"],
-        Value::array({"/usr/local/bin/basalt-tunnel", "wait", "--api-server=127.0.0.1:6443"}));
-    EXPECT_EQ(containers[2]["name"].as_string(), "kube-controller-manager");
-    EXPECT_EQ(containers[3]["name"].as_string(), "kube-scheduler");
+        Value::array({"/usr/local/bin/basalt-start", "install", "/run/basalt-start/basalt-start"}));
+    for (size_t number : {2u, 3u}) {
+        const char* name = number == 2 ? "kube-controller-manager" : "kube-scheduler";
+        const Value& container = containers[number];
+        EXPECT_EQ(container["name"].as_string(), name);
+        EXPECT_EQ(container["command"],
+                  Value::array({"/run/basalt-start/basalt-start", "run",
+                                "/run/basalt-start/api-server-ready", "240", name}));
+    }
+}
+
+// Who can write there can run programs beside the CA's key.
+TEST(Deployment, OnlyTheTunnelWritesWhatCompanionsRun) {
+    Value object = example_object();
+    for (bool tunnel : {true, false}) {
+        if (!tunnel) object.at("spec").at("addons").erase("konnectivity");
+        Value deployment = deployment_of(object);
+        for (const Value& container :
+             deployment["spec"]["template"]["spec"]["containers"].items()) {
+            const std::string name = container["name"].str();
+            const bool writer = name == "konnectivity-server" || name == "egress";
+            bool mounted = false;
+            for (const Value& mount : container["volumeMounts"].items()) {
+                if (mount["name"].as_string() != "basalt-start") continue;
+                mounted = true;
+                EXPECT_EQ(mount["readOnly"].as_bool(false), !writer) << name;
+            }
+            EXPECT_EQ(mounted, name != "kube-apiserver") << name;
+        }
+    }
+}
+
+// Upstream's tunnel server has no such program.
+TEST(Deployment, StartsAllAtOnceWithUpstreamsTunnel) {
+    Value object = example_object();
+    object.at("spec")
+        .at("addons")
+        .at("konnectivity")
+        .set("server", Value::object({{"image", "registry.k8s.io/kas-network-proxy/proxy-server"},
+                                      {"version", "v0.36.0"}}));
+    Value deployment = deployment_of(object);
+    const Value& spec = deployment["spec"]["template"]["spec"];
+    for (const Value& volume : spec["volumes"].items())
+        EXPECT_NE(volume["name"].str(), "basalt-start");
+    EXPECT_EQ(spec["containers"][2]["command"], Value::array({"kube-controller-manager"}));
 }
 
 // A command that a user runs ends with the API server that carries it, so the kubelet asks first.

@@ -43,6 +43,7 @@ struct ServerFlags : EndFlags {
     std::string backend_dial_timeout = "15s";
     std::string graceful_shutdown_timeout = "90s";
     std::string commands_limit = "60s";
+    std::string start_gate;
     std::vector<std::string> direct_allow;
     std::string peer_address;
     std::string peer_common_name = "system:konnectivity-server";
@@ -76,19 +77,8 @@ struct DirectFlags : LogFlags {
     std::string graceful_shutdown_timeout = "90s";
     std::string commands_limit = "60s";
     std::string api_server;
+    std::string start_gate;
 };
-
-/// `basalt-tunnel wait`: the containers of a Pod start in order, each after the hook of the one
-/// before it. This is that hook: it ends when the API server beside it is ready, so that those that
-/// come after it neither take processor time from its start nor ask too early and sit out a pause.
-/// After the timeout it ends, too: then they start beside it.
-struct WaitFlags : LogFlags {
-    std::string api_server = "127.0.0.1:6443";
-    std::string timeout = "15s";
-};
-
-void add_wait_flags(CLI::App& app, WaitFlags& flags);
-Result<int> run_wait(WaitFlags flags);
 
 void add_direct_flags(CLI::App& app, DirectFlags& flags);
 Result<int> run_direct(DirectFlags flags);
@@ -100,6 +90,7 @@ void add_agent_flags(CLI::App& app, AgentFlags& flags);
 Result<int> run_server(ServerFlags flags, std::vector<std::string> unknown);
 Result<int> run_agent(AgentFlags flags, std::vector<std::string> unknown);
 
+void add_start_gate_flag(CLI::App& app, std::string& path);
 void add_log_flags(CLI::App& app, LogFlags& flags);
 /// "--log-level", "--log-format", and the warnings about unknown arguments.
 Result<void> start_log(const LogFlags& flags, const std::vector<std::string>& unknown);

@@ -6,6 +6,7 @@
 #include "async/real_loop.h"
 #include "base/log.h"
 #include "cmd/basalt-tunnel/commands.h"
+#include "cmd/basalt-tunnel/components.h"
 #include "cmd/basalt-tunnel/http.h"
 #include "cmd/basalt-tunnel/signals.h"
 #include "tunnel/direct.h"
@@ -16,10 +17,6 @@ namespace basalt::cmd {
 using async::Task;
 
 namespace {
-
-constexpr Duration kDrainInterval = std::chrono::milliseconds(250);
-/// Looks at the API server in a row that must find it gone.
-constexpr int kGoneEnough = 3;
 
 /// What listens in this Pod (the control plane itself) listens on these, too.
 Result<void> deny_own_addresses(tunnel::AddressFilter& filter) {
@@ -61,12 +58,20 @@ Result<tunnel::AddressFilter> make_filter(const DirectFlags& flags) {
 struct Direct {
     async::RealLoop& loop;
     DirectFlags flags;
-    std::unique_ptr<tunnel::TunnelServer> server;
-    std::unique_ptr<net::GrpcServer> frontends;
-    std::unique_ptr<net::HttpServer> health;
+    std::unique_ptr<Components> components{};  ///< Null without --api-server.
+    std::unique_ptr<tunnel::TunnelServer> server{};
+    std::unique_ptr<net::GrpcServer> frontends{};
+    std::unique_ptr<net::HttpServer> health{};
 };
 
 Result<void> start(Direct& direct) {
+    if (!direct.flags.api_server.empty()) {
+        BASALT_ASSIGN(net::Endpoint api_server, net::parse_endpoint(direct.flags.api_server));
+        BASALT_ASSIGN(direct.components, Components::make(direct.loop, std::move(api_server),
+                                                          direct.flags.start_gate));
+    } else if (!direct.flags.start_gate.empty()) {
+        return invalid_argument("--start-gate needs --api-server");
+    }
     tunnel::TunnelServerConfig config;
     config.server_id = "direct";
     BASALT_ASSIGN(tunnel::AddressFilter filter, make_filter(direct.flags));
@@ -85,40 +90,36 @@ Result<void> start(Direct& direct) {
                                          direct.server->frontend_service(), options));
     tunnel::TunnelServer* server = direct.server.get();
     BASALT_ASSIGN(Duration limit, parse_duration(direct.flags.commands_limit));
-    BASALT_ASSIGN(
-        direct.health,
-        serve_http(
-            direct.loop, direct.flags.health_bind_address, direct.flags.health_port,
-            make_health_handler({[server] { return server->ready(); },
-                                 [server, limit] { return server->commands_ended(limit); }})));
+    HealthPages pages{[server] { return server->ready(); },
+                      [server, limit] { return server->commands_ended(limit); }};
+    if (Components* components = direct.components.get(); components != nullptr) {
+        pages.started = [components](std::string name) {
+            return components->started(std::move(name));
+        };
+    }
+    BASALT_ASSIGN(direct.health,
+                  serve_http(direct.loop, direct.flags.health_bind_address,
+                             direct.flags.health_port, make_health_handler(std::move(pages))));
     direct.server->start();
+    if (direct.components) direct.components->start();
     log_info("direct egress started", {{"socket", direct.flags.uds_name},
                                        {"denied", direct.flags.deny.size()},
                                        {"closed", direct.flags.deny_all}});
     return {};
 }
 
-/// All containers of a Pod are told to stop in the same moment, but the API server still needs us.
 Task<void> finish(Direct* direct) {
     direct->server->drain();
-    async::RealLoop& loop = direct->loop;
-    const TimePoint deadline =
-        loop.now() +
+    const Duration limit =
         parse_duration(direct->flags.graceful_shutdown_timeout).value_or(std::chrono::seconds(90));
-    int gone_count = 0;
-    Result<net::Endpoint> api_server = net::parse_endpoint(direct->flags.api_server);
-    while (api_server.ok() && loop.now() < deadline) {
-        net::Endpoint endpoint = *api_server;
-        auto stream = co_await net::connect(loop, std::move(endpoint), std::chrono::seconds(1));
-        gone_count = stream.ok() ? 0 : gone_count + 1;
-        if (gone_count >= kGoneEnough) break;
-        Result<void> slept = co_await async::sleep_for(loop, kDrainInterval);
-        if (!slept.ok()) break;
+    if (direct->components) {
+        co_await direct->components->until_gone(direct->loop.now() + limit, [] { return true; });
+        co_await direct->components->stop();
     }
     co_await direct->frontends->stop(Duration(0));
     co_await direct->server->stop();
     if (direct->health) co_await direct->health->stop(Duration(0));
-    loop.stop();
+    direct->loop.stop();
 }
 
 }  // namespace
@@ -132,18 +133,20 @@ void add_direct_flags(CLI::App& app, DirectFlags& flags) {
     app.add_option("--health-bind-address", flags.health_bind_address,
                    "Address of that port; all when empty");
     app.add_option("--api-server", flags.api_server,
-                   "host:port that is watched after SIGTERM to see when this may end");
+                   "host:port of the API server beside this; asked when it is ready, and after "
+                   "SIGTERM whether it has gone");
     app.add_option("--graceful-shutdown-timeout", flags.graceful_shutdown_timeout,
                    "How long to go on after SIGTERM while the API server needs it");
     app.add_option("--commands-limit", flags.commands_limit,
                    "How long /idle waits for connections of the API server to kubelets");
+    add_start_gate_flag(app, flags.start_gate);
     add_log_flags(app, flags);
 }
 
 Result<int> run_direct(DirectFlags flags) {
     BASALT_TRY(start_log(flags, {}));
     async::RealLoop loop;
-    Direct direct{loop, std::move(flags), nullptr, nullptr, nullptr};
+    Direct direct{loop, std::move(flags)};
     BASALT_TRY(start(direct));
     run_until_asked(loop, [&] { return finish(&direct); });
     return 0;

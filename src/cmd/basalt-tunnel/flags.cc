@@ -5,6 +5,11 @@
 
 namespace basalt::cmd {
 
+void add_start_gate_flag(CLI::App& app, std::string& path) {
+    app.add_option("--start-gate", path,
+                   "File to make when the API server is ready: containers wait for it to start");
+}
+
 void add_log_flags(CLI::App& app, LogFlags& flags) {
     app.add_option("--log-level", flags.log_level, "debug, info, warn, error");
     app.add_option("--log-format", flags.log_format, "logfmt, json");
@@ -64,6 +69,7 @@ void add_server_flags(CLI::App& app, ServerFlags& flags) {
                    "How long to go on after SIGTERM while the API server needs it");
     app.add_option("--commands-limit", flags.commands_limit,
                    "How long /idle waits for connections of the API server to kubelets");
+    add_start_gate_flag(app, flags.start_gate);
     app.add_option("--direct-allow", flags.direct_allow,
                    "host:port[=address:port] that this process dials itself, not an agent")
         ->delimiter(',');

@@ -8,6 +8,8 @@ using async::Task;
 
 namespace {
 
+constexpr std::string_view kStartedPages = "/started/";
+
 net::HttpServerResponse text(int status, std::string body) {
     net::HttpServerResponse response;
     response.status = status;
@@ -25,6 +27,11 @@ class Health final : public net::HttpHandler {
         if (path == "/idle" && pages_.idle) {
             co_await pages_.idle();
             co_return text(200, "ok");
+        }
+        if (path.starts_with(kStartedPages) && pages_.started) {
+            std::string name(path.substr(kStartedPages.size()));
+            bool started = co_await pages_.started(std::move(name));
+            co_return started ? text(200, "ok") : text(503, "not started");
         }
         if (path != "/readyz" && path != "/ready") co_return not_found("no such page");
         co_return pages_.ready() ? text(200, "ok") : text(503, "not ready");

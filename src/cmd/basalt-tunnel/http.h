@@ -15,11 +15,13 @@ struct HealthPages {
     /// Ends when the API server beside this process may be stopped, after a bounded time. Null: no
     /// such page.
     std::function<async::Task<void>()> idle;
+    /// Whether this server of the Pod has started, after a bounded wait. Null: no such pages.
+    std::function<async::Task<bool>(std::string name)> started{};
 };
 
 /// /healthz and /livez are OK while the process answers; /readyz (and upstream's /ready) while
 /// `ready`; /idle is OK as soon as `idle` ends: the kubelet asks for it before it stops the API
-/// server.
+/// server; /started/NAME is what `started` says: startup probes.
 std::shared_ptr<net::HttpHandler> make_health_handler(HealthPages pages);
 std::shared_ptr<net::HttpHandler> make_metrics_handler(std::function<std::string()> metrics);
 

@@ -20,9 +20,6 @@ int main(int argc, char** argv) {
     basalt::cmd::DirectFlags direct_flags;
     CLI::App* direct = app.add_subcommand(
         "direct", "Beside an API server without a tunnel: dials what is not denied");
-    basalt::cmd::WaitFlags wait_flags;
-    CLI::App* wait = app.add_subcommand("wait", "Until the API server beside it is ready");
-    basalt::cmd::add_wait_flags(*wait, wait_flags);
     basalt::cmd::add_direct_flags(*direct, direct_flags);
     basalt::cmd::add_server_flags(*server, server_flags);
     basalt::cmd::add_agent_flags(*agent, agent_flags);
@@ -33,7 +30,6 @@ int main(int argc, char** argv) {
     if (server->parsed()) result = basalt::cmd::run_server(server_flags, server->remaining());
     if (agent->parsed()) result = basalt::cmd::run_agent(agent_flags, agent->remaining());
     if (direct->parsed()) result = basalt::cmd::run_direct(direct_flags);
-    if (wait->parsed()) result = basalt::cmd::run_wait(wait_flags);
     if (result.ok()) return *result;
     fmt::print(stderr, "Error: {}\n", result.error().message());
     return 1;

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "cmd/basalt-tunnel/commands.h"
+#include "cmd/basalt-tunnel/components.h"
 #include "cmd/basalt-tunnel/files.h"
 #include "cmd/basalt-tunnel/http.h"
 #include "cmd/basalt-tunnel/kubeconfig.h"
@@ -18,9 +19,6 @@ using async::Task;
 namespace {
 
 constexpr Duration kFilesInterval = std::chrono::seconds(10);
-constexpr Duration kDrainInterval = std::chrono::milliseconds(250);
-/// Looks at the API server in a row that must find it gone.
-constexpr int kGoneEnough = 3;
 
 std::string random_id(async::Loop& loop) {
     return fmt::format("{:016x}{:016x}", loop.random(), loop.random());
@@ -53,7 +51,6 @@ class Program {
     Result<void> listen(const tunnel::TunnelServerConfig& config);
     Task<void> watch_files();
     void read_server_count();
-    Task<bool> api_server_gone();
 
     async::RealLoop& loop_;
     ServerFlags flags_;
@@ -61,6 +58,7 @@ class Program {
     std::optional<Kubeconfig> kubeconfig_;
     std::unique_ptr<TlsFiles> agent_tls_;
     std::shared_ptr<TlsFiles> peer_tls_;
+    std::unique_ptr<Components> components_;  ///< Null without a kubeconfig.
     std::unique_ptr<tunnel::TunnelServer> tunnel_;
     std::unique_ptr<net::GrpcServer> frontends_;
     std::unique_ptr<net::GrpcServer> agents_;
@@ -172,18 +170,29 @@ Result<void> Program::start() {
     BASALT_TRY(listen(config));
     tunnel_->set_configured_server_count(static_cast<uint32_t>(std::max(1, flags_.server_count)));
     read_server_count();
+    if (kubeconfig_) {
+        const net::Url& server = kubeconfig_->server;
+        BASALT_ASSIGN(components_,
+                      Components::make(loop_, net::Endpoint::tcp(server.host, server.port),
+                                       flags_.start_gate));
+    } else if (!flags_.start_gate.empty()) {
+        return invalid_argument("--start-gate needs --kubeconfig");
+    }
     BASALT_ASSIGN(Duration limit, parse_duration(flags_.commands_limit));
-    BASALT_ASSIGN(health_,
-                  serve_http(loop_, flags_.health_bind_address, flags_.health_port,
-                             make_health_handler(
-                                 {[this] { return tunnel_->ready(); },
-                                  [this, limit] { return tunnel_->commands_ended(limit); }})));
+    HealthPages pages{[this] { return tunnel_->ready(); },
+                      [this, limit] { return tunnel_->commands_ended(limit); }};
+    if (components_) {
+        pages.started = [this](std::string name) { return components_->started(std::move(name)); };
+    }
+    BASALT_ASSIGN(health_, serve_http(loop_, flags_.health_bind_address, flags_.health_port,
+                                      make_health_handler(std::move(pages))));
     BASALT_ASSIGN(
         admin_,
         serve_http(loop_, loopback_only(flags_.admin_bind_address, "--admin-bind-address"),
                    flags_.admin_port, make_metrics_handler([this] { return tunnel_->metrics(); })));
     tunnel_->start();
     group_.spawn(watch_files());
+    if (components_) components_->start();
     log_info("tunnel server started", {{"server", config.server_id},
                                        {"agents", agents_->endpoint().to_string()},
                                        {"socket", flags_.uds_name},
@@ -224,26 +233,13 @@ Task<void> Program::watch_files() {
     }
 }
 
-Task<bool> Program::api_server_gone() {
-    if (!kubeconfig_) co_return true;
-    net::Endpoint endpoint = net::Endpoint::tcp(kubeconfig_->server.host, kubeconfig_->server.port);
-    auto stream = co_await net::connect(loop_, endpoint, std::chrono::seconds(1));
-    co_return !stream.ok();
-}
-
 Task<void> Program::stop() {
     Duration limit =
         parse_duration(flags_.graceful_shutdown_timeout).value_or(std::chrono::seconds(90));
-    TimePoint deadline = loop_.now() + limit;
-    int gone_count = 0;
-    // All containers of a Pod are told to stop in the same moment, but the API server still needs
-    // us.
-    while (loop_.now() < deadline) {
-        bool gone = co_await api_server_gone();
-        gone_count = gone ? gone_count + 1 : 0;
-        if (gone_count >= kGoneEnough && tunnel_->drained()) break;
-        Result<void> slept = co_await async::sleep_for(loop_, kDrainInterval);
-        if (!slept.ok()) break;
+    if (components_) {
+        co_await components_->until_gone(loop_.now() + limit,
+                                         [this] { return tunnel_->drained(); });
+        co_await components_->stop();
     }
     log_info("stopping", {{"open", tunnel_->core().frontends_count()}});
     co_await frontends_->stop(Duration(0));
