@@ -460,14 +460,7 @@ async::Task<void> ControlPlaneController::prepare_cluster(Pass* pass,
     if (!objects.ok()) co_return;
     Result<std::shared_ptr<TenantSession>> session = co_await session_of(pass, address);
     if (!session.ok()) co_return;
-    std::shared_ptr<TenantSession> tenant = *std::move(session);
-    Result<void> prepared = co_await tenant->prepare(*std::move(objects));
-    bool done = prepared.ok();
-    if (done) {
-        Result<bool> signs = co_await tenant->signs_tokens_ahead();
-        done = signs.ok() && *signs;
-    }
-    if (!done) pass->again = kSoon;
+    if ((*session)->is_preparing()) (*session)->work_ahead(*std::move(objects));
 }
 
 ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) {

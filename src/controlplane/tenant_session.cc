@@ -24,6 +24,8 @@ constexpr Duration kProbeTokenLife = std::chrono::minutes(2);
 // Before it expires another takes its place: an expired one is never signed.
 constexpr Duration kProbeTokenUse = kProbeTokenLife / 2;
 constexpr Duration kTenantTimeout = std::chrono::seconds(15);
+constexpr Duration kAheadIntervalMin = std::chrono::milliseconds(100);
+constexpr Duration kAheadIntervalMax = std::chrono::seconds(10);
 
 kube::ClientOptions client_options() {
     kube::ClientOptions options;
@@ -164,7 +166,44 @@ void TenantSession::reroute(std::shared_ptr<net::HttpTransport> transport, std::
     rerouted_ = true;
 }
 
-async::Task<Result<void>> TenantSession::prepare(std::vector<Value> objects) {
+void TenantSession::work_ahead(std::vector<Value> objects) {
+    ahead_ = std::move(objects);
+    if (working_ahead_) return;
+    working_ahead_ = true;
+    group_.spawn(keep_working_ahead());
+}
+
+async::Task<void> TenantSession::keep_working_ahead() {
+    const TimePoint began = client_.loop().now();
+    while (!ahead_.empty()) {
+        bool done = co_await try_ahead();
+        if (done) break;
+        const Duration pause = std::clamp<Duration>((client_.loop().now() - began) / 16,
+                                                    kAheadIntervalMin, kAheadIntervalMax);
+        Result<void> slept = co_await async::sleep_for(client_.loop(), pause);
+        if (!slept.ok()) break;
+    }
+    ahead_.clear();
+    working_ahead_ = false;
+}
+
+async::Task<bool> TenantSession::try_ahead() {
+    // One question, not a dozen writes, while nobody answers.
+    if (!answered_) {
+        Result<std::string> version = co_await server_version();
+        if (!version.ok()) co_return false;
+        answered_ = true;
+    }
+    std::vector<Value> objects = ahead_;
+    Result<void> written = co_await write_all(std::move(objects));
+    if (!written.ok()) co_return false;
+    if (signed_ahead_) co_return true;
+    Result<bool> signs = co_await signs_tokens();
+    signed_ahead_ = signs.ok() && *signs;
+    co_return signed_ahead_;
+}
+
+async::Task<Result<void>> TenantSession::write_all(std::vector<Value> objects) {
     std::vector<async::Task<Result<void>>> writes;
     for (Value& object : objects) {
         std::string id = id_of(kind_of(object).resource, object);
@@ -177,7 +216,8 @@ async::Task<Result<void>> TenantSession::prepare(std::vector<Value> objects) {
 async::Task<Result<void>> TenantSession::ensure(std::vector<Value> objects) {
     std::vector<std::string> wanted;
     for (const Value& object : objects) wanted.push_back(id_of(kind_of(object).resource, object));
-    Result<void> written = co_await prepare(std::move(objects));
+    ahead_.clear();
+    Result<void> written = co_await write_all(std::move(objects));
     if (!written.ok()) co_return std::move(written);
     if (rerouted_) {
         Result<std::string> answer = co_await server_version();
@@ -208,13 +248,6 @@ async::Task<Result<void>> TenantSession::remove_others(std::vector<std::string> 
         written_.erase(kind->resource.plural + "/" + key.to_string());
     }
     co_return Result<void>();
-}
-
-async::Task<Result<bool>> TenantSession::signs_tokens_ahead() {
-    if (signed_ahead_) co_return true;
-    Result<bool> signs = co_await signs_tokens();
-    signed_ahead_ = signs.ok() && *signs;
-    co_return std::move(signs);
 }
 
 async::Task<Result<bool>> TenantSession::signs_tokens() {

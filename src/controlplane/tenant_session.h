@@ -6,9 +6,8 @@
 // nothing is sent. So an edit or a deletion by the tenant is undone by the watch that sees it, and
 // an idle tenant costs nothing but its watches.
 //
-// A session may begin on the address of a Pod that nobody else is led to yet: then prepare() and
-// signs_tokens_ahead() do the work while the Pod becomes Ready, and reroute() leads it to the
-// Service afterwards.
+// A session may begin on the address of a Pod that nobody else is led to yet: then work_ahead()
+// does the work while the Pod becomes Ready, and reroute() leads it to the Service afterwards.
 //
 // One loop. stop() and wait before destruction.
 #pragma once
@@ -43,9 +42,12 @@ class TenantSession {
     const Identity& identity() const { return identity_; }
     kube::Client& client() { return client_; }
 
-    /// Only writes what differs from what was written here before; nothing is watched.
-    async::Task<Result<void>> prepare(std::vector<data::Value> objects);
-    /// True when prepare() was all that happened so far.
+    /// Does beside everything else what a join needs: writes `objects` as soon as the API server
+    /// answers, then waits until tokens are signed, so that ensure() and signs_tokens() find it
+    /// done. Tries until it succeeds, at longer and longer intervals, or until ensure(). Called
+    /// again, it goes on with these objects.
+    void work_ahead(std::vector<data::Value> objects);
+    /// True while work_ahead() was all that was asked for.
     bool is_preparing() const { return !watching_; }
     /// To the same cluster by another address. The next ensure() makes sure that it leads there.
     void reroute(std::shared_ptr<net::HttpTransport> transport, std::string server);
@@ -57,8 +59,6 @@ class TenantSession {
     /// bootstrap token made here, which is good for nothing else, expires in two minutes and is
     /// removed as soon as it is signed. False: not yet; ask again.
     async::Task<Result<bool>> signs_tokens();
-    /// The same, and the next signs_tokens() need not prove it again.
-    async::Task<Result<bool>> signs_tokens_ahead();
     /// "v1.36.3", as the API server that answers says.
     async::Task<Result<std::string>> server_version();
 
@@ -75,6 +75,11 @@ class TenantSession {
         std::string revision;  ///< Of the object as our write left it; see revision_of().
     };
     void watch();
+    async::Task<void> keep_working_ahead();
+    /// True when it is done.
+    async::Task<bool> try_ahead();
+    /// Only writes what differs from what was written here before.
+    async::Task<Result<void>> write_all(std::vector<data::Value> objects);
     const Kind& kind_of(const data::Value& object) const;
     bool in_place(const data::Value& intent, const std::string& id) const;
     async::Task<Result<void>> write(data::Value intent, std::string id);
@@ -92,7 +97,10 @@ class TenantSession {
     TimePoint probe_token_made_at_{};
     bool watching_ = false;
     bool rerouted_ = false;
-    bool signed_ahead_ = false;
+    std::vector<data::Value> ahead_;  ///< What work_ahead() writes; empty when it has ended.
+    bool working_ahead_ = false;
+    bool answered_ = false;      ///< The API server, to work_ahead().
+    bool signed_ahead_ = false;  ///< The next signs_tokens() need not prove it again.
     async::TaskGroup group_;
 };
 

@@ -39,6 +39,14 @@ class TenantSessionTest : public ::testing::Test {
         return server->count("PATCH") + server->count("POST") + server->count("PUT") +
                server->count("DELETE");
     }
+    void answer_version() {
+        server->intercept =
+            [](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+            if (request.target != "/version") return {};
+            return Result<net::HttpResponse>(
+                kube::testing::respond(200, Value::object({{"gitVersion", "v1.36.3"}})));
+        };
+    }
     /// In place, and the watches have shown it.
     void settle() {
         ASSERT_TRUE(run(session.ensure(objects())).ok());
@@ -102,23 +110,56 @@ class Nowhere final : public net::HttpTransport {
 // What was written by way of a Pod is not written again, and Ready needs an answer by way of the
 // Service.
 TEST_F(TenantSessionTest, GoesOnByAnotherAddressOfTheSameCluster) {
-    ASSERT_TRUE(run(session.prepare(objects())).ok());
+    answer_version();
+    session.work_ahead(objects());
+    ASSERT_TRUE(loop.run_until([&] { return server->object(config) != nullptr; }, 10s));
+    loop.run_for(1s);
     EXPECT_TRUE(session.is_preparing());
     const size_t before = writes_count();
     session.reroute(std::make_shared<Nowhere>(), "https://service");
     EXPECT_FALSE(run(session.ensure(objects())).ok());
     EXPECT_TRUE(session.is_preparing());
-    server->intercept =
-        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
-        if (request.target != "/version") return {};
-        return Result<net::HttpResponse>(
-            kube::testing::respond(200, Value::object({{"gitVersion", "v1.36.3"}})));
-    };
     session.reroute(server, "https://service");
     ASSERT_TRUE(run(session.ensure(objects())).ok());
     EXPECT_FALSE(session.is_preparing());
     EXPECT_EQ(session.identity().server, "https://service");
     EXPECT_EQ(writes_count(), before);
+}
+
+// Before the API server answers it is asked one thing, less and less often; then everything is done
+// once, without anybody calling again.
+TEST_F(TenantSessionTest, WorksAheadAsSoonAsTheApiServerAnswers) {
+    size_t questions = 0;
+    server->intercept = [&](const net::HttpRequest&) -> std::optional<Result<net::HttpResponse>> {
+        ++questions;
+        return Result<net::HttpResponse>(unavailable("connection refused"));
+    };
+    session.work_ahead(objects());
+    session.work_ahead(objects());
+    loop.run_for(1s);
+    EXPECT_LE(questions, 11u);
+    EXPECT_EQ(writes_count(), 0u);
+    loop.run_for(10min);
+    EXPECT_LT(questions, 300u);
+    answer_version();
+    const std::string info = config_map_path("kube-public", "cluster-info");
+    server->put(info, kube::testing::config_map("kube-public", "cluster-info", "x"));
+    ASSERT_TRUE(loop.run_until([&] { return server->count("POST") == 1; }, 11s));
+    EXPECT_NE(server->object(config), nullptr);
+    for (const net::HttpRequest& request : server->requests) {
+        if (request.method != "POST") continue;
+        const Value token = data::parse_json(request.body).value();
+        const std::string id = data::base64_decode(token["data"]["token-id"].as_string()).value();
+        Value signed_info = *server->object(info);
+        signed_info.at("data").set("jws-kubeconfig-" + id, "signature");
+        server->put(info, signed_info);
+    }
+    loop.run_for(11s);
+    const size_t requests = server->requests.size();
+    loop.run_for(1h);
+    EXPECT_EQ(server->requests.size(), requests) << "done is done";
+    EXPECT_TRUE(*run(session.signs_tokens()));
+    EXPECT_EQ(server->requests.size(), requests) << "proved already";
 }
 
 TEST_F(TenantSessionTest, ARefusedWriteIsTriedAgain) {
