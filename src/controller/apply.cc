@@ -235,16 +235,16 @@ async::Task<Result<bool>> nothing_removed() { co_return false; }
 
 }  // namespace
 
-const Value& owned_fields(const Value& live, std::string_view manager,
-                          std::string_view subresource) {
-    static const Value kNone;
+Value owned_fields(const Value& live, std::string_view manager, std::string_view subresource) {
     for (const Value& entry : live["metadata"]["managedFields"].items()) {
         if (entry["manager"].as_string() == manager && entry["operation"].as_string() == "Apply" &&
             entry["subresource"].as_string() == subresource) {
-            return entry["fieldsV1"];
+            const Value& fields = entry["fieldsV1"];
+            if (!fields.is_string()) return fields;
+            return data::parse_json(fields.as_string()).value_or(Value());
         }
     }
-    return kNone;
+    return {};
 }
 
 bool is_subset(const Value& intent, const Value& live) { return subset(intent, live, nullptr); }
@@ -253,7 +253,7 @@ bool in_force(const Value& intent, const Value& live, std::string_view manager,
               std::string_view subresource) {
     const Value part = relevant_intent(intent, subresource);
     if (live["metadata"]["managedFields"].empty()) return is_subset(part, live);
-    const Value& owned = owned_fields(live, manager, subresource);
+    const Value owned = owned_fields(live, manager, subresource);
     if (!owned.is_object()) return false;
     // FieldsV1 of an apply to the main resource never lists status.
     return subset(part, live, &owned) && owns_no_more(owned, part);

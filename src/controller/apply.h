@@ -33,9 +33,10 @@ bool in_force(const kube::Value& intent, const kube::Value& live, std::string_vi
 /// (name, type, key, port + protocol, mountPath, ip, uid …), else item by item.
 bool is_subset(const kube::Value& intent, const kube::Value& live);
 
-/// What an apply of `manager` owns, as FieldsV1; null when it owns nothing.
-const kube::Value& owned_fields(const kube::Value& live, std::string_view manager,
-                                std::string_view subresource);
+/// What an apply of `manager` owns, as FieldsV1; null when it owns nothing. `live` is from a cache
+/// or from the API server.
+kube::Value owned_fields(const kube::Value& live, std::string_view manager,
+                         std::string_view subresource);
 
 /// Managers of an earlier writer (an update or another name) whose fields we take over: their
 /// entries are renamed to ours, so that fields can be removed later. Returns a JSON patch (with a

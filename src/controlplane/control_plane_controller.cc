@@ -59,6 +59,15 @@ kube::CacheOptions own_options() {
     return options;
 }
 
+// Of Pods only what they say of themselves: the rest is the Deployment's template again.
+kube::CacheOptions pod_options() {
+    kube::CacheOptions options(kube::resources::pods());
+    options.label_selector = label_selector();
+    options.variant = "status";
+    options.transform = [](Value& pod) { pod.erase("spec"); };
+    return options;
+}
+
 // Of nodes only the number of cores is of interest, and it hardly ever changes.
 kube::CacheOptions node_options() {
     kube::CacheOptions options(kube::resources::nodes());
@@ -114,7 +123,7 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
       options_(std::move(options)),
       applier_(manager.client(), std::string(names::kFieldManager)),
       control_planes_(manager.cache(own_options())),
-      pods_(manager.cache(owned_options(kube::resources::pods()))),
+      pods_(manager.cache(pod_options())),
       nodes_(manager.cache(node_options())) {
     controller::Controller::Options controller_options;
     controller_options.name = "tenantcontrolplane";

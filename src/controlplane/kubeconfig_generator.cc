@@ -244,7 +244,7 @@ bool is_generated_by(const Value& secret, std::string_view generator,
 bool is_surely_ours(const Value& secret, const Value& control_plane) {
     const std::optional<kube::OwnerReference> owner = kube::controller_of(secret);
     if (!owner || owner->uid != kube::uid_of(control_plane)) return false;
-    const Value& owned = controller::owned_fields(secret, names::kFieldManager, {});
+    const Value owned = controller::owned_fields(secret, names::kFieldManager, {});
     return owned["f:data"].contains(fmt::format("f:{}", kGeneratedKey));
 }
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/strings.h"
+#include "data/json.h"
 
 namespace basalt::kube {
 namespace {
@@ -18,7 +19,8 @@ std::vector<std::string> owner_uids(const Value& object) {
     return uids;
 }
 
-/// managedFields are half of a small object; nobody but an applier reads them, and only its own.
+/// managedFields are half of a small object; nobody but an applier reads them, and only its own. As
+/// text they take a third of what their many small objects would.
 void trim_managed_fields(Value& object, const std::string& keep_manager) {
     Value* metadata = object.find("metadata");
     if (metadata == nullptr) return;
@@ -30,6 +32,10 @@ void trim_managed_fields(Value& object, const std::string& keep_manager) {
     }
     std::erase_if(fields->mutable_items(),
                   [&](const Value& entry) { return entry["manager"].as_string() != keep_manager; });
+    for (Value& entry : fields->mutable_items()) {
+        Value* owned = entry.find("fieldsV1");
+        if (owned != nullptr && owned->is_object()) *owned = data::to_json(*owned);
+    }
 }
 
 Reflector::Options reflector_options(const CacheOptions& options) {

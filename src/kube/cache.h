@@ -52,7 +52,7 @@ struct CacheOptions {
     std::string field_selector;
     bool metadata_only = false;
     /// Keeps of metadata.managedFields only the entries of this manager; "" drops all of it.
-    /// Appliers (controller/apply.h) want theirs.
+    /// Appliers (controller/apply.h) want theirs. Their fieldsV1 is kept as JSON text.
     std::string keep_manager;
     /// Runs after managedFields were dropped. Caches with different transforms must differ in
     /// `variant`.

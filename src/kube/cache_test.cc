@@ -204,9 +204,11 @@ TEST_F(CacheTest, OwnWritesAreSeenAtOnceAndGhostsAreNot) {
 
 TEST_F(CacheTest, TransformsAndKeepsOneManager) {
     Value object = config_map("n", "a", "1");
+    const Value fields = Value::object({{"f:data", Value::object({{".", Value::object({})}})}});
     object.at("metadata")
-        .set("managedFields", Value::array({Value::object({{"manager", "us"}}),
-                                            Value::object({{"manager", "them"}})}));
+        .set("managedFields",
+             Value::array({Value::object({{"manager", "us"}, {"fieldsV1", fields}}),
+                           Value::object({{"manager", "them"}, {"fieldsV1", fields}})}));
     server->put(config_map_path("n", "a"), object);
     CacheOptions options(resources::config_maps());
     options.keep_manager = "us";
@@ -217,6 +219,8 @@ TEST_F(CacheTest, TransformsAndKeepsOneManager) {
     EXPECT_FALSE(got->contains("data"));
     ASSERT_EQ((*got)["metadata"]["managedFields"].size(), 1u);
     EXPECT_EQ((*got)["metadata"]["managedFields"][0]["manager"].as_string(), "us");
+    EXPECT_EQ((*got)["metadata"]["managedFields"][0]["fieldsV1"].as_string(),
+              R"({"f:data":{".":{}}})");
 }
 
 TEST_F(CacheTest, SetSharesCaches) {

@@ -14,6 +14,8 @@ using async::Task;
 constexpr size_t kReadSize = 64 * 1024;
 /// Encrypted and sent at once; bounds the copy of a large write.
 constexpr size_t kWriteSize = 64 * 1024;
+/// An idle connection's buffers are not larger than this.
+constexpr size_t kKeptBufferSize = 8 * 1024;
 
 bool is_ip_address(const std::string& name) {
     in6_addr address{};
@@ -73,12 +75,22 @@ Error tls_error(SSL* ssl, std::string_view what) {
     return unavailable(std::move(text)).with_cause(alert > 0 ? alert : 0, "Tls");
 }
 
+/// A memory BIO keeps the size of the largest burst that went through it: too much for connections
+/// that are kept for their occasional words.
+void release_if_empty(BIO* bio) {
+    BUF_MEM* memory = nullptr;
+    BIO_get_mem_ptr(bio, &memory);
+    if (memory == nullptr || memory->length > 0 || memory->max <= kKeptBufferSize) return;
+    BIO_set_mem_buf(bio, BUF_MEM_new(), BIO_CLOSE);  // Frees the former.
+}
+
 std::string take_output(TlsState& state) {
     size_t size = BIO_ctrl_pending(state.out);
     std::string data(size, '\0');
     if (size > 0) {
         int count = BIO_read(state.out, data.data(), static_cast<int>(size));
         data.resize(count > 0 ? static_cast<size_t>(count) : 0);
+        release_if_empty(state.out);
     }
     return data;
 }
@@ -127,6 +139,7 @@ std::string decrypt(TlsState& state, size_t max_size, int* status) {
         size += count;
     }
     text.resize(size);
+    release_if_empty(state.in);
     return text;
 }
 
