@@ -170,6 +170,8 @@ std::vector<std::string> tunnel_server_args(const Settings& settings) {
         {"--cluster-cert", pki + "/apiserver.crt"},
         {"--cluster-key", pki + "/apiserver.key"},
         {"--delete-existing-uds-file", "true"},
+        // Probes of the whole Pod ask there.
+        {"--health-port", "8134"},
         {"--mode", "grpc"},
         {"--server-port", "0"},
         {"--uds-name", std::string(kTunnelSocketDir) + "/konnectivity-server.socket"},
@@ -179,7 +181,6 @@ std::vector<std::string> tunnel_server_args(const Settings& settings) {
         {"--agent-namespace", "kube-system"},
         {"--agent-service-account", "konnectivity-agent"},
         {"--authentication-audience", "system:konnectivity-server"},
-        {"--health-port", "8134"},
         {"--kubeconfig", std::string(kKubeconfigDir) + "/konnectivity-server.conf"},
     };
     if (tunnel.is_ours()) {

@@ -6,8 +6,8 @@
 #include "async/real_loop.h"
 #include "base/log.h"
 #include "cmd/basalt-tunnel/commands.h"
-#include "cmd/basalt-tunnel/components.h"
 #include "cmd/basalt-tunnel/http.h"
+#include "cmd/basalt-tunnel/pod.h"
 #include "cmd/basalt-tunnel/signals.h"
 #include "tunnel/direct.h"
 #include "tunnel/server.h"
@@ -58,7 +58,8 @@ Result<tunnel::AddressFilter> make_filter(const DirectFlags& flags) {
 struct Direct {
     async::RealLoop& loop;
     DirectFlags flags;
-    std::unique_ptr<Components> components{};  ///< Null without --api-server.
+    net::Endpoint api_server{};
+    std::unique_ptr<tunnel::Components> components{};  ///< Null without --api-server.
     std::unique_ptr<tunnel::TunnelServer> server{};
     std::unique_ptr<net::GrpcServer> frontends{};
     std::unique_ptr<net::HttpServer> health{};
@@ -66,9 +67,9 @@ struct Direct {
 
 Result<void> start(Direct& direct) {
     if (!direct.flags.api_server.empty()) {
-        BASALT_ASSIGN(net::Endpoint api_server, net::parse_endpoint(direct.flags.api_server));
-        BASALT_ASSIGN(direct.components, Components::make(direct.loop, std::move(api_server),
-                                                          direct.flags.start_gate));
+        BASALT_ASSIGN(direct.api_server, net::parse_endpoint(direct.flags.api_server));
+        BASALT_ASSIGN(direct.components,
+                      make_components(direct.loop, direct.api_server, direct.flags.start_gate));
     } else if (!direct.flags.start_gate.empty()) {
         return invalid_argument("--start-gate needs --api-server");
     }
@@ -92,7 +93,7 @@ Result<void> start(Direct& direct) {
     BASALT_ASSIGN(Duration limit, parse_duration(direct.flags.commands_limit));
     HealthPages pages{[server] { return server->ready(); },
                       [server, limit] { return server->commands_ended(limit); }};
-    if (Components* components = direct.components.get(); components != nullptr) {
+    if (tunnel::Components* components = direct.components.get(); components != nullptr) {
         pages.started = [components](std::string name) {
             return components->started(std::move(name));
         };
@@ -113,7 +114,8 @@ Task<void> finish(Direct* direct) {
     const Duration limit =
         parse_duration(direct->flags.graceful_shutdown_timeout).value_or(std::chrono::seconds(90));
     if (direct->components) {
-        co_await direct->components->until_gone(direct->loop.now() + limit, [] { return true; });
+        co_await until_gone(&direct->loop, direct->api_server, direct->loop.now() + limit,
+                            [] { return true; });
         co_await direct->components->stop();
     }
     co_await direct->frontends->stop(Duration(0));

@@ -4,10 +4,10 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "cmd/basalt-tunnel/commands.h"
-#include "cmd/basalt-tunnel/components.h"
 #include "cmd/basalt-tunnel/files.h"
 #include "cmd/basalt-tunnel/http.h"
 #include "cmd/basalt-tunnel/kubeconfig.h"
+#include "cmd/basalt-tunnel/pod.h"
 #include "cmd/basalt-tunnel/signals.h"
 #include "cmd/basalt-tunnel/token_review.h"
 #include "tunnel/server.h"
@@ -51,6 +51,9 @@ class Program {
     Result<void> listen(const tunnel::TunnelServerConfig& config);
     Task<void> watch_files();
     void read_server_count();
+    net::Endpoint api_server() const {
+        return net::Endpoint::tcp(kubeconfig_->server.host, kubeconfig_->server.port);
+    }
 
     async::RealLoop& loop_;
     ServerFlags flags_;
@@ -58,7 +61,7 @@ class Program {
     std::optional<Kubeconfig> kubeconfig_;
     std::unique_ptr<TlsFiles> agent_tls_;
     std::shared_ptr<TlsFiles> peer_tls_;
-    std::unique_ptr<Components> components_;  ///< Null without a kubeconfig.
+    std::unique_ptr<tunnel::Components> components_;  ///< Null without a kubeconfig.
     std::unique_ptr<tunnel::TunnelServer> tunnel_;
     std::unique_ptr<net::GrpcServer> frontends_;
     std::unique_ptr<net::GrpcServer> agents_;
@@ -171,10 +174,7 @@ Result<void> Program::start() {
     tunnel_->set_configured_server_count(static_cast<uint32_t>(std::max(1, flags_.server_count)));
     read_server_count();
     if (kubeconfig_) {
-        const net::Url& server = kubeconfig_->server;
-        BASALT_ASSIGN(components_,
-                      Components::make(loop_, net::Endpoint::tcp(server.host, server.port),
-                                       flags_.start_gate));
+        BASALT_ASSIGN(components_, make_components(loop_, api_server(), flags_.start_gate));
     } else if (!flags_.start_gate.empty()) {
         return invalid_argument("--start-gate needs --kubeconfig");
     }
@@ -237,8 +237,8 @@ Task<void> Program::stop() {
     Duration limit =
         parse_duration(flags_.graceful_shutdown_timeout).value_or(std::chrono::seconds(90));
     if (components_) {
-        co_await components_->until_gone(loop_.now() + limit,
-                                         [this] { return tunnel_->drained(); });
+        co_await until_gone(&loop_, api_server(), loop_.now() + limit,
+                            [this] { return tunnel_->drained(); });
         co_await components_->stop();
     }
     log_info("stopping", {{"open", tunnel_->core().frontends_count()}});

@@ -1,8 +1,8 @@
-// Looks at the other servers of the Pod that this program runs in: kube-apiserver,
-// kube-controller-manager and kube-scheduler, on loopback.
+// Looks at the other servers of the Pod that this program runs in, and tells when they have
+// started.
 //
 // No identity is shown and no answer is trusted: all that follows from them is when something is
-// started, when the kubelet hears that something has started, and when this program may end.
+// started and when the kubelet hears of it.
 #pragma once
 
 #include <functional>
@@ -13,17 +13,22 @@
 #include "async/loop.h"
 #include "async/task_group.h"
 #include "async/wait.h"
-#include "net/http_client.h"
+#include "net/http.h"
 
-namespace basalt::cmd {
+namespace basalt::tunnel {
 
 /// Lives on one loop. Looks only while somebody waits.
 class Components {
  public:
-    /// `gate`: a file to make once the API server is ready, for which others wait (basalt-start);
-    /// none when empty.
-    static Result<std::unique_ptr<Components>> make(async::Loop& loop, net::Endpoint api_server,
-                                                    std::string gate);
+    struct Server {
+        std::string name;
+        std::string
+            page;  ///< Good with 200; or with 401, of a server that does not tell strangers.
+        std::shared_ptr<net::HttpTransport> transport;
+    };
+    /// The first server is the one that the others need. `open_gate` is called once it has started,
+    /// again until it returns true; it may be empty.
+    Components(async::Loop& loop, std::vector<Server> servers, std::function<bool()> open_gate);
     void start();
     async::Task<void> stop();
 
@@ -34,25 +39,16 @@ class Components {
     /// so again only up to a second later, with what it knows by then.
     async::Task<bool> started(std::string name);
 
-    /// Ends when the API server accepted no connection several times in a row and `drained` holds,
-    /// or at `deadline`: all containers of a Pod are told to stop in the same moment, but the API
-    /// server still needs what carries its connections.
-    async::Task<void> until_gone(TimePoint deadline, std::function<bool()> drained);
-
     static constexpr Duration kHoldLimit = std::chrono::seconds(5);
     static constexpr Duration kTogetherLimit = std::chrono::seconds(2);
 
  private:
     struct Component {
-        std::string name;
-        std::string page;
-        std::shared_ptr<net::HttpClient> client;
+        Server server;
         bool up = false;
         TimePoint up_since{};
     };
 
-    Components(async::Loop& loop, net::Endpoint api_server, std::string gate);
-    Result<void> add(std::string name, std::string page, const net::Endpoint& endpoint);
     void wake_watch();
     async::Task<void> watch();
     async::Task<void> look(Component* component);
@@ -60,13 +56,12 @@ class Components {
     bool all_up() const;
 
     async::Loop& loop_;
-    net::Endpoint api_server_;
-    std::string gate_;                   ///< Empty once it is open.
-    std::vector<Component> components_;  ///< The API server first: others need it.
+    std::function<bool()> open_gate_;  ///< Null once it is open.
+    std::vector<Component> components_;
     size_t waiting_ = 0;
     bool watching_ = false;
     async::Condition looked_;
     async::TaskGroup group_;
 };
 
-}  // namespace basalt::cmd
+}  // namespace basalt::tunnel
