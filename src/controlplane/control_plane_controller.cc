@@ -103,6 +103,13 @@ std::string address_of_starting(const std::vector<data::SharedValue>& pods) {
     return {};
 }
 
+bool has_container(const Value& deployment, std::string_view name) {
+    for (const Value& container : deployment["spec"]["template"]["spec"]["containers"].items()) {
+        if (container["name"].as_string() == name) return true;
+    }
+    return false;
+}
+
 controller::Key key_by_label(const Value& object) {
     return controller::Key(std::string(kube::namespace_of(object)),
                            std::string(kube::label_of(object, names::kNameLabel)));
@@ -371,11 +378,25 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     if (!budget.is_null()) intents.push_back(std::move(budget));
     pass->checksums[names::kubeadm_config(settings.name)] =
         data::hash_hex(data::hash(intents[0]["data"]));
+    // The Deployment tells that there was one, as long as it is not changed.
+    const Value before = pass->deployment ? *pass->deployment : Value();
+    if (settings.deployment.replicas < 2) {
+        const bool had_one = before["spec"]["replicas"].as_int(1) > 1;
+        Result<void> removed = co_await remove_unwanted(
+            pass, kube::resources::pod_disruption_budgets(), settings.name, had_one);
+        if (!removed.ok()) co_return std::move(removed).error();
+    }
     Result<void> applied = co_await apply_all(pass, std::move(intents));
     if (!applied.ok()) co_return std::move(applied).error();
-
-    Result<void> tidied = co_await remove_unwanted(pass);
-    if (!tidied.ok()) co_return std::move(tidied).error();
+    if (!settings.tunnel) {
+        const bool had_tunnel = has_container(before, "konnectivity-server");
+        for (std::string secret :
+             {names::tunnel_certificate(settings.name), names::tunnel_kubeconfig(settings.name)}) {
+            Result<void> removed = co_await remove_unwanted(pass, kube::resources::secrets(),
+                                                            std::move(secret), had_tunnel);
+            if (!removed.ok()) co_return std::move(removed).error();
+        }
+    }
     if (settings.asleep()) {
         free_slot(settings.key());
         co_await drop_session(settings.key());
@@ -397,24 +418,24 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     co_return true;
 }
 
-// Objects that an earlier spec asked for and this one does not.
-async::Task<Result<void>> ControlPlaneController::remove_unwanted(Pass* pass) {
+// An object that an earlier spec asked for and this one does not. Where it surely was wanted before
+// this pass it is looked for even without our label, by which caches know it.
+async::Task<Result<void>> ControlPlaneController::remove_unwanted(Pass* pass,
+                                                                  kube::Resource resource,
+                                                                  std::string name,
+                                                                  bool was_wanted) {
     const Settings& settings = pass->settings;
-    std::vector<std::pair<std::string, std::string>> unwanted;  // Kind and name.
-    if (settings.deployment.replicas < 2)
-        unwanted.emplace_back("PodDisruptionBudget", settings.name);
-    if (!settings.tunnel) {
-        unwanted.emplace_back("Secret", names::tunnel_certificate(settings.name));
-        unwanted.emplace_back("Secret", names::tunnel_kubeconfig(settings.name));
+    kube::ObjectKey key(settings.namespace_name, std::move(name));
+    data::SharedValue live = owned_.at(resource.kind)->get(key);
+    if (live == nullptr && was_wanted) {
+        Result<data::SharedValue> found = co_await find_owned(resource, std::move(key));
+        if (!found.ok()) co_return std::move(found).error();
+        live = *found;
     }
-    for (const auto& [kind, name] : unwanted) {
-        kube::Cache& cache = *owned_.at(kind);
-        data::SharedValue live = cache.get(kube::ObjectKey(settings.namespace_name, name));
-        if (live == nullptr || !kube::is_owned_by(*live, settings.uid)) continue;
-        kube::DeleteOptions options;
-        Result<bool> removed = co_await applier_.remove(cache.options().resource, live, options);
-        if (!removed.ok()) co_return std::move(removed).error();
-    }
+    if (live == nullptr || !kube::is_owned_by(*live, settings.uid)) co_return Result<void>();
+    kube::DeleteOptions options;
+    Result<bool> removed = co_await applier_.remove(resource, live, options);
+    if (!removed.ok()) co_return std::move(removed).error();
     co_return Result<void>();
 }
 

@@ -80,7 +80,8 @@ class ControlPlaneController {
     async::Task<Result<void>> collect_secrets(Pass* pass);
     async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);
     async::Task<Result<void>> apply_one(Pass* pass, data::Value intent);
-    async::Task<Result<void>> remove_unwanted(Pass* pass);
+    async::Task<Result<void>> remove_unwanted(Pass* pass, kube::Resource resource, std::string name,
+                                              bool was_wanted);
     async::Task<Result<void>> adopt(kube::Resource resource, data::SharedValue live);
     async::Task<Result<controller::Outcome>> finalize(Pass* pass);
     async::Task<Result<bool>> remove_workload(Pass* pass);

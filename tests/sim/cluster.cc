@@ -347,6 +347,9 @@ void Cluster::sync_pod(const Value& pod, PodState& state) {
         if (std::exchange(state.serving, false)) workload_.stopped(std::string(kube::uid_of(pod)));
         ++state.restarts;
         report(pod, "CrashLoopBackOff", why);
+        // Started again it finds the Secrets as they are then: the kubelet keeps volumes up to
+        // date.
+        state.running = nullptr;
         state.due = loop_.now() + kRestartDelay;
         return;
     }

@@ -149,6 +149,22 @@ TEST_F(StoryTest, TheWallClosesWhatIsNoLongerUsed) {
     EXPECT_TRUE(wait([&] { return open_ports() == 1; }));
 }
 
+// A budget that lost its label while nobody looked was not found when it was not wanted any more.
+TEST_F(StoryTest, WhatIsNotWantedGoesEvenWithoutItsLabel) {
+    make_control_plane("{}");
+    const kube::Resource& planes = controlplane::tenant_control_planes();
+    const kube::Resource& budgets = kube::resources::pod_disruption_budgets();
+    patch(planes, key, "{spec: {controlPlane: {deployment: {replicas: 2}}}}");
+    ASSERT_TRUE(wait([&] { return world.api().get(budgets, key) != nullptr; }));
+    ASSERT_TRUE(wait([&] { return is_ready(); }));
+    patch(planes, key, "{metadata: {annotations: {kamaji.clastix.io/paused: 'true'}}}");
+    patch(budgets, key, "{metadata: {labels: null}}");
+    patch(planes, key, "{spec: {controlPlane: {deployment: {replicas: 1}}}}");
+    EXPECT_FALSE(wait([&] { return world.api().get(budgets, key) == nullptr; }));
+    patch(planes, key, "{metadata: {annotations: {kamaji.clastix.io/paused: null}}}");
+    EXPECT_TRUE(wait([&] { return world.api().get(budgets, key) == nullptr; }));
+}
+
 // Its owner and the manager of what it holds say whose it is: a Secret of a generator that lost its
 // labels was taken for somebody else's, and not kept valid any more.
 TEST_F(StoryTest, AGeneratorsSecretGetsItsLabelsBack) {
