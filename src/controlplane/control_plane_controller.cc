@@ -378,22 +378,23 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     if (!budget.is_null()) intents.push_back(std::move(budget));
     pass->checksums[names::kubeadm_config(settings.name)] =
         data::hash_hex(data::hash(intents[0]["data"]));
-    // The Deployment tells that there was one, as long as it is not changed.
-    const Value before = pass->deployment ? *pass->deployment : Value();
+    // What the Deployment still shows, before it is changed.
+    const data::SharedValue before = pass->deployment;
+    const bool had_budget = before != nullptr && (*before)["spec"]["replicas"].as_int(1) > 1;
+    const bool had_tunnel = before != nullptr && has_container(*before, "konnectivity-server");
     if (settings.deployment.replicas < 2) {
-        const bool had_one = before["spec"]["replicas"].as_int(1) > 1;
         Result<void> removed = co_await remove_unwanted(
-            pass, kube::resources::pod_disruption_budgets(), settings.name, had_one);
+            pass, kube::resources::pod_disruption_budgets(), settings.name, had_budget);
         if (!removed.ok()) co_return std::move(removed).error();
     }
     Result<void> applied = co_await apply_all(pass, std::move(intents));
     if (!applied.ok()) co_return std::move(applied).error();
     if (!settings.tunnel) {
-        const bool had_tunnel = has_container(before, "konnectivity-server");
-        for (std::string secret :
-             {names::tunnel_certificate(settings.name), names::tunnel_kubeconfig(settings.name)}) {
-            Result<void> removed = co_await remove_unwanted(pass, kube::resources::secrets(),
-                                                            std::move(secret), had_tunnel);
+        const std::vector<std::string> secrets = {names::tunnel_certificate(settings.name),
+                                                  names::tunnel_kubeconfig(settings.name)};
+        for (const std::string& secret : secrets) {
+            Result<void> removed =
+                co_await remove_unwanted(pass, kube::resources::secrets(), secret, had_tunnel);
             if (!removed.ok()) co_return std::move(removed).error();
         }
     }

@@ -171,14 +171,18 @@ TEST(Deployment, OnlyTheTunnelWritesWhatCompanionsRun) {
     }
 }
 
-// Upstream's tunnel server has no such program.
-TEST(Deployment, StartsAllAtOnceWithUpstreamsTunnel) {
-    Value object = example_object();
+void use_upstreams_tunnel(Value& object) {
     object.at("spec")
         .at("addons")
         .at("konnectivity")
         .set("server", Value::object({{"image", "registry.k8s.io/kas-network-proxy/proxy-server"},
                                       {"version", "v0.36.0"}}));
+}
+
+// Upstream's tunnel server has no such program.
+TEST(Deployment, StartsAllAtOnceWithUpstreamsTunnel) {
+    Value object = example_object();
+    use_upstreams_tunnel(object);
     Value deployment = deployment_of(object);
     const Value& spec = deployment["spec"]["template"]["spec"];
     for (const Value& volume : spec["volumes"].items())
@@ -248,11 +252,7 @@ TEST(Deployment, LetsOurTunnelServersFindEachOther) {
 TEST(Deployment, TellsUpstreamsTunnelServerWhatItKnows) {
     Value object = example_object();
     object.at("spec").at("controlPlane").at("deployment").set("replicas", 2);
-    object.at("spec")
-        .at("addons")
-        .at("konnectivity")
-        .set("server", Value::object({{"image", "registry.k8s.io/kas-network-proxy/proxy-server"},
-                                      {"version", "v0.36.0"}}));
+    use_upstreams_tunnel(object);
     Value deployment = deployment_of(object);
     const Value& server = container(deployment, "konnectivity-server");
     EXPECT_TRUE(has_arg(server, "--server-count=2"));

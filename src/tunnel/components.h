@@ -17,18 +17,20 @@
 
 namespace basalt::tunnel {
 
-/// Lives on one loop. Looks only while somebody waits.
+/// Lives on one loop. Looks only while somebody waits. stop(), and the end of all started(), before
+/// its destruction.
 class Components {
  public:
     struct Server {
         std::string name;
-        std::string
-            page;  ///< Good with 200; or with 401, of a server that does not tell strangers.
+        /// Good with 200; or with 401, of a server that does not tell strangers.
+        std::string page;
         std::shared_ptr<net::HttpTransport> transport;
     };
     /// The first server is the one that the others need. `open_gate` is called once it has started,
     /// again until it returns true; it may be empty.
     Components(async::Loop& loop, std::vector<Server> servers, std::function<bool()> open_gate);
+    /// Looks until the gate is open.
     void start();
     async::Task<void> stop();
 

@@ -30,6 +30,7 @@
 
 namespace {
 
+// As all processes of a local cluster's node have it: local/node_services.cc says why so much.
 constexpr unsigned long kTimerSlackNs = 10'000'000;
 constexpr int kNotFound = 127;
 constexpr int kTerminated = 128 + SIGTERM;
