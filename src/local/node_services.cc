@@ -30,7 +30,8 @@ constexpr auto kProcessesGrace = std::chrono::seconds(8);
 // How late the kernel may fire a timer of a node's process, so that timers share an interrupt and a
 // wake-up: prctl(2), PR_SET_TIMERSLACK, inherited by containers. Servers written in Go wake some
 // hundred times a second while idle; this halves their processor time. As long as Go's own monitor
-// sleeps at most, which is what notices goroutines that run or block for long.
+// sleeps at most, which is what notices goroutines that run or block for long. basalt-start gives
+// the same to what it starts, on other nodes, too.
 constexpr auto kTimerSlack = std::chrono::nanoseconds(std::chrono::milliseconds(10));
 constexpr off_t kLogBytesMax = 32 * 1024 * 1024;  // then the log starts anew, one old one is kept
 
