@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "controller/finalizers.h"
+#include "controlplane/cache_options.h"
 #include "controlplane/datastore_plan.h"
 #include "controlplane/diagnosis.h"
 #include "controlplane/metrics.h"
@@ -45,19 +46,6 @@ Duration look_again(const Value& status, WallTime now) {
 }
 
 std::string label_selector() { return fmt::format("{}={}", names::kProjectLabel, names::kProject); }
-
-kube::CacheOptions owned_options(const kube::Resource& resource) {
-    kube::CacheOptions options(resource);
-    options.label_selector = label_selector();
-    options.keep_manager = std::string(names::kFieldManager);
-    return options;
-}
-
-kube::CacheOptions own_options() {
-    kube::CacheOptions options(tenant_control_planes());
-    options.keep_manager = std::string(names::kFieldManager);
-    return options;
-}
 
 // Of Pods only what they say of themselves: the rest is the Deployment's template again.
 kube::CacheOptions pod_options() {
@@ -129,7 +117,7 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
       connector_(std::move(connector)),
       options_(std::move(options)),
       applier_(manager.client(), std::string(names::kFieldManager)),
-      control_planes_(manager.cache(own_options())),
+      control_planes_(manager.cache(applied_options(tenant_control_planes()))),
       pods_(manager.cache(pod_options())),
       nodes_(manager.cache(node_options())) {
     controller::Controller::Options controller_options;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "controller/finalizers.h"
+#include "controlplane/cache_options.h"
 #include "controlplane/names.h"
 #include "controlplane/resources.h"
 #include "net/tls.h"
@@ -17,13 +18,6 @@ using controller::Outcome;
 using data::Value;
 
 namespace {
-
-// The same options as elsewhere: who asks for the same collection shares a cache.
-kube::CacheOptions with_our_fields(const kube::Resource& resource) {
-    kube::CacheOptions options(resource);
-    options.keep_manager = std::string(names::kFieldManager);
-    return options;
-}
 
 // Only the content is read; an applied Secret has it a second time in an annotation.
 void keep_content(Value& secret) {
@@ -86,8 +80,8 @@ DataStoreController::DataStoreController(controller::Manager& manager, DataStore
       options_(std::move(options)),
       on_change_(std::move(on_change)),
       applier_(manager.client(), std::string(names::kFieldManager)),
-      data_stores_(manager.cache(with_our_fields(data_stores()))),
-      control_planes_(manager.cache(with_our_fields(tenant_control_planes()))) {
+      data_stores_(manager.cache(applied_options(data_stores()))),
+      control_planes_(manager.cache(applied_options(tenant_control_planes()))) {
     controller::Controller::Options controller_options;
     controller_options.name = "datastore";
     controller_options.workers_count = options_.workers_count;

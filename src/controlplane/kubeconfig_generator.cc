@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "controller/conditions.h"
+#include "controlplane/cache_options.h"
 #include "controlplane/names.h"
 #include "controlplane/status.h"
 #include "data/base64.h"
@@ -151,14 +152,6 @@ bool control_plane_changed(const kube::Change& change) {
            kube::is_deleting(before) != kube::is_deleting(after) ||
            !(before["metadata"]["annotations"] == after["metadata"]["annotations"]) ||
            !(before["status"]["controlPlaneEndpoint"] == after["status"]["controlPlaneEndpoint"]);
-}
-
-kube::CacheOptions with_our_fields(const kube::Resource& resource,
-                                   std::string label_selector = {}) {
-    kube::CacheOptions options(resource);
-    options.label_selector = std::move(label_selector);
-    options.keep_manager = std::string(names::kFieldManager);
-    return options;
 }
 
 kube::CacheOptions metadata_of(const kube::Resource& resource) {
@@ -325,14 +318,12 @@ KubeconfigGeneratorController::KubeconfigGeneratorController(controller::Manager
       keys_(keys),
       events_(events),
       applier_(manager.client(), std::string(names::kFieldManager)),
-      generators_(manager.cache(with_our_fields(kubeconfig_generators()))),
-      control_planes_(manager.cache(with_our_fields(tenant_control_planes()))),
+      generators_(manager.cache(applied_options(kubeconfig_generators()))),
+      control_planes_(manager.cache(applied_options(tenant_control_planes()))),
       namespaces_(manager.cache(metadata_of(kube::resources::namespaces()))),
-      own_secrets_(manager.cache(
-          with_our_fields(kube::resources::secrets(),
-                          fmt::format("{}={}", names::kProjectLabel, names::kProject)))),
+      own_secrets_(manager.cache(owned_options(kube::resources::secrets()))),
       generated_(manager.cache(
-          with_our_fields(kube::resources::secrets(), std::string(kManagedByLabel)))) {
+          applied_options(kube::resources::secrets(), std::string(kManagedByLabel)))) {
     controller::Controller::Options options;
     options.name = "kubeconfiggenerator";
     controller_ = &manager.add_controller(

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "controlplane/cache_options.h"
 #include "controlplane/certificates.h"
 #include "controlplane/names.h"
 #include "controlplane/resources.h"
@@ -44,14 +45,6 @@ std::string one_of(const std::string_view (&known)[N], std::string_view value,
 }
 
 std::string truth(bool value) { return value ? "true" : "false"; }
-
-kube::CacheOptions with_our_fields(const kube::Resource& resource,
-                                   std::string label_selector = {}) {
-    kube::CacheOptions options(resource);
-    options.label_selector = std::move(label_selector);
-    options.keep_manager = std::string(names::kFieldManager);
-    return options;
-}
 
 std::string address_of(const Value& control_plane) {
     const std::string_view endpoint = control_plane["status"]["controlPlaneEndpoint"].as_string();
@@ -103,11 +96,9 @@ std::optional<WallTime> certificates_end(const Value& secret) {
 
 ControlPlaneMetrics::ControlPlaneMetrics(controller::Manager& manager, const BuildInfo& build)
     : manager_(manager),
-      control_planes_(manager.cache(with_our_fields(tenant_control_planes()))),
-      data_stores_(manager.cache(with_our_fields(controlplane::data_stores()))),
-      secrets_(manager.cache(
-          with_our_fields(kube::resources::secrets(),
-                          fmt::format("{}={}", names::kProjectLabel, names::kProject)))) {
+      control_planes_(manager.cache(applied_options(tenant_control_planes()))),
+      data_stores_(manager.cache(applied_options(controlplane::data_stores()))),
+      secrets_(manager.cache(owned_options(kube::resources::secrets()))) {
     handler_ =
         secrets_.add_handler([this](const kube::Change& change) { read_certificate(change); });
     manager_.metrics()

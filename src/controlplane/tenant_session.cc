@@ -72,6 +72,16 @@ Value build_probe_token(async::Loop& loop, const std::string& id) {
     return token;
 }
 
+// Of a tenant's object only what tells it from others and one state of it from another.
+void keep_identity(Value& object) {
+    Value kept;
+    for (const char* field :
+         {"name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp"}) {
+        if (const Value* value = object["metadata"].find(field)) kept.set(field, *value);
+    }
+    object = Value::object({{"metadata", std::move(kept)}});
+}
+
 }  // namespace
 
 /// Requests go where it leads now; those under way stay where they are.
@@ -103,6 +113,7 @@ TenantSession::TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTranspo
             kube::Resource(kind.api_version, kind.plural, kind.kind, namespaced));
         options.label_selector = fmt::format("{}={}", kTenantLabel, kTenantLabelValue);
         options.metadata_only = true;
+        options.transform = keep_identity;
         kinds_.push_back({options.resource, std::make_unique<kube::Cache>(client_, options)});
     }
 }

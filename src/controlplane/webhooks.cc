@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "controlplane/cache_options.h"
 #include "controlplane/metrics.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
@@ -18,15 +19,6 @@ namespace {
 
 // The API server waits for ten seconds altogether.
 constexpr Duration kDryRunTimeout = std::chrono::seconds(5);
-
-// The same options as elsewhere: who asks for the same collection shares a cache.
-kube::CacheOptions with_our_fields(const kube::Resource& resource,
-                                   std::string label_selector = {}) {
-    kube::CacheOptions options(resource);
-    options.label_selector = std::move(label_selector);
-    options.keep_manager = std::string(names::kFieldManager);
-    return options;
-}
 
 AdmissionResponse answer(const AdmissionRequest& request, const std::vector<FieldError>& errors,
                          std::vector<std::string> warnings = {}) {
@@ -74,11 +66,9 @@ Webhooks::Webhooks(controller::Manager& manager, kube::Client& client, SettingsD
     : manager_(manager),
       client_(client),
       defaults_(std::move(defaults)),
-      control_planes_(manager.cache(with_our_fields(tenant_control_planes()))),
-      data_stores_(manager.cache(with_our_fields(controlplane::data_stores()))),
-      deployments_(manager.cache(
-          with_our_fields(kube::resources::deployments(),
-                          fmt::format("{}={}", names::kProjectLabel, names::kProject)))) {}
+      control_planes_(manager.cache(applied_options(tenant_control_planes()))),
+      data_stores_(manager.cache(applied_options(controlplane::data_stores()))),
+      deployments_(manager.cache(owned_options(kube::resources::deployments()))) {}
 
 void Webhooks::add_routes(controller::Router& router) {
     controller::add_admission_route(router, kControlPlaneWebhook, [this](AdmissionRequest request) {

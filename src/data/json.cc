@@ -357,6 +357,12 @@ Result<std::optional<std::string_view>> JsonLineSplitter::next() {
                     fmt::format("JSON stream: a document is over the limit of {} bytes",
                                 max_document_size_));
     }
+    // Many streams are idle nearly always: nothing is kept for the next document.
+    if (start_ > 0 && start_ == buffer_.size()) {
+        buffer_.clear();
+        buffer_.shrink_to_fit();
+        start_ = scan_ = 0;
+    }
     return std::optional<std::string_view>();
 }
 

@@ -58,11 +58,11 @@ class JsonLineSplitter {
     explicit JsonLineSplitter(size_t max_document_size = kDefaultMaxDocumentSize)
         : max_document_size_(max_document_size) {}
 
-    /// Adds bytes. Views from next() are invalid afterwards. Call next() until it yields nothing
+    /// Adds bytes. Call next() until it yields nothing
     /// between feeds, else documents pile up here.
     void feed(std::string_view chunk);
     /// The next whole document, or nothing when more bytes are needed. The view is valid until the
-    /// next feed(). Errors: InvalidArgument for bytes that start no object or array;
+    /// next call of either. Errors: InvalidArgument for bytes that start no object or array;
     /// ResourceExhausted above the limit.
     Result<std::optional<std::string_view>> next();
     /// next() and parse_json().

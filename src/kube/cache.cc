@@ -66,6 +66,18 @@ bool is_older(const Value& a, const Value& b) {
 
 }  // namespace
 
+Cache::Held::Held(SharedValue object, bool packed) {
+    if (packed) {
+        packed_.emplace(*object);
+    } else {
+        whole_ = std::move(object);
+    }
+}
+
+size_t Cache::Held::memory_size() const {
+    return whole_ ? sizeof(Value) + whole_->heap_size() : packed_->size();
+}
+
 Cache::Cache(Client& client, CacheOptions options)
     : options_(std::move(options)), reflector_(client, *this, reflector_options(options_)) {}
 
@@ -87,26 +99,28 @@ async::Task<Result<void>> Cache::wait_synced() {
 
 SharedValue Cache::get(const ObjectKey& key) const {
     const auto found = objects_.find(key);
-    return found == objects_.end() ? nullptr : found->second;
+    return found == objects_.end() ? nullptr : found->second.get();
 }
 
 std::vector<SharedValue> Cache::list(std::string_view ns, const LabelSelector& selector) const {
     std::vector<SharedValue> found;
-    for (const auto& [key, object] : objects_) {
-        if ((ns.empty() || key.ns == ns) && selector.matches(*object)) found.push_back(object);
+    for (const auto& [key, held] : objects_) {
+        if (!ns.empty() && key.ns != ns) continue;
+        SharedValue object = held.get();
+        if (selector.matches(*object)) found.push_back(std::move(object));
     }
     return found;
 }
 
 void Cache::for_each(const std::function<void(const SharedValue& object)>& visit) const {
-    for (const auto& [key, object] : objects_) visit(object);
+    for (const auto& [key, held] : objects_) visit(held.get());
 }
 
 void Cache::add_index(const std::string& name, IndexFn fn) {
     Index& created = indices_[name];
     created.fn = std::move(fn);
     created.keys.clear();
-    for (const auto& [key, object] : objects_) index_one(created, key, nullptr, object.get());
+    for (const auto& [key, held] : objects_) index_one(created, key, nullptr, held.get().get());
 }
 
 std::vector<SharedValue> Cache::by_index(const std::string& name, const std::string& key) const {
@@ -130,7 +144,7 @@ Cache::HandlerId Cache::add_handler(Handler handler) {
     // The handler may read the cache: a copy, so that it may also cause changes.
     std::vector<SharedValue> present;
     present.reserve(objects_.size());
-    for (const auto& [key, object] : objects_) present.push_back(object);
+    for (const auto& [key, held] : objects_) present.push_back(held.get());
     for (SharedValue& object : present) handler(Change{nullptr, std::move(object), true});
     return id;
 }
@@ -166,31 +180,23 @@ void Cache::index(const ObjectKey& key, const Value* before, const Value* after)
     for (auto& [name, one] : indices_) index_one(one, key, before, after);
 }
 
-void Cache::put(const ObjectKey& key, SharedValue object, bool initial) {
-    const auto found = objects_.find(key);
-    if (found == objects_.end()) {
-        objects_.emplace(key, object);
-        index(key, nullptr, object.get());
-        notify(Change{nullptr, std::move(object), initial});
-        return;
-    }
-    if (uid_of(*found->second) != uid_of(*object)) {
+void Cache::put(const ObjectKey& key, const SharedValue& before, SharedValue object, bool initial) {
+    if (before && uid_of(*before) != uid_of(*object)) {
         // Deleted and made anew while we looked away.
-        const SharedValue last = found->second;
-        erase(key, last);
-        put(key, std::move(object), initial);
+        erase(key, before);
+        put(key, nullptr, std::move(object), initial);
         return;
     }
-    if (resource_version_of(*found->second) == resource_version_of(*object)) return;
-    const SharedValue before = std::exchange(found->second, object);
+    if (before && resource_version_of(*before) == resource_version_of(*object)) return;
+    objects_.insert_or_assign(key, Held(object, options_.packed));
     index(key, before.get(), object.get());
-    notify(Change{before, std::move(object), false});
+    notify(Change{before, std::move(object), initial && !before});
 }
 
 void Cache::erase(const ObjectKey& key, SharedValue last) {
     const auto found = objects_.find(key);
     if (found == objects_.end()) return;
-    const SharedValue before = std::move(found->second);
+    const SharedValue before = found->second.get();
     objects_.erase(found);
     index(key, before.get(), nullptr);
     notify(Change{std::move(last), nullptr, false});
@@ -201,13 +207,13 @@ void Cache::replace(std::vector<SharedValue> objects, const std::string&) {
     present.reserve(objects.size());
     for (const SharedValue& object : objects) present.insert(key_of(*object));
     std::vector<std::pair<ObjectKey, SharedValue>> gone;
-    for (const auto& [key, object] : objects_) {
-        if (!present.contains(key)) gone.emplace_back(key, object);
+    for (const auto& [key, held] : objects_) {
+        if (!present.contains(key)) gone.emplace_back(key, held.get());
     }
     for (auto& [key, object] : gone) erase(key, std::move(object));
     for (SharedValue& object : objects) {
         const ObjectKey key = key_of(*object);
-        put(key, std::move(object), !synced_);
+        put(key, get(key), std::move(object), !synced_);
     }
     if (synced_) return;
     synced_ = true;
@@ -219,7 +225,7 @@ void Cache::upsert(SharedValue object) {
     const SharedValue present = get(key);
     // Our own write may have been put in before an older event of the watch arrived.
     if (present && uid_of(*present) == uid_of(*object) && is_older(*object, *present)) return;
-    put(key, std::move(object), false);
+    put(key, present, std::move(object), false);
 }
 
 void Cache::remove(SharedValue object) {
@@ -240,22 +246,22 @@ void Cache::observe_write(const Value& object) {
     trim_managed_fields(copy, options_.keep_manager);
     if (options_.transform) options_.transform(copy);
     copy.shrink_to_fit();
-    put(key, std::make_shared<const Value>(std::move(copy)), false);
+    put(key, present, std::make_shared<const Value>(std::move(copy)), false);
 }
 
 size_t Cache::memory_size() const {
     size_t size = 0;
-    for (const auto& [key, object] : objects_) size += sizeof(Value) + object->heap_size();
+    for (const auto& [key, held] : objects_) size += held.memory_size();
     return size;
 }
 
 namespace {
 
 std::string cache_key(const CacheOptions& options) {
-    return fmt::format("{}|{}|{}|{}|{}|{}|{}", options.resource.to_string(), options.ns,
+    return fmt::format("{}|{}|{}|{}|{}|{}|{}|{}", options.resource.to_string(), options.ns,
                        options.label_selector, options.field_selector,
                        options.metadata_only ? "metadata" : "", options.keep_manager,
-                       options.variant);
+                       options.variant, options.packed ? "packed" : "");
 }
 
 }  // namespace

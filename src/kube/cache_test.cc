@@ -12,7 +12,7 @@ using namespace std::chrono_literals;
 using testing::config_map;
 using testing::config_map_path;
 
-class CacheTest : public ::testing::Test {
+class CacheTest : public ::testing::TestWithParam<bool> {
  protected:
     CacheTest()
         : server(std::make_shared<testing::TestServer>(loop)), client(loop, server), group(loop) {}
@@ -21,6 +21,7 @@ class CacheTest : public ::testing::Test {
         loop.run_until([&] { return group.size() == 0; }, 1min);
     }
     void start(CacheOptions options = CacheOptions(resources::config_maps())) {
+        options.packed = GetParam();
         cache = std::make_unique<Cache>(client, options);
         cache->add_handler([this](const Change& change) {
             std::string line = change.before && change.after ? "update "
@@ -54,7 +55,7 @@ class CacheTest : public ::testing::Test {
     std::vector<std::string> changes;
 };
 
-TEST_F(CacheTest, SyncsByStreamAndFollows) {
+TEST_P(CacheTest, SyncsByStreamAndFollows) {
     put("a", "1");
     put("b", "1");
     start();
@@ -72,7 +73,7 @@ TEST_F(CacheTest, SyncsByStreamAndFollows) {
     EXPECT_EQ(server->count("GET"), 1u);
 }
 
-TEST_F(CacheTest, FallsBackToListAndWatch) {
+TEST_P(CacheTest, FallsBackToListAndWatch) {
     server->supports_watch_list = false;
     for (int i = 0; i < 12; ++i) put("c" + std::to_string(i), "1");
     CacheOptions options(resources::config_maps());
@@ -86,7 +87,7 @@ TEST_F(CacheTest, FallsBackToListAndWatch) {
     ASSERT_TRUE(run_until([&] { return value_of("c3") == "2"; }));
 }
 
-TEST_F(CacheTest, ResumesAfterTheWatchEnds) {
+TEST_P(CacheTest, ResumesAfterTheWatchEnds) {
     put("a", "1");
     start();
     ASSERT_TRUE(run_until([&] { return cache->has_synced(); }));
@@ -101,7 +102,7 @@ TEST_F(CacheTest, ResumesAfterTheWatchEnds) {
     EXPECT_EQ(cache->stats().close_reasons.at("error"), 1u);
 }
 
-TEST_F(CacheTest, ListsAgainAfterGoneAndFindsDeletes) {
+TEST_P(CacheTest, ListsAgainAfterGoneAndFindsDeletes) {
     put("a", "1");
     put("b", "1");
     put("d", "1");
@@ -122,7 +123,7 @@ TEST_F(CacheTest, ListsAgainAfterGoneAndFindsDeletes) {
     EXPECT_EQ(cache->stats().close_reasons.at("expired"), 1u);
 }
 
-TEST_F(CacheTest, BookmarksMoveTheVersion) {
+TEST_P(CacheTest, BookmarksMoveTheVersion) {
     put("a", "1");
     start();
     ASSERT_TRUE(run_until([&] { return cache->has_synced(); }));
@@ -137,7 +138,7 @@ TEST_F(CacheTest, BookmarksMoveTheVersion) {
     EXPECT_EQ(count_relists(), 1u) << "the bookmark's version was still good";
 }
 
-TEST_F(CacheTest, DeadStreamIsGivenUp) {
+TEST_P(CacheTest, DeadStreamIsGivenUp) {
     put("a", "1");
     CacheOptions options(resources::config_maps());
     options.reflector.watch_timeout_min = 10s;
@@ -149,7 +150,7 @@ TEST_F(CacheTest, DeadStreamIsGivenUp) {
     EXPECT_EQ(count_relists(), 1u);
 }
 
-TEST_F(CacheTest, BacksOffWhileTheServerIsDown) {
+TEST_P(CacheTest, BacksOffWhileTheServerIsDown) {
     bool down = true;
     server->intercept = [&](const net::HttpRequest&) -> std::optional<Result<net::HttpResponse>> {
         if (!down) return std::nullopt;
@@ -164,7 +165,7 @@ TEST_F(CacheTest, BacksOffWhileTheServerIsDown) {
     ASSERT_TRUE(run_until([&] { return cache->has_synced(); }, 2min));
 }
 
-TEST_F(CacheTest, IndicesFollowChanges) {
+TEST_P(CacheTest, IndicesFollowChanges) {
     start();
     ASSERT_TRUE(run_until([&] { return cache->has_synced(); }));
     cache->add_index("value", [](const Value& object) {
@@ -184,7 +185,7 @@ TEST_F(CacheTest, IndicesFollowChanges) {
     ASSERT_TRUE(run_until([&] { return cache->owned_by("owner").size() == 1; }));
 }
 
-TEST_F(CacheTest, OwnWritesAreSeenAtOnceAndGhostsAreNot) {
+TEST_P(CacheTest, OwnWritesAreSeenAtOnceAndGhostsAreNot) {
     put("a", "1");
     start();
     ASSERT_TRUE(run_until([&] { return cache->has_synced(); }));
@@ -202,7 +203,7 @@ TEST_F(CacheTest, OwnWritesAreSeenAtOnceAndGhostsAreNot) {
     EXPECT_EQ(value_of("a"), "(none)");
 }
 
-TEST_F(CacheTest, TransformsAndKeepsOneManager) {
+TEST_P(CacheTest, TransformsAndKeepsOneManager) {
     Value object = config_map("n", "a", "1");
     const Value fields = Value::object({{"f:data", Value::object({{".", Value::object({})}})}});
     object.at("metadata")
@@ -223,7 +224,7 @@ TEST_F(CacheTest, TransformsAndKeepsOneManager) {
               R"({"f:data":{".":{}}})");
 }
 
-TEST_F(CacheTest, SetSharesCaches) {
+TEST_P(CacheTest, SetSharesCaches) {
     put("a", "1");
     CacheSet set(client);
     Cache& one = set.get(resources::config_maps());
@@ -241,6 +242,9 @@ TEST_F(CacheTest, SetSharesCaches) {
     group.cancel();
     ASSERT_TRUE(run_until([&] { return group.size() == 0; }));
 }
+
+INSTANTIATE_TEST_SUITE_P(Whole, CacheTest, ::testing::Values(false));
+INSTANTIATE_TEST_SUITE_P(Packed, CacheTest, ::testing::Values(true));
 
 }  // namespace
 }  // namespace basalt::kube

@@ -6,8 +6,8 @@
 // that feeds them.
 #pragma once
 
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,10 +26,10 @@ struct Http2StreamState {
     Http2Head head;
     bool has_head = false;
     Headers trailers;
-    std::deque<std::string> pieces;
-    bool ended = false;      ///< The peer ended its direction.
-    bool closed = false;     ///< Neither direction goes on.
-    bool head_sent = false;  ///< Ours reached the socket's writer.
+    std::list<std::string> pieces;  ///< A deque takes 600 bytes when it is empty.
+    bool ended = false;             ///< The peer ended its direction.
+    bool closed = false;            ///< Neither direction goes on.
+    bool head_sent = false;         ///< Ours reached the socket's writer.
     std::optional<Error> error;
     async::Condition changed;
 };

@@ -286,7 +286,7 @@ Task<Result<HttpResponse>> HttpClientImpl::send_http2(std::shared_ptr<Http2Conne
     if (!head.ok()) co_return std::move(head).error();
     HttpResponse response;
     response.status = exchange->status();
-    response.headers = exchange->headers();
+    response.headers = std::move((*stream)->head.headers);
     response.body = std::move(exchange);
     co_return std::move(response);
 }

@@ -15,7 +15,7 @@ constexpr size_t kReadSize = 64 * 1024;
 /// Encrypted and sent at once; bounds the copy of a large write.
 constexpr size_t kWriteSize = 64 * 1024;
 /// An idle connection's buffers are not larger than this.
-constexpr size_t kKeptBufferSize = 8 * 1024;
+constexpr size_t kKeptBufferSize = 1024;
 
 bool is_ip_address(const std::string& name) {
     in6_addr address{};

@@ -1,0 +1,23 @@
+#include "controlplane/cache_options.h"
+
+#include <fmt/format.h>
+
+#include "controlplane/names.h"
+
+namespace basalt::controlplane {
+
+kube::CacheOptions applied_options(const kube::Resource& resource, std::string label_selector) {
+    kube::CacheOptions options(resource);
+    options.label_selector = std::move(label_selector);
+    options.keep_manager = std::string(names::kFieldManager);
+    return options;
+}
+
+kube::CacheOptions owned_options(const kube::Resource& resource) {
+    kube::CacheOptions options =
+        applied_options(resource, fmt::format("{}={}", names::kProjectLabel, names::kProject));
+    options.packed = true;
+    return options;
+}
+
+}  // namespace basalt::controlplane
