@@ -16,6 +16,9 @@ constexpr const char* kRed = "\033[31m";
 constexpr const char* kDim = "\033[2m";
 constexpr const char* kReset = "\033[0m";
 
+/// Away from terminals: a step's details are printed this often at most.
+constexpr std::chrono::seconds kDetailInterval(30);
+
 size_t terminal_width() {
     winsize size{};
     return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
@@ -30,7 +33,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 Progress::Progress(std::string log_path)
     : log_path_(std::move(log_path)),
       terminal_(::isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr),
-      start_(std::chrono::steady_clock::now()) {}
+      last_line_(std::chrono::steady_clock::now()),
+      start_(last_line_) {}
 
 double Progress::elapsed_seconds() const { return seconds_since(start_); }
 
@@ -62,7 +66,12 @@ Result<void> Progress::step(const std::string& name, const std::function<Result<
 void Progress::detail(std::string_view text) {
     std::lock_guard lock(mutex_);
     append_log(text);
-    if (terminal_) draw(fmt::format("{}: {}", current_, text));
+    const std::string line = fmt::format("{}: {}", current_, text);
+    if (terminal_) {
+        draw(line);
+    } else if (std::chrono::steady_clock::now() - last_line_ >= kDetailInterval) {
+        print_line(line);
+    }
 }
 
 void Progress::log(std::string_view text) {
@@ -88,8 +97,13 @@ void Progress::draw(std::string_view line) {
 void Progress::finish_line(std::string_view line) {
     if (line_open_) fmt::print(stderr, "\r\033[K");
     line_open_ = false;
+    print_line(line);
+}
+
+void Progress::print_line(std::string_view line) {
     fmt::print(stderr, "[{:5.1f}s] {}\n", elapsed_seconds(), line);
     std::fflush(stderr);
+    last_line_ = std::chrono::steady_clock::now();
 }
 
 void Progress::append_log(std::string_view line) {

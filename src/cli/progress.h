@@ -4,9 +4,9 @@
 //     [  3.4s] images of basalt-1: 5 of 9
 //     [ 21.0s] ✓ control plane (14.2s)
 //
-// On a terminal a running step is one line that is rewritten (with colour); elsewhere each step is
-// one line at its end, so that logs stay readable. Every line also goes to the log file, if there
-// is one. Thread-safe.
+// On a terminal a running step is one line that is rewritten (with colour). Elsewhere each step is
+// one line at its end, so that logs stay readable, and a long one says every half a minute at most
+// what it is doing. Every line also goes to the log file, if there is one. Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -39,6 +39,7 @@ class Progress {
 
  private:
     void draw(std::string_view line);
+    void print_line(std::string_view line);
     void finish_line(std::string_view line);
     void append_log(std::string_view line);
 
@@ -47,6 +48,7 @@ class Progress {
     std::string current_;
     bool terminal_;
     bool line_open_ = false;
+    std::chrono::steady_clock::time_point last_line_;
     std::chrono::steady_clock::time_point start_;
 };
 

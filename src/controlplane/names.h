@@ -19,6 +19,8 @@ inline constexpr std::string_view kCertificateLifecycleLabel =
 inline constexpr std::string_view kChecksumAnnotation = "kamaji.clastix.io/checksum";
 inline constexpr std::string_view kRotateAnnotation = "certs.kamaji.clastix.io/rotate";
 inline constexpr std::string_view kPausedAnnotation = "kamaji.clastix.io/paused";
+/// Of a control plane that `basalt sleep` put to sleep: how many replicas it wakes up with.
+inline constexpr std::string_view kReplicasAnnotation = "basalt.dev/replicas-before-sleep";
 inline constexpr std::string_view kFinalizer = "finalizer.kamaji.clastix.io";
 /// Left by Kamaji's per-tenant managers; removed when found.
 inline constexpr std::string_view kSootFinalizer = "finalizer.kamaji.clastix.io/soot";

@@ -105,8 +105,8 @@ wait_until 30 "certificate rotated" rotated
 ready
 ok "a certificate is rotated when asked for"
 
-"$BASALT" upgrade $NAME v1.36.3 > /dev/null
-wait_until 120 "upgrade" bash -c "[[ \$(kubectl get tcp $NAME -o jsonpath='{.status.kubernetesResources.version.version}') = v1.36.3 ]]"
+"$BASALT" upgrade $NAME v1.36.3 --wait --timeout 2m > "$WORK/out" 2>&1 || fail "upgrade: $(< "$WORK/out")"
+[[ "$(kubectl get tcp $NAME -o jsonpath='{.status.kubernetesResources.version.version}')" = v1.36.3 ]]
 ready
 kubectl get secret $NAME-admin-kubeconfig -o jsonpath='{.data.admin\.conf}' | base64 -d > "$WORK/tenant.conf"
 # The old Pod answers on until every node has dropped it from the Service.
@@ -120,11 +120,14 @@ fi
 grep -q 'version' "$WORK/out"
 ok "a downgrade is refused"
 
-"$BASALT" sleep $NAME > /dev/null
-wait_until 60 "sleeping" is_status Sleeping
+"$BASALT" sleep $NAME --wait > /dev/null 2>&1
+is_status Sleeping
+[[ "$(kubectl get tcp $NAME -o jsonpath='{.metadata.annotations.basalt\.dev/replicas-before-sleep}')" = 1 ]]
 wait_until 90 "no Pods" bash -c "[[ -z \$(kubectl get pods -l kamaji.clastix.io/name=$NAME -o name) ]]"
-kubectl scale tcp/$NAME --replicas=1 > /dev/null
-wait_until 120 "awake" is_status Ready
+if "$BASALT" wake $NAME --wait --timeout 1ms > /dev/null 2> "$WORK/out"; then fail "awake after a millisecond"; fi
+grep -q "basalt describe tcp $NAME" "$WORK/out" || fail "wake: $(< "$WORK/out")"
+"$BASALT" wake $NAME --wait --timeout 2m > "$WORK/out" 2>&1 || fail "wake: $(< "$WORK/out")"
+is_status Ready
 ready
 tenant -n kube-system get configmap coredns > /dev/null
 ok "it sleeps, wakes, and has its data"

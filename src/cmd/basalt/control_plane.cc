@@ -1,12 +1,18 @@
 // Commands about control planes: describe, kubeconfig get, upgrade, sleep, wake.
 #include <unistd.h>
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
 #include <memory>
 
 #include <fmt/format.h>
 
+#include "async/wait.h"
+#include "base/strings.h"
 #include "cli/cluster_session.h"
 #include "cli/control_plane_report.h"
+#include "cli/control_plane_wait.h"
+#include "cli/progress.h"
 #include "cmd/basalt/commands.h"
 #include "controlplane/names.h"
 #include "controlplane/resources.h"
@@ -23,12 +29,17 @@ using controlplane::tenant_control_planes;
 using data::Value;
 namespace names = controlplane::names;
 
+constexpr int kDefaultReplicas = 1;
+constexpr int kMaxReplicas = 100;
+
 struct Arguments {
     ClusterFlags cluster;
     std::string name;
     std::string version;
     std::string file = "admin.conf";
-    int replicas = 1;
+    int replicas = 0;
+    bool wait = false;
+    std::string timeout = "10m";
 };
 
 void add_cluster_flags(CLI::App& app, Arguments& arguments) {
@@ -39,6 +50,12 @@ void add_cluster_flags(CLI::App& app, Arguments& arguments) {
     app.add_option("-n,--namespace", arguments.cluster.namespace_name,
                    "Namespace of the control plane");
     app.add_option("NAME", arguments.name, "Name of the TenantControlPlane")->required();
+}
+
+void add_wait_flags(CLI::App& app, Arguments& arguments) {
+    app.add_flag("--wait", arguments.wait, "Wait until it is done, and show how it goes");
+    app.add_option("--timeout", arguments.timeout, "How long to wait, for instance 90s")
+        ->capture_default_str();
 }
 
 // Null when there is none.
@@ -96,12 +113,37 @@ Result<int> print_kubeconfig(const Arguments& arguments) {
     return 0;
 }
 
-Result<int> patch(const Arguments& arguments, const Value& body, const std::string& done) {
-    BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
-    kube::ObjectKey key(session->namespace_name(), arguments.name);
+Result<void> wait_for(ClusterSession& session, const kube::ObjectKey& key,
+                      const cli::ControlPlaneGoal& goal, Duration limit) {
+    cli::Progress progress("");
+    return progress.step(key.to_string(), [&] {
+        std::string missing;
+        auto on_missing = [&](const std::string& text) {
+            missing = text;
+            progress.detail(text);
+        };
+        async::Task<Result<void>> waiting = cli::wait_for_control_plane(
+            session.client(), tenant_control_planes(), key, goal, on_missing);
+        async::Loop& loop = session.client().loop();
+        Result<void> waited = session.run(async::with_timeout(loop, limit, std::move(waiting)));
+        if (waited.ok() || waited.error().code() != Code::kDeadlineExceeded) return waited;
+        return Result<void>(Error(Code::kDeadlineExceeded,
+                                  fmt::format("not done after {}: {}; it goes on, see: basalt "
+                                              "describe tcp {} --namespace {}",
+                                              format_duration(limit), missing, key.name, key.ns)));
+    });
+}
+
+Result<int> patch(const Arguments& arguments, ClusterSession& session, const Value& body,
+                  const std::string& done, const cli::ControlPlaneGoal& goal) {
+    BASALT_ASSIGN(Duration limit, parse_duration(arguments.timeout));
+    kube::ObjectKey key(session.namespace_name(), arguments.name);
     BASALT_ASSIGN(Value patched,
-                  session->run(session->client().merge_patch(tenant_control_planes(), key, body)));
+                  session.run(session.client().merge_patch(tenant_control_planes(), key, body)));
     fmt::print("{} {}\n", kube::key_of(patched).to_string(), done);
+    if (!arguments.wait) return 0;
+    std::fflush(stdout);
+    BASALT_TRY(wait_for(session, key, goal, limit));
     return 0;
 }
 
@@ -109,6 +151,52 @@ Value replicas_patch(int replicas) {
     Value body;
     body.at("spec").at("controlPlane").at("deployment").set("replicas", replicas);
     return body;
+}
+
+Result<Value> get_control_plane(ClusterSession& session, const std::string& name) {
+    kube::ObjectKey key(session.namespace_name(), name);
+    return session.run(session.client().get(tenant_control_planes(), key));
+}
+
+Result<int> upgrade(const Arguments& arguments) {
+    BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
+    Value body;
+    body.at("spec").at("kubernetes").set("version", arguments.version);
+    cli::ControlPlaneGoal goal;
+    goal.version = arguments.version;
+    return patch(arguments, *session, body, "is being upgraded to " + arguments.version, goal);
+}
+
+int replicas_of(const Value& control_plane) {
+    const Value& replicas = control_plane["spec"]["controlPlane"]["deployment"]["replicas"];
+    return static_cast<int>(replicas.as_int(kDefaultReplicas));
+}
+
+Result<int> sleep(const Arguments& arguments) {
+    BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
+    BASALT_ASSIGN(Value present, get_control_plane(*session, arguments.name));
+    Value body = replicas_patch(0);
+    if (const int replicas = replicas_of(present); replicas > 0) {
+        body.at("metadata")
+            .at("annotations")
+            .set(names::kReplicasAnnotation, std::to_string(replicas));
+    }
+    cli::ControlPlaneGoal goal;
+    goal.asleep = true;
+    return patch(arguments, *session, body, "goes to sleep", goal);
+}
+
+Result<int> wake(const Arguments& arguments) {
+    BASALT_ASSIGN(auto session, ClusterSession::open(arguments.cluster));
+    BASALT_ASSIGN(Value present, get_control_plane(*session, arguments.name));
+    int replicas = arguments.replicas > 0 ? arguments.replicas : replicas_of(present);
+    if (replicas == 0) {
+        std::string_view noted = kube::annotation_of(present, names::kReplicasAnnotation);
+        replicas = std::clamp(parse_number<int>(noted).value_or(kDefaultReplicas), 1, kMaxReplicas);
+    }
+    Value body = replicas_patch(replicas);
+    body.at("metadata").at("annotations").set(names::kReplicasAnnotation, Value());
+    return patch(arguments, *session, body, "wakes up", cli::ControlPlaneGoal());
 }
 
 template <class Run>
@@ -146,11 +234,8 @@ void add_upgrade(CLI::App& app, Context& context) {
         app.add_subcommand("upgrade", "Change the Kubernetes version of a control plane");
     add_cluster_flags(*command, *arguments);
     command->add_option("VERSION", arguments->version, "For instance v1.36.3")->required();
-    run_with(command, context, arguments, [](const Arguments& given) {
-        Value body;
-        body.at("spec").at("kubernetes").set("version", given.version);
-        return patch(given, body, "is being upgraded to " + given.version);
-    });
+    add_wait_flags(*command, *arguments);
+    run_with(command, context, arguments, upgrade);
 }
 
 void add_sleep(CLI::App& app, Context& context) {
@@ -158,19 +243,18 @@ void add_sleep(CLI::App& app, Context& context) {
     CLI::App* command =
         app.add_subcommand("sleep", "Stop the Pods of a control plane and keep its data");
     add_cluster_flags(*command, *arguments);
-    run_with(command, context, arguments, [](const Arguments& given) {
-        return patch(given, replicas_patch(0), "goes to sleep");
-    });
+    add_wait_flags(*command, *arguments);
+    run_with(command, context, arguments, sleep);
 }
 
 void add_wake(CLI::App& app, Context& context) {
     auto arguments = std::make_shared<Arguments>();
     CLI::App* command = app.add_subcommand("wake", "Start a control plane that sleeps");
     add_cluster_flags(*command, *arguments);
-    command->add_option("--replicas", arguments->replicas, "How many")->check(CLI::Range(1, 100));
-    run_with(command, context, arguments, [](const Arguments& given) {
-        return patch(given, replicas_patch(given.replicas), "wakes up");
-    });
+    command->add_option("--replicas", arguments->replicas, "How many; as before it fell asleep")
+        ->check(CLI::Range(1, kMaxReplicas));
+    add_wait_flags(*command, *arguments);
+    run_with(command, context, arguments, wake);
 }
 
 }  // namespace basalt::cmd
