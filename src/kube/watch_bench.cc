@@ -56,6 +56,7 @@ struct Sample {
     size_t resident_size = 0;
     size_t objects_size = 0;
     uint64_t events = 0;
+    double read_seconds = 0;  ///< Of one object.
 };
 
 /// Anonymous resident memory of the process.
@@ -99,17 +100,24 @@ class Events {
 
 size_t heap_in_use() { return mallinfo2().uordblks + mallinfo2().hblkhd; }
 
+struct Kept {
+    bool managed_fields = false;
+    bool metadata_only = false;
+    bool packed = false;
+};
+
 /// Streams `count` events through client, reflector and cache. Text is made on the fly, outside of
 /// the clock.
-Sample run(bool keep_managed_fields, bool metadata_only) {
+Sample run(const Kept& kept) {
     async::SimLoop loop(1);
     auto pipe = std::make_shared<testing::BodyPipe>();
     auto transport = std::make_shared<testing::ScriptedTransport>(
         loop, [&](const net::HttpRequest&) { return testing::respond_stream(pipe); });
     Client client(loop, transport);
     CacheOptions options(resources::pods());
-    if (keep_managed_fields) options.keep_manager = "kubelet";
-    if (metadata_only) {
+    options.packed = kept.packed;
+    if (kept.managed_fields) options.keep_manager = "kubelet";
+    if (kept.metadata_only) {
         options.transform = [](Value& object) {
             object.erase("spec");
             object.erase("status");
@@ -140,6 +148,11 @@ Sample run(bool keep_managed_fields, bool metadata_only) {
     sample.memory_size = heap_in_use() - before;
     sample.resident_size = resident();
     sample.objects_size = cache.memory_size();
+    const auto start = steady_clock::now();
+    size_t read_count = 0;
+    cache.for_each([&](const SharedValue& object) { read_count += object->is_object() ? 1 : 0; });
+    sample.read_seconds = std::chrono::duration<double>(steady_clock::now() - start).count() /
+                          static_cast<double>(read_count);
     if (cache.size() != kPodsCount || changes != 2 * kPodsCount) {
         fmt::print("wrong: {} objects, {} changes\n", cache.size(), changes);
     }
@@ -156,7 +169,7 @@ int write_events(const char* path) {
 }
 
 void print_numbers() {
-    const Sample sample = run(false, false);
+    const Sample sample = run(Kept());
     fmt::print("{} {} {} {} {}\n", sample.events, sample.seconds, sample.memory_size,
                sample.resident_size, sample.json_size);
 }
@@ -171,21 +184,22 @@ int main(int argc, char** argv) {
     }
     struct Case {
         const char* name;
-        bool keep;
-        bool metadata;
+        Kept kept;
     };
-    for (const Case& each : {Case{"whole objects without managedFields", false, false},
-                             Case{"with one manager's managedFields", true, false},
-                             Case{"metadata only", false, true}}) {
-        const Sample sample = run(each.keep, each.metadata);
+    for (const Case& each : {Case{"whole objects without managedFields", {}},
+                             Case{"with one manager's managedFields", {.managed_fields = true}},
+                             Case{"the same, packed", {.managed_fields = true, .packed = true}},
+                             Case{"metadata only", {.metadata_only = true}}}) {
+        const Sample sample = run(each.kept);
         fmt::print(
             "{}: {:.0f} events/s, {:.0f} MB/s; JSON {} B, cached object {} B (heap {} B with "
-            "table): {:.2f}\n",
+            "table): {:.2f}; {:.1f} us to read one\n",
             each.name, static_cast<double>(sample.events) / sample.seconds,
             static_cast<double>(sample.text_size) / sample.seconds / 1e6,
             sample.json_size / kPodsCount, sample.objects_size / kPodsCount,
             sample.memory_size / kPodsCount,
-            static_cast<double>(sample.memory_size) / static_cast<double>(sample.json_size));
+            static_cast<double>(sample.memory_size) / static_cast<double>(sample.json_size),
+            sample.read_seconds * 1e6);
     }
     return 0;
 }
