@@ -10,8 +10,8 @@ namespace basalt::controlplane {
 
 /// Objects that we apply to or write the status of, with the fields that are ours.
 kube::CacheOptions applied_options(const kube::Resource& resource, std::string label_selector = {});
-/// What control planes own, by our label. Packed: it is nine tenths of what is cached for one, and
-/// read by name in the passes of its own.
+/// What control planes own, by our label. Packed: it is four fifths of what is cached for one, and
+/// read by name in its own passes.
 kube::CacheOptions owned_options(const kube::Resource& resource);
 
 }  // namespace basalt::controlplane

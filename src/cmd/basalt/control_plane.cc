@@ -136,14 +136,15 @@ Result<void> wait_for(ClusterSession& session, const kube::ObjectKey& key,
 
 Result<int> patch(const Arguments& arguments, ClusterSession& session, const Value& body,
                   const std::string& done, const cli::ControlPlaneGoal& goal) {
-    BASALT_ASSIGN(Duration limit, parse_duration(arguments.timeout));
+    Result<Duration> limit = parse_duration(arguments.timeout);
+    if (!limit.ok()) return std::move(limit).error().context("--timeout");
     kube::ObjectKey key(session.namespace_name(), arguments.name);
     BASALT_ASSIGN(Value patched,
                   session.run(session.client().merge_patch(tenant_control_planes(), key, body)));
     fmt::print("{} {}\n", kube::key_of(patched).to_string(), done);
     if (!arguments.wait) return 0;
     std::fflush(stdout);
-    BASALT_TRY(wait_for(session, key, goal, limit));
+    BASALT_TRY(wait_for(session, key, goal, *limit));
     return 0;
 }
 
@@ -163,7 +164,8 @@ Result<int> upgrade(const Arguments& arguments) {
     Value body;
     body.at("spec").at("kubernetes").set("version", arguments.version);
     cli::ControlPlaneGoal goal;
-    goal.version = arguments.version;
+    // As the status writes it.
+    goal.version = (arguments.version.starts_with('v') ? "" : "v") + arguments.version;
     return patch(arguments, *session, body, "is being upgraded to " + arguments.version, goal);
 }
 
@@ -251,7 +253,7 @@ void add_wake(CLI::App& app, Context& context) {
     auto arguments = std::make_shared<Arguments>();
     CLI::App* command = app.add_subcommand("wake", "Start a control plane that sleeps");
     add_cluster_flags(*command, *arguments);
-    command->add_option("--replicas", arguments->replicas, "How many; as before it fell asleep")
+    command->add_option("--replicas", arguments->replicas, "How many; else as many as fell asleep")
         ->check(CLI::Range(1, kMaxReplicas));
     add_wait_flags(*command, *arguments);
     run_with(command, context, arguments, wake);
