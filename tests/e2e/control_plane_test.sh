@@ -75,7 +75,7 @@ bash -n "$WORK/completion.bash"
 ok "describe explains it, completion completes"
 
 kubeadm token create abcdef.0123456789abcdef --kubeconfig "$WORK/tenant.conf" > /dev/null
-signed() { tenant -n kube-public get configmap cluster-info -o jsonpath='{.data.jws-kubeconfig-abcdef}' | grep -q .; }
+signed() { tenant -n kube-public get configmap cluster-info -o jsonpath='{.data.jws-kubeconfig-abcdef}' | finds .; }
 wait_until 5 "cluster-info signed for a new token" signed
 ok "a bootstrap token is signed within five seconds"
 
@@ -84,7 +84,7 @@ tenant delete clusterrolebinding kubeadm:kubelet-bootstrap > /dev/null
 tenant -n kube-system patch configmap kubelet-config --type merge -p '{"data":{"kubelet":"mine"}}' > /dev/null
 wait_until 20 "deleted ConfigMap back" tenant -n kube-system get configmap coredns
 wait_until 20 "deleted binding back" tenant get clusterrolebinding kubeadm:kubelet-bootstrap
-restored() { tenant -n kube-system get configmap kubelet-config -o jsonpath='{.data.kubelet}' | grep -q KubeletConfiguration; }
+restored() { tenant -n kube-system get configmap kubelet-config -o jsonpath='{.data.kubelet}' | finds KubeletConfiguration; }
 wait_until 20 "edited ConfigMap back" restored
 ok "what the tenant deletes and edits is put back"
 
@@ -135,7 +135,7 @@ ok "it sleeps, wakes, and has its data"
 manifest $NAME-broken v1.36.99 | kubectl apply -f - > /dev/null
 broken_pull() { [[ "$(reason $NAME-broken)" =~ ^(ErrImagePull|ImagePullBackOff)$ ]]; }
 wait_until 90 "condition of an image that cannot be pulled" broken_pull
-kubectl describe tcp $NAME-broken | grep -q v1.36.99
+kubectl describe tcp $NAME-broken | finds v1.36.99
 described=$("$BASALT" describe tcp $NAME-broken) && fail "describe says that all is well" || (($? == 2))
 [[ "${described%%$'\n'*}" == *v1.36.99* ]] || fail "describe: $described"
 kubectl patch tcp $NAME-broken --type merge -p '{"spec":{"kubernetes":{"version":"v1.36.3"}}}' > /dev/null ||

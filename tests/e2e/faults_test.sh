@@ -28,9 +28,9 @@ tenant() { kubectl --kubeconfig "$WORK/$1.conf" --request-timeout=10s "${@:2}"; 
 condition() { kubectl get "$1" -o jsonpath="{.status.conditions[?(@.type==\"${2:-Ready}\")].${3:-status}}"; }
 is_ready() { [[ "$(condition "tcp/$1")" = True ]]; }
 has_reason() { [[ "$(condition "$1" Ready reason)" = "$2" ]]; }
-says() { condition "$1" Ready message | grep -q "$2"; }
+says() { condition "$1" Ready message | finds "$2"; }
 # Events are written by the controller and may come a moment after the condition.
-has_event() { kubectl get events --field-selector "involvedObject.name=$1,reason=$2" -o name | grep -q .; }
+has_event() { kubectl get events --field-selector "involvedObject.name=$1,reason=$2" -o name | finds .; }
 become_ready() { kubectl wait --for=condition=Ready "tcp/$1" --timeout="${2:-180}s" > /dev/null || fail "$1 is not Ready"; }
 ca_of() { kubectl get secret "$1-ca" -o jsonpath='{.data}' | md5sum; }
 kubeconfig_of() { "$BASALT" kubeconfig get "$1" > "$WORK/$1.conf"; }
@@ -96,7 +96,7 @@ test_taken_port() {
     [[ -n $taken && $taken != 0 ]] || fail "the bystander's Service has no node port"
     kubectl create --dry-run=client -o json -f "$WORK/late.yaml" |
         jq ".spec.networkProfile = {address: \"192.0.2.10\", port: $taken}" | kubectl apply -f - > /dev/null
-    port_is_named() { condition tcp/$LATE Ready message | grep -q "$taken"; }
+    port_is_named() { condition tcp/$LATE Ready message | finds "$taken"; }
     wait_until 60 "condition of a taken port" port_is_named
     is_ready $LATE && fail "Ready with a port that is taken"
     kubectl delete tcp $LATE --timeout=60s > /dev/null || fail "it cannot be deleted"

@@ -47,7 +47,7 @@ net_of() {
     for pid in $(pgrep -x pause); do
         # Pods of other clusters have the same addresses.
         grep -q ":/basalt/$CLUSTER/" "/proc/$pid/cgroup" 2> /dev/null || continue
-        if in_net "/proc/$pid/ns/net" ip -4 -o addr show dev eth0 2> /dev/null | grep -qF " $1/"; then
+        if in_net "/proc/$pid/ns/net" ip -4 -o addr show dev eth0 2> /dev/null | finds -F " $1/"; then
             echo "/proc/$pid/ns/net"
             return
         fi

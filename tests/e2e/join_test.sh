@@ -80,7 +80,7 @@ prepare() {
     say "management cluster"
     "$E2E/images.sh" build
     metrics_server=$("$E2E/images.sh" metrics-server)
-    if ! "$basalt" status --name "$cluster" 2>/dev/null | grep -q 'API server  ready'; then
+    if ! "$basalt" status --name "$cluster" 2>/dev/null | finds 'API server  ready'; then
         made_cluster=true
         "$basalt" up --name "$cluster"
     fi
@@ -151,7 +151,7 @@ test_no_route_to_the_machine() {
     if node ip route get "$address" >/dev/null 2>&1; then fail "a management node has a route to the machine"; fi
     if node curl -sk --max-time 3 "https://$address:10250/healthz" >/dev/null 2>&1; then fail "a management node reaches the kubelet"; fi
     # Even with the router as the next hop: it lets nothing in.
-    if ip netns exec "basalt-vm-$site" nft list chain ip router forward | grep -q 'iifname "outside" accept'; then fail "the router lets connections in"; fi
+    if ip netns exec "basalt-vm-$site" nft list chain ip router forward | finds 'iifname "outside" accept'; then fail "the router lets connections in"; fi
     ok "the management side cannot dial the machine"
 }
 
@@ -170,7 +170,7 @@ test_add_ons() {
     say "add-ons"
     tenant rollout status -n kube-system daemonset/kube-proxy --timeout=400s >/dev/null || fail "kube-proxy"
     tenant rollout status -n kube-system deployment/coredns --timeout=400s >/dev/null || fail "CoreDNS"
-    worker exec $machine nft list tables | grep -q kube-proxy || fail "kube-proxy wrote no nftables rules"
+    worker exec $machine nft list tables | finds kube-proxy || fail "kube-proxy wrote no nftables rules"
     ok "kube-proxy and CoreDNS run"
 }
 

@@ -16,6 +16,14 @@ elapsed() {
 }
 E2E_BEGAN=$EPOCHREALTIME
 
+# COMMAND | finds PATTERN: grep -q that reads to the end. One that leaves at its first match makes a command that
+# still writes fail, and with pipefail the pipeline.
+finds() {
+    local text
+    text=$(cat)
+    grep -q "$@" <<< "$text"
+}
+
 # Returns after a fifth of a second: nobody ever writes to this pipe.
 pause_briefly() { read -rt 0.2 <> <(:) || :; }
 

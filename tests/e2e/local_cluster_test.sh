@@ -101,7 +101,7 @@ test_ready() {
     fi
     "$basalt" kubeconfig --name "$name" >"$work/kubeconfig"
     "$kubectl_program" --kubeconfig "$work/kubeconfig" get --raw /readyz >/dev/null || fail "the printed kubeconfig"
-    "$basalt" status --name "$name" | grep -q 'API server  ready' || fail "status"
+    [[ $("$basalt" status --name "$name") == *'API server  ready'* ]] || fail "status"
     ok "nodes are Ready, the datastore has its members, the kubeconfig works from the host"
 }
 
@@ -230,7 +230,7 @@ test_second_up_changes_nothing() {
 test_node_restarts() {
     say "stop, kill and start of a node"
     node stop 1
-    node list | head -1 | grep -q stopped || fail "stop"
+    [[ $(node list) == *stopped* ]] || fail "stop"
     if node exec 1 -- true 2>/dev/null; then fail "exec on a stopped node"; fi
     node start 1
     wait_for 120 "API server after stop" kubectl get --raw /readyz

@@ -81,7 +81,7 @@ ok "it is upgraded, and opened again"
 
 generated() { [[ "$(kubectl get kubeconfiggenerator auditors -o jsonpath='{.status.availableResources}')" = 5 ]]; }
 wait_until 60 "kubeconfigs" generated
-kubectl get secret -n $NS plain-auditors -o jsonpath='{.data.value}' | base64 -d | grep -q client-certificate-data
+kubectl get secret -n $NS plain-auditors -o jsonpath='{.data.value}' | base64 -d | finds client-certificate-data
 ok "kubeconfigs are generated"
 
 clean > "$WORK/out" 2>&1 || { cat "$WORK/out"; fail "deletion"; }

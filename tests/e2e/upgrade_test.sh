@@ -133,7 +133,7 @@ test_replicas() {
     start_prober "$work/tenant.conf" "$work/prober.log" --node edge --webhook
     kubectl scale "tcp/$control_plane" --replicas=2 >/dev/null
     wait_until 120 "two replicas" replicas_are 2
-    pods | grep -qx "$before" || fail "scaling replaced a Pod"
+    pods | finds -x "$before" || fail "scaling replaced a Pod"
     for i in $(seq 12); do node_answers >/dev/null || fail "two replicas, connection $i to the node"; done
     kubectl scale "tcp/$control_plane" --replicas=1 >/dev/null
     wait_until 120 "one Pod" pods_are 1
