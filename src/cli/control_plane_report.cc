@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/condition.h"
 #include "data/base64.h"
 #include "pki/certificate.h"
 #include "pki/kubeconfig.h"
@@ -16,23 +17,9 @@ namespace {
 
 constexpr int64_t kDaysToWorry = 30;
 
-const Value& condition(const Value& object, std::string_view type) {
-    static constinit const Value kNone;
-    for (const Value& item : object["status"]["conditions"].items()) {
-        if (item["type"].as_string() == type) return item;
-    }
-    return kNone;
-}
-
 Mood mood_of(std::string_view status) {
     if (status == "True") return Mood::kGood;
     return status == "False" ? Mood::kBad : Mood::kWaiting;
-}
-
-std::string reason_and_message(const Value& item) {
-    std::string text = item["reason"].str();
-    if (!item["message"].empty()) text += ": " + item["message"].str();
-    return text;
 }
 
 Tree conditions_tree(const Value& control_plane) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "async/task_group.h"
+#include "cli/condition.h"
 #include "kube/cache.h"
 
 namespace basalt::cli {
@@ -10,14 +11,6 @@ namespace basalt::cli {
 using data::Value;
 
 namespace {
-
-const Value& ready_condition(const Value& control_plane) {
-    static constinit const Value kNone;
-    for (const Value& condition : control_plane["status"]["conditions"].items()) {
-        if (condition["type"].as_string() == "Ready") return condition;
-    }
-    return kNone;
-}
 
 async::Task<Result<void>> follow(kube::Cache* cache, async::Condition* changed,
                                  const kube::ObjectKey* key, const ControlPlaneGoal* goal,
@@ -44,7 +37,7 @@ async::Task<Result<void>> follow(kube::Cache* cache, async::Condition* changed,
 
 std::optional<std::string> what_is_missing(const Value& control_plane,
                                            const ControlPlaneGoal& goal) {
-    const Value& ready = ready_condition(control_plane);
+    const Value& ready = condition(control_plane, "Ready");
     if (ready["observedGeneration"].as_int() < kube::generation_of(control_plane))
         return "the controller has not looked at it yet";
     const Value& resources = control_plane["status"]["kubernetesResources"];
@@ -57,9 +50,7 @@ std::optional<std::string> what_is_missing(const Value& control_plane,
                 resources["version"]["version"].as_string() == goal.version)) {
         return std::nullopt;
     }
-    std::string text = ready["reason"].str();
-    if (!ready["message"].empty()) text += ": " + ready["message"].str();
-    return text;
+    return reason_and_message(ready);
 }
 
 async::Task<Result<void>> wait_for_control_plane(
