@@ -6,6 +6,8 @@
 
 namespace basalt::controlplane {
 
+std::string owned_selector() { return fmt::format("{}={}", names::kProjectLabel, names::kProject); }
+
 kube::CacheOptions applied_options(const kube::Resource& resource, std::string label_selector) {
     kube::CacheOptions options(resource);
     options.label_selector = std::move(label_selector);
@@ -14,8 +16,7 @@ kube::CacheOptions applied_options(const kube::Resource& resource, std::string l
 }
 
 kube::CacheOptions owned_options(const kube::Resource& resource) {
-    kube::CacheOptions options =
-        applied_options(resource, fmt::format("{}={}", names::kProjectLabel, names::kProject));
+    kube::CacheOptions options = applied_options(resource, owned_selector());
     options.packed = true;
     return options;
 }

@@ -8,6 +8,8 @@
 
 namespace basalt::controlplane {
 
+/// Selects what control planes own, their Pods included.
+std::string owned_selector();
 /// Objects that we apply to or write the status of, with the fields that are ours.
 kube::CacheOptions applied_options(const kube::Resource& resource, std::string label_selector = {});
 /// What control planes own, by our label. Packed: it is four fifths of what is cached for one, and

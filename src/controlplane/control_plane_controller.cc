@@ -45,12 +45,10 @@ Duration look_again(const Value& status, WallTime now) {
     return std::clamp<Duration>(waited / 10, kSoon, kSoonAtMost);
 }
 
-std::string label_selector() { return fmt::format("{}={}", names::kProjectLabel, names::kProject); }
-
 // Of Pods only what they say of themselves: the rest is the Deployment's template again.
 kube::CacheOptions pod_options() {
     kube::CacheOptions options(kube::resources::pods());
-    options.label_selector = label_selector();
+    options.label_selector = owned_selector();
     options.variant = "status";
     options.transform = [](Value& pod) { pod.erase("spec"); };
     return options;
