@@ -525,6 +525,15 @@ Result<CertificateSet> plan_certificates(const CertificateInputs& inputs, pki::K
     return Planner(inputs, keys).run();
 }
 
+SecretData read_secret(const Value& secret) {
+    SecretData content;
+    for (const data::Member& member : secret["data"].members()) {
+        auto decoded = data::base64_decode(member.value.as_string());
+        if (decoded.ok()) content[std::string(member.key())] = *std::move(decoded);
+    }
+    return content;
+}
+
 std::string checksum(const SecretData& secret) {
     std::string all;
     for (const auto& [key, bytes] : secret) {

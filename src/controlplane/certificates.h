@@ -62,6 +62,9 @@ struct CertificateSet {
 /// FailedPrecondition or InvalidArgument name the Secret and the remedy.
 Result<CertificateSet> plan_certificates(const CertificateInputs& inputs, pki::KeySource& keys);
 
+/// What lies in a Secret; keys that are not base64 are left out.
+SecretData read_secret(const data::Value& secret);
+
 /// The Secret objects (intents) of a set.
 std::vector<data::Value> build_secrets(const Settings& settings, const CertificateSet& set);
 

@@ -26,7 +26,6 @@ namespace {
 constexpr Duration kSoon = std::chrono::milliseconds(200);
 // The longer it has lasted, the less a moment more matters: a tenth of it, up to this.
 constexpr Duration kSoonAtMost = std::chrono::seconds(10);
-constexpr Duration kRenewalRetry = std::chrono::hours(1);
 
 // For a control plane whose Pods serve and whose cluster is not in place yet: when to look again.
 // Its status says since when both are so; the first pass in which they are has nothing to go by.
@@ -264,64 +263,6 @@ async::Task<Result<data::SharedValue>> ControlPlaneController::find_owned(kube::
     co_return data::SharedValue();
 }
 
-async::Task<Result<void>> ControlPlaneController::collect_secrets(Pass* pass) {
-    const std::string& name = pass->settings.name;
-    for (const std::string& secret :
-         {names::ca(name), names::front_proxy_ca(name), names::service_account(name),
-          names::api_server(name), names::kubelet_client(name), names::front_proxy_client(name),
-          names::admin_kubeconfig(name), names::controller_manager_kubeconfig(name),
-          names::scheduler_kubeconfig(name), names::datastore_config(name),
-          names::datastore_certificate(name), names::tunnel_certificate(name),
-          names::tunnel_kubeconfig(name)}) {
-        kube::ObjectKey key(pass->settings.namespace_name, secret);
-        Result<data::SharedValue> live =
-            co_await find_owned(kube::resources::secrets(), std::move(key));
-        if (!live.ok()) co_return std::move(live).error();
-        if (*live != nullptr) pass->live_secrets[secret] = *live;
-    }
-    co_return Result<void>();
-}
-
-ControlPlaneController::Step ControlPlaneController::ensure_certificates(Pass* pass) {
-    Result<void> collected = co_await collect_secrets(pass);
-    if (!collected.ok()) co_return std::move(collected).error();
-    CertificateInputs inputs;
-    inputs.settings = &pass->settings;
-    inputs.endpoint = *pass->endpoint;
-    inputs.cluster_ip = (*pass->service)["spec"]["clusterIP"].str();
-    inputs.secrets = pass->live_secrets;
-    inputs.datastore_ca_pem = pass->datastore->ca_pem;
-    inputs.datastore_ca_key_pem = pass->datastore->ca_key_pem;
-    inputs.datastore_endpoints = pass->datastore->endpoints;
-    for (size_t i = 1; i < pass->stores.size(); ++i) {
-        const DataStoreView& view = *pass->stores[i].view;
-        inputs.override_authorities.push_back({view.name, view.ca_pem, view.ca_key_pem});
-    }
-    inputs.now = manager_.loop().wall_now();
-    Result<CertificateSet> planned = plan_certificates(inputs, keys_);
-    if (!planned.ok()) {
-        co_return pass->stop(kCertificatesReady, "InvalidCertificate", planned.error().message());
-    }
-    pass->certificates = *std::move(planned);
-    for (const std::string& change : pass->certificates.changes) {
-        log_info("certificate issued", {{"control_plane", pass->settings.key()}, {"what", change}});
-    }
-    for (const auto& [secret, content] : pass->certificates.secrets) {
-        pass->checksums[secret] = checksum(content);
-    }
-    Result<void> recorded = co_await record_datastores(pass);
-    if (!recorded.ok()) co_return std::move(recorded).error();
-    std::vector<async::Task<Result<void>>> work;
-    work.push_back(apply_all(pass, build_secrets(pass->settings, pass->certificates)));
-    work.push_back(ensure_storage(pass));
-    Result<void> done = co_await async::join_all(manager_.loop(), std::move(work));
-    if (!done.ok()) co_return std::move(done).error();
-    pass->progress.done(kCertificatesReady, "Valid");
-    // In the past where an authority ends soon, and its certificates with it: nothing helps there.
-    pass->again = std::max<Duration>(pass->certificates.renew_at - inputs.now, kRenewalRetry);
-    co_return true;
-}
-
 Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
     const std::string& name = pass.settings.name;
     auto checksum_of = [&](const std::string& secret) {
@@ -430,14 +371,14 @@ async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::sess
     Pass* pass, std::string host) {
     const Settings& settings = pass->settings;
     const std::string key = settings.key();
-    const SecretData& admin = pass->certificates.secrets.at(names::admin_kubeconfig(settings.name));
+    const std::string admin = names::admin_kubeconfig(settings.name);
     Endpoint inside{host, host, settings.network.port};
-    TenantSession::Identity identity{"https://" + inside.host_port(), checksum(admin)};
+    TenantSession::Identity identity{"https://" + inside.host_port(), pass->checksums.at(admin)};
     auto found = sessions_.find(key);
     if (found != sessions_.end() && found->second->identity() == identity) co_return found->second;
     std::string server_name = fmt::format("{}.{}.svc", settings.name, settings.namespace_name);
     Result<std::shared_ptr<net::HttpTransport>> transport =
-        connector_(identity.server, server_name, admin);
+        connector_(identity.server, server_name, pass->key_material(admin));
     if (found != sessions_.end()) {
         std::shared_ptr<TenantSession> session = found->second;
         const bool same_tenant = session->identity().credentials == identity.credentials;
@@ -458,8 +399,7 @@ async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::sess
 
 Result<std::vector<Value>> ControlPlaneController::tenant_objects_of(const Pass& pass) const {
     TenantInputs inputs;
-    const SecretData& ca = pass.certificates.secrets.at(names::ca(pass.settings.name));
-    inputs.ca_certificate_pem = ca.at("ca.crt");
+    inputs.ca_certificate_pem = pass.key_material(names::ca(pass.settings.name)).at("ca.crt");
     inputs.endpoint = *pass.endpoint;
     inputs.tunnel_image = options_.image;
     return build_tenant_objects(pass.settings, inputs);

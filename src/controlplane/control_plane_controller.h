@@ -51,6 +51,8 @@ class ControlPlaneController {
     void datastore_changed(const std::string& name);
     /// Ends all sessions and waits for them.
     async::Task<void> stop();
+    /// How often the certificates of a control plane were read and judged.
+    uint64_t certificate_readings() const { return certificate_readings_; }
 
  private:
     struct Pass;
@@ -67,6 +69,7 @@ class ControlPlaneController {
     Step ensure_cluster(Pass* pass);
     const StorageClaim* find_claimant(const Pass& pass, std::vector<StorageClaim>* claims) const;
     std::string storage_stamp(const Pass& pass) const;
+    std::string certificates_stamp(const Pass& pass) const;
     /// From the cache, else from the API server, as without our label; null when there is none.
     async::Task<Result<data::SharedValue>> find_owned(kube::Resource resource, kube::ObjectKey key);
     async::Task<Result<void>> record_datastores(Pass* pass);
@@ -78,6 +81,7 @@ class ControlPlaneController {
     Error refused_by(const DataStoreView& view, Error error) const;
     async::Task<Result<void>> limit_writes(Pass* pass, bool unsealed);
     async::Task<Result<void>> collect_secrets(Pass* pass);
+    Result<void> plan_key_material(Pass* pass);
     async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);
     async::Task<Result<void>> apply_one(Pass* pass, data::Value intent);
     async::Task<Result<void>> remove_unwanted(Pass* pass, kube::Resource resource, std::string name,
@@ -118,6 +122,14 @@ class ControlPlaneController {
     std::map<std::string, std::shared_ptr<TenantSession>> sessions_;
     /// Storage that was seen to be right: uid -> storage_stamp() of it.
     std::map<std::string, std::string> storage_done_;
+    /// Certificates that were seen to be right: uid -> what they were seen with, and until when
+    /// that says something.
+    struct CertificatesDone {
+        std::string stamp;
+        WallTime renew_at;
+    };
+    std::map<std::string, CertificatesDone> certificates_done_;
+    uint64_t certificate_readings_ = 0;
 };
 
 }  // namespace basalt::controlplane

@@ -123,6 +123,7 @@ class ControlPlaneFixture : public ::testing::Test {
             return kube::testing::respond(
                 500, kube::testing::status_document(500, "InternalError", tenant_says));
         });
+    SecretData admin;  ///< What a tenant was last spoken to with.
     kube::Client client{loop, server};
     controller::Manager manager{client, client};
     DataStoreRegistry registry;
@@ -135,7 +136,8 @@ class ControlPlaneFixture : public ::testing::Test {
         registry,
         keys,
         events,
-        [this](const std::string&, const std::string&, const SecretData&) {
+        [this](const std::string&, const std::string&, const SecretData& credentials) {
+            admin = credentials;
             return Result<std::shared_ptr<net::HttpTransport>>(tenant);
         },
         plane_options()};

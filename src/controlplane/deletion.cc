@@ -49,6 +49,7 @@ async::Task<Result<Outcome>> ControlPlaneController::finalize(Pass* pass) {
         if (!freed.ok()) co_return std::move(freed).error();
     }
     storage_done_.erase(std::string(kube::uid_of(object)));
+    certificates_done_.erase(std::string(kube::uid_of(object)));
     Value current = object;
     for (std::string_view finalizer : {names::kSootFinalizer, names::kFinalizer}) {
         Result<Value> freed = co_await controller::drop_finalizer(

@@ -26,11 +26,17 @@ struct ControlPlaneController::Pass {
     std::optional<std::string> write_limits;
     data::SharedValue service, deployment;
     std::map<std::string, data::SharedValue> live_secrets;
-    CertificateSet certificates;
+    CertificateSet certificates;  ///< Empty when the live ones are known to be good.
     std::map<std::string, std::string> checksums;
     std::string tenant_checksum;
     std::optional<Duration> again;
 
+    /// What lies in a Secret of this control plane, from the step for certificates on.
+    SecretData key_material(const std::string& secret) const {
+        auto planned = certificates.secrets.find(secret);
+        return planned != certificates.secrets.end() ? planned->second
+                                                     : read_secret(*live_secrets.at(secret));
+    }
     bool stop(std::string_view type, std::string_view reason, std::string message) {
         progress.stopped(type, reason, message);
         return false;
