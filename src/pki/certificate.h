@@ -5,7 +5,7 @@
 // Design: a Certificate is an immutable parsed value; an authority issues from a CertificateSpec;
 // renewal_reason() compares a leaf with the spec it should follow and says in words why it has to
 // be made anew, so that a controller decides by one call. Time comes by argument. Cost: an ECDSA
-// leaf takes about 0.1 ms, reading one 0.05 ms.
+// leaf takes about 0.1 ms, reading one 0.2 ms (OpenSSL 3.0 looks for a decoder each time).
 //
 // Any thread. Errors that come from PEM name the block and what is wrong with it; they never quote
 // its content.

@@ -307,11 +307,22 @@ class Bare:
                    "--secure-port", str(free_port()), "--root-ca-file", "ca.crt",
                    "--cluster-signing-cert-file", "ca.crt", "--cluster-signing-key-file", "ca.key",
                    "--service-account-private-key-file", "sa.key", "--use-service-account-credentials",
-                   "--controllers", "*,bootstrapsigner,tokencleaner")
+                   "--controllers", "*,bootstrapsigner,tokencleaner", "--kube-api-qps", "50", "--kube-api-burst", "200")
         self.spawn("kube-scheduler", self.binaries / "kube-scheduler", *common, "--secure-port", str(free_port()))
         for name in ("kube-controller-manager", "kube-scheduler"):
             path = f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{name}"
             wait_for(60, f"{name} leads", lambda path=path: (self.api.find(path) or {}).get("spec", {}).get("holderIdentity"))
+
+    def sign_token(self):
+        """Until the controller manager has signed cluster-info for a bootstrap token: then nodes can join, which is
+        what Ready means for a control plane."""
+        self.api.post("/api/v1/namespaces/kube-system/secrets", {
+            "metadata": {"name": "bootstrap-token-benchm"}, "type": "bootstrap.kubernetes.io/token",
+            "stringData": {"token-id": "benchm", "token-secret": "0123456789abcdef", "usage-bootstrap-signing": "true",
+                           "usage-bootstrap-authentication": "true"}})
+        info = "/api/v1/namespaces/kube-public/configmaps"
+        self.api.post(info, {"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "of no use"}})
+        wait_for(60, "a signed cluster-info", lambda: "jws-kubeconfig-benchm" in self.api.get(f"{info}/cluster-info")["data"])
 
     def cpu(self, *names):
         return sum(cpu_seconds(self.processes[name].pid) for name in names)
