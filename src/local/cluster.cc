@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <thread>
 
 #include <fmt/format.h>
@@ -199,10 +200,16 @@ class BringUp {
         return kubectl_.wait_for_api(kApiLimit);
     }
 
+    /// Those that never did, and those that somebody removed from the cluster since.
     Result<void> join_nodes() {
+        BASALT_ASSIGN(std::string known, kubectl_.run({"get", "nodes", "-o", "name"}));
+        const std::vector<std::string_view> present = split(known, '\n');
         std::vector<const Node*> missing;
         for (const Node& node : nodes_) {
-            if (node.spec().number > 1 && !kubeadm_done(node)) missing.push_back(&node);
+            if (node.spec().number == 1) continue;
+            const bool is_present =
+                std::find(present.begin(), present.end(), "node/" + node.name()) != present.end();
+            if (!is_present || !kubeadm_done(node)) missing.push_back(&node);
         }
         if (missing.empty()) return {};
         BASALT_ASSIGN(JoinCredentials credentials, make_join_credentials(nodes_.front()));

@@ -12,7 +12,6 @@ import ssl
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.parse
 
@@ -336,37 +335,3 @@ class Bare:
     def close(self):
         self.stop()
         self.work.cleanup()
-
-
-class Prober(threading.Thread):
-    """New connections at a steady rate, each with one request, until stop(): latencies and failures."""
-
-    def __init__(self, kube, path, per_second):
-        super().__init__(daemon=True)
-        self.kube, self.path, self.gap_s = kube, path, 1 / per_second
-        self.done = threading.Event()
-        self.attempts, self.failures, self.seconds = 0, [], []
-
-    def run(self):
-        due = time.monotonic()
-        while not self.done.wait(max(0.0, due - time.monotonic())):
-            due += self.gap_s
-            began = time.monotonic()
-            self.attempts += 1
-            try:
-                connection = self.kube.connect()
-                try:
-                    connection.request("GET", self.path)
-                    response = connection.getresponse()
-                    response.read()
-                    if response.status != 200:
-                        self.failures.append(f"HTTP {response.status}")
-                finally:
-                    connection.close()
-            except (OSError, http.client.HTTPException) as error:
-                self.failures.append(repr(error))
-            self.seconds.append(time.monotonic() - began)
-
-    def stop(self):
-        self.done.set()
-        self.join()

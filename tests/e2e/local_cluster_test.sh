@@ -243,6 +243,14 @@ test_node_restarts() {
     ok "a node comes back after stop and after kill, with its data"
 }
 
+test_removed_node() {
+    say "a node that was removed"
+    kubectl delete node "$name-2" >/dev/null
+    "$basalt" up --name "$name" || fail "up after the removal of a node"
+    [[ $(kubectl get nodes --no-headers | grep -cw Ready) == "$nodes" ]] || fail "the node did not join again"
+    ok "a node that was removed from the cluster joins again"
+}
+
 test_two_clusters() {
     say "a second cluster beside it"
     "$basalt" up --name "$other" || fail "second cluster"
@@ -275,6 +283,6 @@ test_workload
 test_host_is_safe
 test_second_up_changes_nothing
 test_node_restarts
-if ((nodes == 1)); then test_two_clusters; fi
+if ((nodes == 1)); then test_two_clusters; else test_removed_node; fi
 test_down
 echo "$passed passed, 0 failed"
