@@ -2,66 +2,62 @@
 
 #include <fmt/format.h>
 
-#include "base/strings.h"
 #include "linux/file.h"
-#include "linux/process.h"
 
 namespace basalt::local {
 namespace {
 
-constexpr const char* kDays = "3650";  // as long as a development cluster may live
+constexpr Duration kRenewBefore = 60 * pki::kDay;
 
-Result<void> make_key(const std::string& path) {
-    BASALT_ASSIGN(std::string key, linux::run_ok({"openssl", "genpkey", "-algorithm", "EC",
-                                                  "-pkeyopt", "ec_paramgen_curve:P-256"}));
-    return linux::write_file_atomically(path, key, 0600);
+// The certificate is written last: when it is there, all is.
+Result<void> write_pair(const std::string& base, const pki::Certificate& certificate,
+                        const pki::PrivateKey& key) {
+    BASALT_TRY(linux::write_file_atomically(base + ".key", key.to_pem().reveal(), 0600));
+    return linux::write_file_atomically(base + ".crt", certificate.to_pem());
 }
 
-Result<std::string> openssl(std::vector<std::string> arguments, std::string input) {
-    linux::Command command;
-    command.argv = {"openssl"};
-    command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
-    command.input = std::move(input);
-    return linux::run_ok(command);
+bool is_good(const std::string& base, const pki::CertificateSpec& spec,
+             const pki::CertificateAuthority& authority, WallTime now) {
+    Result<std::string> certificate = linux::read_file(base + ".crt");
+    Result<std::string> key = linux::read_file(base + ".key");
+    if (!certificate.ok() || !key.ok()) return false;
+    Result<pki::KeyPair> pair = pki::parse_key_pair(*certificate, Secret(*std::move(key)));
+    return pair.ok() && !pki::renewal_reason(pair->certificate, pair->key, spec,
+                                             authority.certificate(), now, kRenewBefore);
 }
 
 }  // namespace
 
-Result<void> ensure_authority(const std::string& directory, const std::string& common_name) {
-    // The certificate is written last: when it is there, all is.
-    if (linux::exists(directory + "/ca.crt")) return {};
-    BASALT_TRY(linux::make_directories(directory, 0700));
-    BASALT_TRY(make_key(directory + "/ca.key"));
-    BASALT_ASSIGN(
-        std::string certificate,
-        openssl({"req", "-x509", "-new", "-key", directory + "/ca.key", "-days", kDays, "-subj",
-                 "/CN=" + common_name, "-addext", "basicConstraints=critical,CA:TRUE", "-addext",
-                 "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"},
-                {}));
-    return linux::write_file_atomically(directory + "/ca.crt", certificate);
+Result<pki::CertificateAuthority> ensure_authority(const std::string& directory,
+                                                   const std::string& common_name,
+                                                   pki::KeySource& keys, WallTime now) {
+    const std::string base = directory + "/ca";
+    if (!linux::exists(base + ".crt")) {
+        BASALT_TRY(linux::make_directories(directory, 0700));
+        auto made = pki::CertificateAuthority::create(keys, common_name, now);
+        BASALT_TRY(write_pair(base, made.certificate(), made.key()));
+        return made;
+    }
+    BASALT_ASSIGN(std::string certificate, linux::read_file(base + ".crt"));
+    BASALT_ASSIGN(std::string key, linux::read_file(base + ".key"));
+    auto parsed = pki::CertificateAuthority::parse(certificate, Secret(std::move(key)));
+    if (!parsed.ok()) {
+        return failed_precondition(
+            fmt::format("{0}.crt and {0}.key: {1}. Put the right files back, or remove the cluster "
+                        "(basalt down) and begin anew",
+                        base, parsed.error().message()));
+    }
+    return parsed;
 }
 
-Result<void> ensure_certificate(const std::string& directory, const CertificateRequest& request) {
-    const std::string base = directory + "/" + request.name;
-    if (linux::exists(base + ".crt")) return {};
-    BASALT_TRY(make_key(base + ".key"));
-    BASALT_ASSIGN(
-        std::string signing_request,
-        openssl({"req", "-new", "-key", base + ".key", "-subj", "/CN=" + request.common_name}, {}));
-    std::string extensions = fmt::format(
-        "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
-        "extendedKeyUsage={}clientAuth\n",
-        request.server ? "serverAuth," : "");
-    if (!request.alternative_names.empty()) {
-        extensions += fmt::format("subjectAltName={}\n", join(request.alternative_names, ","));
-    }
-    BASALT_TRY(linux::write_file_atomically(base + ".ext", extensions));
-    BASALT_ASSIGN(
-        std::string certificate,
-        openssl({"x509", "-req", "-CA", directory + "/ca.crt", "-CAkey", directory + "/ca.key",
-                 "-CAcreateserial", "-days", kDays, "-extfile", base + ".ext"},
-                signing_request));
-    return linux::write_file_atomically(base + ".crt", certificate);
+Result<void> ensure_certificate(const std::string& directory, const std::string& name,
+                                const pki::CertificateSpec& spec,
+                                const pki::CertificateAuthority& authority, pki::KeySource& keys,
+                                WallTime now) {
+    const std::string base = directory + "/" + name;
+    if (is_good(base, spec, authority, now)) return {};
+    BASALT_ASSIGN(pki::KeyPair pair, authority.issue(spec, keys, now));
+    return write_pair(base, pair.certificate, pair.key);
 }
 
 }  // namespace basalt::local

@@ -24,17 +24,28 @@ std::string pki_directory(const Paths& paths, const ClusterState& state) {
 }
 
 Result<void> make_certificates(const std::string& directory) {
-    BASALT_TRY(ensure_authority(directory, "basalt-datastore-default"));
-    std::vector<std::string> names = {"DNS:localhost",
-                                      "IP:127.0.0.1",
-                                      "DNS:etcd",
-                                      "DNS:etcd.basalt-system",
-                                      "DNS:etcd.basalt-system.svc",
-                                      fmt::format("DNS:{}", kDomain),
-                                      fmt::format("DNS:*.{}", kDomain),
-                                      "DNS:*.etcd.basalt-system.svc"};
-    BASALT_TRY(ensure_certificate(directory, {"server", "etcd", names, true}));
-    return ensure_certificate(directory, {"root", "root", {}, false});
+    pki::SystemKeySource keys;
+    const auto now = std::chrono::time_point_cast<WallTime::duration>(WallTime::clock::now());
+    BASALT_ASSIGN(pki::CertificateAuthority authority,
+                  ensure_authority(directory, "basalt-datastore-default", keys, now));
+    // As long as the authority: a cluster on one machine may live long without a run of `up`.
+    pki::CertificateSpec root;
+    root.common_name = "root";
+    root.client = true;
+    root.lifetime = pki::kCaLifetime;
+    pki::CertificateSpec server = root;
+    server.common_name = "etcd";
+    server.server = true;
+    server.ip_addresses = {"127.0.0.1"};
+    server.dns_names = {"localhost",
+                        "etcd",
+                        "etcd.basalt-system",
+                        "etcd.basalt-system.svc",
+                        kDomain,
+                        fmt::format("*.{}", kDomain),
+                        "*.etcd.basalt-system.svc"};
+    BASALT_TRY(ensure_certificate(directory, "server", server, authority, keys, now));
+    return ensure_certificate(directory, "root", root, authority, keys, now);
 }
 
 Result<std::string> secrets(const std::string& directory) {

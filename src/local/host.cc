@@ -30,7 +30,6 @@ const std::map<std::string, std::string>& needed_programs() {
         {"containerd", "containerd"},
         {"ctr", "containerd"},
         {"crun", "crun"},
-        {"openssl", "openssl"},
         {"docker-registry", "docker-registry"},
         {"python3", "python3"},
         {"curl", "curl"},
