@@ -1,0 +1,67 @@
+#include "controller/http_endpoint.h"
+
+#include <gtest/gtest.h>
+
+#include "controller/router_fixture_test.h"
+#include "data/json.h"
+
+namespace basalt::controller {
+namespace {
+
+using namespace std::chrono_literals;
+using kube::Value;
+
+using HttpEndpointTest = RouterFixture;
+
+TEST_F(HttpEndpointTest, MetricsNeedPermission) {
+    int asked = 0;
+    auto transport = std::make_shared<kube::testing::ScriptedTransport>(
+        loop, [&](const net::HttpRequest& request) {
+            ++asked;
+            const Value body = data::parse_json(request.body).value();
+            Value result = body;
+            if (body["kind"].as_string() == "TokenReview") {
+                const std::string token = body["spec"]["token"].str();
+                result.at("status").set("authenticated", token != "unknown");
+                result.at("status").at("user").set("username", token);
+            } else {
+                EXPECT_EQ(body["spec"]["nonResourceAttributes"]["path"].as_string(), "/metrics");
+                result.at("status").set("allowed",
+                                        body["spec"]["user"].as_string() == "prometheus");
+            }
+            return kube::testing::respond(201, result);
+        });
+    kube::Client client(loop, transport);
+    Metrics metrics;
+    metrics.gauge("a", "A.").set(1);
+    RequestAuthorizer authorizer(client);
+    add_metrics_route(router, metrics, &authorizer);
+    EXPECT_EQ(send("/metrics", "")->status, 401);
+    EXPECT_EQ(send("/metrics", "", "unknown")->status, 401);
+    EXPECT_EQ(send("/metrics", "", "someone")->status, 403);
+    EXPECT_EQ(send("/metrics", "", "prometheus")->status, 200);
+    const int before = asked;
+    EXPECT_EQ(send("/metrics", "", "prometheus")->body, "# HELP a A.\n# TYPE a gauge\na 1\n");
+    EXPECT_EQ(asked, before) << "the answer is kept for a while";
+    loop.run_for(2min);
+    EXPECT_EQ(send("/metrics", "", "prometheus")->status, 200);
+    EXPECT_GT(asked, before);
+}
+
+TEST_F(HttpEndpointTest, HealthRoutes) {
+    Health health;
+    bool well = true;
+    health.add_live_check("ping", [] { return Result<void>(); });
+    health.add_ready_check(
+        "etcd", [&] { return well ? Result<void>() : Result<void>(unavailable("gone")); });
+    add_health_routes(router, health);
+    EXPECT_EQ(send("/readyz", "")->body, "ok");
+    EXPECT_EQ(send("/readyz?verbose", "")->body, "[+]etcd ok\nok\n");
+    well = false;
+    EXPECT_EQ(send("/readyz", "")->status, 500);
+    EXPECT_EQ(send("/readyz", "")->body, "[-]etcd failed: gone\ncheck failed\n");
+    EXPECT_EQ(send("/healthz", "")->status, 200);
+}
+
+}  // namespace
+}  // namespace basalt::controller
