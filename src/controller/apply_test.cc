@@ -2,10 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include "async/sim_loop.h"
+#include "controller/server_fixture_test.h"
 #include "data/json.h"
 #include "data/patch.h"
-#include "kube/test_server.h"
 
 namespace basalt::controller {
 namespace {
@@ -146,20 +145,8 @@ TEST(TakeOver, MergesEntriesUnderOneName) {
     EXPECT_EQ(take_over_managers(*patched, {"kamaji", "manager"}, "us").size(), 0u);
 }
 
-class ApplierTest : public ::testing::Test {
+class ApplierTest : public ServerFixture {
  protected:
-    template <class T>
-    T run(async::Task<T> task) {
-        std::optional<T> slot;
-        async::TaskGroup group(loop);
-        group.spawn(kube::testing::capture(std::move(task), &slot));
-        loop.run_until([&] { return group.size() == 0; }, std::chrono::hours(1));
-        return std::move(*slot);
-    }
-    async::SimLoop loop{3};
-    std::shared_ptr<kube::testing::TestServer> server =
-        std::make_shared<kube::testing::TestServer>(loop);
-    kube::Client client{loop, server};
     Applier applier{client, "us"};
 };
 

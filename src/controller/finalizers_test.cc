@@ -15,12 +15,6 @@ class FinalizersTest : public ServerFixture {
  protected:
     FinalizersTest() { server->put(kPath, config_map("n", "a", "1")); }
     const Value& live() { return *server->object(kPath); }
-    Result<Value> run(async::Task<Result<Value>> task) {
-        std::optional<Result<Value>> result;
-        group.spawn(kube::testing::capture(std::move(task), &result));
-        EXPECT_TRUE(run_until([&] { return result.has_value(); }));
-        return *std::move(result);
-    }
     Result<Value> ensure(const Value& object, const std::string& name) {
         return run(ensure_finalizer(client, kube::resources::config_maps(), object, name));
     }

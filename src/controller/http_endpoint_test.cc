@@ -31,10 +31,10 @@ TEST_F(HttpEndpointTest, MetricsNeedPermission) {
             }
             return kube::testing::respond(201, result);
         });
-    kube::Client client(loop, transport);
+    kube::Client reviewer(loop, transport);
     Metrics metrics;
     metrics.gauge("a", "A.").set(1);
-    RequestAuthorizer authorizer(client);
+    RequestAuthorizer authorizer(reviewer);
     add_metrics_route(router, metrics, &authorizer);
     EXPECT_EQ(send("/metrics", "")->status, 401);
     EXPECT_EQ(send("/metrics", "", "unknown")->status, 401);

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include <gtest/gtest.h>
 
@@ -22,6 +23,17 @@ class ServerFixture : public ::testing::Test {
     }
     bool run_until(const std::function<bool()>& done, Duration limit = std::chrono::minutes(5)) {
         return loop.run_until(done, limit);
+    }
+
+    /// What a task returns; everything else that is under way goes on meanwhile.
+    template <class T>
+    T run(async::Task<T> task) {
+        std::optional<T> slot;
+        async::TaskGroup own(loop);
+        own.spawn(kube::testing::capture(std::move(task), &slot));
+        run_until([&] { return own.size() == 0; }, std::chrono::hours(1));
+        EXPECT_TRUE(slot.has_value());
+        return std::move(*slot);
     }
 
     async::SimLoop loop{11};

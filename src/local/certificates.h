@@ -19,6 +19,8 @@ Result<pki::CertificateAuthority> ensure_authority(const std::string& directory,
                                                    const std::string& common_name,
                                                    pki::KeySource& keys, WallTime now);
 
+/// <directory>/<name>.crt and .key. Renewed 60 days before its end, unless the authority ends then,
+/// too. Errors are those of CertificateAuthority::issue() and of files.
 Result<void> ensure_certificate(const std::string& directory, const std::string& name,
                                 const pki::CertificateSpec& spec,
                                 const pki::CertificateAuthority& authority, pki::KeySource& keys,

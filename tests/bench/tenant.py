@@ -11,7 +11,7 @@ from measure import ROOT, ApiError, run, wait_for
 
 
 class Users:
-    """What a tenant's users do all the time: tests/e2e/prober.py, from its first answers until stop()."""
+    """What a tenant's users do all the time: tests/e2e/prober.py, from its first answers until stop(). For `with`."""
 
     def __init__(self, kubeconfig, *arguments):
         self.process = subprocess.Popen([ROOT / "tests/e2e/prober.py", "--kubeconfig", kubeconfig, "--seconds", "600", *arguments],
@@ -19,8 +19,15 @@ class Users:
         if (line := self.process.stdout.readline()) != "probing\n":
             raise RuntimeError(f"the prober did not begin: {line}{self.process.communicate()[0]}")
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
     def stop(self):
-        """Counts by kind of request, the slowest of each in seconds, and what failed."""
+        """Counts by kind of request, the slowest of each in seconds, and what failed (not all of it, when it is much)."""
         self.process.terminate()
         found = json.loads(self.process.communicate()[0])
         return found["counts"], found["slowest_s"], found["failures"]
