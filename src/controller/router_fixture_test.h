@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include <gtest/gtest.h>
+
 #include "controller/http_endpoint.h"
 #include "controller/server_fixture_test.h"
 
