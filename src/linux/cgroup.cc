@@ -98,8 +98,10 @@ Result<void> check_cgroups() {
         });
         if (!found) {
             return failed_precondition(
-                fmt::format("the cgroup (v1) controller {} is not mounted on this machine; local "
-                            "clusters need it",
+                fmt::format("the cgroup v1 controller {} is not mounted on this machine, and local "
+                            "clusters cannot use v2 yet; with systemd, boot the kernel with "
+                            "systemd.unified_cgroup_hierarchy=0 "
+                            "systemd.legacy_systemd_cgroup_controller=1",
                             controller));
         }
     }
