@@ -61,7 +61,8 @@ void set_limits(Parser& parser, const Http1Parser::Limits& limits) {
 
 struct Http1Parser::State {
     std::variant<std::monostate, RequestParser, ResponseParser> parser;
-    std::string buffer;
+    std::string buffer;  ///< What the parser has not taken yet.
+    size_t max_header_size = 0;
     bool failed = false;
 
     template <class F>
@@ -82,6 +83,7 @@ Http1Parser::Http1Parser(Kind kind, Limits limits) : state_(std::make_unique<Sta
     } else {
         set_limits(state_->parser.emplace<ResponseParser>(), limits);
     }
+    state_->max_header_size = limits.max_header_size;
 }
 
 Http1Parser::~Http1Parser() = default;
@@ -106,10 +108,16 @@ Result<void> Http1Parser::feed(std::string_view bytes) {
             if (error || count == 0) break;
         }
         buffer.erase(0, used);
+        // Beast's limit ends with the header, but it waits for the end of a chunk's first line and
+        // of the trailers, too, however long they get.
+        if (!error && !parser.is_done() && buffer.size() > state_->max_header_size)
+            error = http::error::header_limit;
         if (!error) return {};
         state_->failed = true;
         if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-            return resource_exhausted("the message's header is too large").with_cause(431);
+            return resource_exhausted(
+                       "a header, chunk extension or trailer of the message is too large")
+                .with_cause(431);
         }
         if (error == http::error::body_limit)
             return resource_exhausted("the message's body is too large").with_cause(413);

@@ -14,8 +14,8 @@ class Http1Parser {
  public:
     enum class Kind { kRequest, kResponse };
     struct Limits {
-        size_t max_header_size;
-        size_t max_body_size;  ///< 0: no limit, the reader takes the body away as it comes.
+        size_t max_header_size;  ///< Also of a chunk's extensions and of the trailers.
+        size_t max_body_size;    ///< 0: no limit, the reader takes the body away as it comes.
     };
     Http1Parser(Kind kind, Limits limits);
     ~Http1Parser();

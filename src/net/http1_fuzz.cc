@@ -1,4 +1,5 @@
-// Any bytes as HTTP/1.1 messages: the same outcome whole and in pieces.
+// Any bytes as HTTP/1.1 messages: the same outcome whole and in pieces, and no more kept than the
+// limit allows.
 #include <cstdlib>
 
 #include "net/http1_codec.h"
@@ -13,8 +14,10 @@ struct Outcome {
     std::string body;
 };
 
+constexpr size_t kMaxHeaderSize = 256;
+
 Outcome parse(Http1Parser::Kind kind, std::string_view bytes, size_t step) {
-    Http1Parser parser(kind, {4096, 65536});
+    Http1Parser parser(kind, {kMaxHeaderSize, 65536});
     Outcome outcome;
     while (!bytes.empty() && outcome.ok && !parser.done()) {
         std::string_view part = bytes.substr(0, step);
@@ -22,7 +25,9 @@ Outcome parse(Http1Parser::Kind kind, std::string_view bytes, size_t step) {
         outcome.ok = parser.feed(part).ok();
         outcome.body += parser.take_body();
     }
-    if (outcome.ok && !parser.done()) outcome.ok = parser.feed_end().ok();
+    const bool waits = outcome.ok && !parser.done();
+    if (waits && parser.take_rest().size() > kMaxHeaderSize) std::abort();
+    if (waits) outcome.ok = parser.feed_end().ok();
     outcome.body += parser.take_body();
     outcome.done = outcome.ok && parser.done();
     if (parser.has_header()) {

@@ -212,6 +212,13 @@ Task<void> raw(async::RealLoop& loop) {
         loop, endpoint, "POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n" + std::string(1001, 'x'));
     CO_REQUIRE_OK(answer);
     EXPECT_TRUE(answer->starts_with("HTTP/1.1 413 ")) << *answer;
+    const std::string chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    answer = co_await talk(loop, endpoint, chunked + "1;" + std::string(2000, 'x'));
+    CO_REQUIRE_OK(answer);
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 431 ")) << *answer;
+    answer = co_await talk(loop, endpoint, chunked + "0\r\nX: " + std::string(2000, 'x'));
+    CO_REQUIRE_OK(answer);
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 431 ")) << *answer;
     answer = co_await talk(loop, endpoint, "GET / HTTP/1.1\r\nHost:");
     CO_REQUIRE_OK(answer);
     EXPECT_TRUE(answer->starts_with("HTTP/1.1 408 ")) << *answer;
