@@ -209,8 +209,13 @@ async::Task<void> Controller::work() {
             if (!woken.ok()) co_return;
             continue;
         }
-        // One wake-up may stand for several keys.
-        if (queue_.ready_count(loop_.now()) > 0) wake_worker();
+        // One wake-up may stand for several keys; and this worker may not be back in time for the
+        // next one.
+        if (queue_.ready_count(loop_.now()) > 0) {
+            wake_worker();
+        } else if (const std::optional<TimePoint> when = queue_.next_at()) {
+            arm_timer(*when);
+        }
         co_await run_one(std::move(std::get<Queue::Popped>(next)));
     }
 }

@@ -86,6 +86,21 @@ TEST_F(ControllerTest, WorkersShareTheLoadAndNeverAKey) {
     ASSERT_TRUE(run_until([&] { return group.size() == 0; }));
 }
 
+TEST_F(ControllerTest, AWorkerThatHangsLeavesLaterKeysToTheOthers) {
+    Controller controller(loop, options(2), function());
+    controller.start(group);
+    work_time = 1min;
+    controller.enqueue_after(Key("n", "a"), 10s);
+    controller.enqueue_after(Key("n", "b"), 20s);
+    controller.enqueue_after(Key("n", "c"), 30s);
+    loop.run_for(21s);
+    EXPECT_EQ(started, (std::vector<std::string>{"a", "b"}));
+    loop.run_for(50s);
+    EXPECT_EQ(started, (std::vector<std::string>{"a", "b", "c"}));
+    group.cancel();
+    ASSERT_TRUE(run_until([&] { return group.size() == 0; }));
+}
+
 TEST_F(ControllerTest, FailuresRetryTerminalOnesDoNot) {
     Controller controller(loop, options(), function());
     controller.start(group);

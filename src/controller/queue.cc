@@ -62,11 +62,7 @@ void Queue::promote(TimePoint now) {
 
 std::variant<Queue::Popped, Queue::Wait> Queue::pop(TimePoint now) {
     promote(now);
-    if (ready_.empty()) {
-        Wait wait;
-        if (!delayed_.empty()) wait.when = delayed_.begin()->first;
-        return wait;
-    }
+    if (ready_.empty()) return Wait{next_at()};
     Popped popped;
     popped.key = std::get<2>(*ready_.begin());
     ready_.erase(ready_.begin());
@@ -131,6 +127,11 @@ size_t Queue::ready_count(TimePoint now) const {
     size_t count = ready_.size();
     for (auto it = delayed_.begin(); it != delayed_.end() && it->first <= now; ++it) ++count;
     return count;
+}
+
+std::optional<TimePoint> Queue::next_at() const {
+    if (delayed_.empty()) return std::nullopt;
+    return delayed_.begin()->first;
 }
 
 int Queue::retries_of(const Key& key) const {

@@ -94,6 +94,9 @@ class Queue {
               uint64_t random);
 
     size_t ready_count(TimePoint now) const;
+    /// When the next key that is not ready yet gets ready; nothing when there is none. Exact after
+    /// pop().
+    std::optional<TimePoint> next_at() const;
     size_t size() const { return items_.size(); }  ///< Ready, delayed or held.
     size_t held_count() const { return held_count_; }
     uint64_t adds_count() const { return adds_count_; }
