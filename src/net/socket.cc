@@ -373,6 +373,10 @@ Result<void> clear_stale_socket(const std::string& path, asio::io_context& conte
     return {};
 }
 
+bool is_wildcard(const Endpoint& endpoint) {
+    return endpoint.host.empty() || endpoint.host == "::";
+}
+
 Result<void> bind_and_listen(AcceptorState& state,
                              const asio::generic::stream_protocol::endpoint& address,
                              const ListenOptions& options) {
@@ -383,8 +387,7 @@ Result<void> bind_and_listen(AcceptorState& state,
     if (!state.endpoint.is_unix())
         acceptor.set_option(asio::socket_base::reuse_address(true), error);
     if (address.protocol().family() == AF_INET6) {
-        acceptor.set_option(
-            asio::ip::v6_only(state.endpoint.host != "::" && !state.endpoint.host.empty()), error);
+        acceptor.set_option(asio::ip::v6_only(!is_wildcard(state.endpoint)), error);
     }
     // fchmod before bind makes the file no wider than asked from its first moment; chmod below
     // undoes the umask.
@@ -452,7 +455,14 @@ Result<std::unique_ptr<Listener>> listen(async::Loop& loop, Endpoint endpoint,
         if (error) return invalid_argument("not an address to listen on: " + endpoint.host);
         address = asio::ip::tcp::endpoint(ip, endpoint.port);
     }
-    BASALT_TRY(bind_and_listen(*state, address, options));
+    Result<void> bound = bind_and_listen(*state, address, options);
+    if (!bound.ok() && bound.error().cause_code() == EAFNOSUPPORT && is_wildcard(endpoint)) {
+        // A kernel without IPv6: all addresses are those of IPv4.
+        state->endpoint.host = "0.0.0.0";
+        address = asio::ip::tcp::endpoint(asio::ip::address_v4::any(), endpoint.port);
+        bound = bind_and_listen(*state, address, options);
+    }
+    BASALT_TRY(std::move(bound));
     if (!endpoint.is_unix()) {
         error_code error;
         auto local = state->acceptor.local_endpoint(error);

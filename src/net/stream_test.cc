@@ -1,7 +1,15 @@
 #include "net/stream.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <array>
+#include <cstddef>
+#include <thread>
 
 #include "async/sim_loop.h"
 #include "net/net_test_util.h"
@@ -173,6 +181,44 @@ TEST(Endpoint, ParsesAndPrints) {
     EXPECT_EQ(parse_endpoint("unix:/run/x").value().unix_path, "/run/x");
     for (const char* text : {"", "host", "::1:80", "h:x", "h:70000", "unix:rel"})
         EXPECT_FALSE(parse_endpoint(text).ok());
+}
+
+/// From now on this thread gets no sockets of IPv6, as on a kernel that was started with
+/// ipv6.disable=1.
+bool forbid_ipv6() {
+    std::array<sock_filter, 6> code{{
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    }};
+    const sock_fprog program{code.size(), code.data()};
+    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0;
+}
+
+Task<void> without_ipv6(async::RealLoop& loop) {
+    for (const char* host : {"", "::"}) {
+        Result<std::unique_ptr<Listener>> listener = listen(loop, Endpoint::tcp(host, 0));
+        CO_REQUIRE_OK(listener);
+        const Endpoint local = Endpoint::tcp("127.0.0.1", (*listener)->endpoint().port);
+        Result<std::unique_ptr<Stream>> client = co_await connect(loop, local);
+        CO_REQUIRE_OK(client);
+        Result<std::unique_ptr<Stream>> server = co_await (*listener)->accept();
+        CO_REQUIRE_OK(server);
+    }
+    EXPECT_FALSE(listen(loop, Endpoint::tcp("::1", 0)).ok()) << "an address is meant as it is";
+}
+
+TEST(Listener, AllAddressesWithoutIpv6) {
+    std::thread thread([] {
+        ASSERT_TRUE(forbid_ipv6());
+        async::RealLoop loop;
+        run(loop, without_ipv6(loop));
+    });
+    thread.join();
 }
 
 }  // namespace
