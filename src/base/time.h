@@ -25,6 +25,13 @@ using WallTime = std::chrono::sys_time<std::chrono::milliseconds>;
 
 static_assert(std::is_same_v<Clock::duration, Duration>, "TimePoint + Duration must need no cast");
 
+/// For sums, differences and comparisons with a WallTime: with a Duration itself they would count
+/// in nanoseconds, which overflow in 2262, and certificates may end in 9999 (RFC 5280 section
+/// 4.1.2.5). Fractions of a millisecond are dropped.
+constexpr WallTime::duration wall_duration(Duration duration) {
+    return std::chrono::duration_cast<WallTime::duration>(duration);
+}
+
 /// "2024-02-29T12:00:00Z"; the fraction is dropped. Years 0 to 9999; others are clamped to that
 /// range.
 std::string format_rfc3339(WallTime time);

@@ -100,5 +100,15 @@ TEST(GoDuration, Refuses) {
     EXPECT_EQ(parse_duration("-9223372036854775808ns").value(), Duration::min());
 }
 
+TEST(WallDuration, ReachesToTheLastDate) {
+    const WallTime last = parse_rfc3339("9999-12-31T23:59:59Z").value();
+    const WallTime first = parse_rfc3339("0001-01-01T00:00:00Z").value();
+    const Duration margin = 24h + 1us;
+    EXPECT_EQ(wall_duration(margin), 24h);
+    EXPECT_EQ(format_rfc3339(last - wall_duration(margin)), "9999-12-30T23:59:59Z");
+    EXPECT_GT(last - first, wall_duration(margin));
+    EXPECT_LT(first + wall_duration(margin), last);
+}
+
 }  // namespace
 }  // namespace basalt

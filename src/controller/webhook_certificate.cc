@@ -23,10 +23,6 @@ constexpr Duration kAnnounceTime = std::chrono::hours(1);
 constexpr Duration kLookInterval = std::chrono::hours(6);
 constexpr Duration kRetryInterval = std::chrono::seconds(10);
 
-std::chrono::milliseconds to_ms(Duration duration) {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(duration);
-}
-
 /// Authorities of the bundle that still count, the signing one first.
 std::string join_bundle(const pki::Certificate& signer, const std::vector<pki::Certificate>& others,
                         WallTime now) {
@@ -85,7 +81,8 @@ Result<WebhookSecretPlan> plan_webhook_secret(const WebhookSecret& present,
     PresentAuthority found = read_authority(present, now);
     std::optional<pki::CertificateAuthority> authority = found.authority;
     const bool ends_soon =
-        authority && authority->certificate().not_after() - to_ms(kAuthorityRenewBefore) <= now;
+        authority &&
+        authority->certificate().not_after() - wall_duration(kAuthorityRenewBefore) <= now;
     if (!authority || ends_soon) {
         plan.reason = authority ? "the authority ends soon" : "there is no usable authority";
         authority =
@@ -96,7 +93,7 @@ Result<WebhookSecretPlan> plan_webhook_secret(const WebhookSecret& present,
     plan.secret.ca_key = authority->key().to_pem();
 
     const WallTime announced_at =
-        authority->certificate().not_before() + to_ms(pki::kBackdate + kAnnounceTime);
+        authority->certificate().not_before() + wall_duration(pki::kBackdate + kAnnounceTime);
     const bool announced = now >= announced_at;
     if (const auto reason = certificate_reason(present, spec, found, announced, now)) {
         plan.reason +=
@@ -106,7 +103,7 @@ Result<WebhookSecretPlan> plan_webhook_secret(const WebhookSecret& present,
         plan.secret.key = pair.key_pem();
     }
     BASALT_ASSIGN(const pki::Certificate serving, pki::Certificate::parse(plan.secret.certificate));
-    plan.look_again = serving.not_after() - to_ms(kCertificateRenewBefore);
+    plan.look_again = serving.not_after() - wall_duration(kCertificateRenewBefore);
     if (!announced) plan.look_again = std::min(plan.look_again, announced_at);
     return plan;
 }

@@ -177,8 +177,7 @@ class Planner {
     }
 
     void note_end(const Certificate& certificate) {
-        WallTime renew =
-            certificate.not_after() - std::chrono::duration_cast<WallTime::duration>(kRenewBefore);
+        WallTime renew = certificate.not_after() - wall_duration(kRenewBefore);
         set_.renew_at = std::min(set_.renew_at, renew);
     }
 
@@ -402,7 +401,7 @@ class Planner {
         // One that ends with the first of the authorities cannot be made to last longer. (The
         // intermediates end with the leaf: they say nothing.)
         const WallTime end = leaf.not_after();
-        if (end < bound && end - in_.now <= kRenewBefore)
+        if (end < bound && end - in_.now <= wall_duration(kRenewBefore))
             return "it expires at " + format_rfc3339(end);
         auto reason = pki::renewal_reason(leaf, *key, spec, chain->front(), in_.now, Duration(0));
         if (!reason) note_end(leaf);
@@ -426,7 +425,7 @@ class Planner {
         const PrivateKey between = keys_.new_key();
         const CertificateSpec own = client_spec("datastores of " + settings_.user);
         std::vector<Certificate> intermediates;
-        WallTime end = in_.now + std::chrono::duration_cast<WallTime::duration>(spec.lifetime);
+        WallTime end = in_.now + wall_duration(spec.lifetime);
         for (const CertificateAuthority& authority : authorities) {
             BASALT_ASSIGN(Certificate signed_one,
                           authority.issue_authority(between, own, keys_, in_.now));

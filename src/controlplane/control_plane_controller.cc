@@ -35,13 +35,13 @@ Duration look_again(const Value& status, WallTime now) {
     if (pods["status"].as_string() != controller::kTrue ||
         cluster["status"].as_string() == controller::kTrue)
         return kSoon;
-    Duration waited = Duration::max();
+    WallTime::duration waited = WallTime::duration::max();
     for (const Value* condition : {&pods, &cluster}) {
         Result<WallTime> since = parse_rfc3339((*condition)["lastTransitionTime"].as_string());
         if (!since.ok()) return kSoon;
-        waited = std::min<Duration>(waited, now - *since);
+        waited = std::min(waited, now - *since);
     }
-    return std::clamp<Duration>(waited / 10, kSoon, kSoonAtMost);
+    return std::clamp(waited / 10, wall_duration(kSoon), wall_duration(kSoonAtMost));
 }
 
 // Of Pods only what they say of themselves: the rest is the Deployment's template again.

@@ -180,7 +180,8 @@ void mention(const Source& source, const pki::Certificate& certificate, WallTime
              DataStoreMaterial& out) {
     if (out.ends_at == WallTime() || certificate.not_after() < out.ends_at)
         out.ends_at = certificate.not_after();
-    if (certificate.not_after() - now > kMentionExpiry || !out.notice.empty()) return;
+    if (certificate.not_after() - now > wall_duration(kMentionExpiry) || !out.notice.empty())
+        return;
     out.notice = fmt::format("{}: the certificate expires at {}: replace it in time", source.where,
                              format_rfc3339(certificate.not_after()));
 }

@@ -265,11 +265,10 @@ Result<KubeconfigPlan> plan_kubeconfig(const KubeconfigInputs& inputs, pki::KeyS
     }
     BASALT_ASSIGN(pki::Certificate certificate,
                   pki::Certificate::parse(config.client_certificate_pem));
-    plan.renew_at =
-        std::chrono::time_point_cast<WallTime::duration>(certificate.not_after() - kRenewBefore);
+    plan.renew_at = certificate.not_after() - wall_duration(kRenewBefore);
     // One that ends with its authority is renewed when that is.
     if (plan.renew_at <= inputs.now) {
-        plan.renew_at = std::chrono::time_point_cast<WallTime::duration>(inputs.now + pki::kDay);
+        plan.renew_at = inputs.now + wall_duration(pki::kDay);
     }
     plan.secret = kube::make_object(kube::resources::secrets(), kube::ObjectKey());
     plan.secret.set("metadata", secret_meta(inputs, !plan.change.empty()));

@@ -70,7 +70,7 @@ HandlerTimer::~HandlerTimer() {
 
 std::string_view certificate_status(std::optional<WallTime> ends_at, WallTime now) {
     if (!ends_at || *ends_at <= now) return "invalid";
-    return *ends_at - now < kRenewBefore - kRenewalOverdue ? "expiring" : "valid";
+    return *ends_at - now < wall_duration(kRenewBefore - kRenewalOverdue) ? "expiring" : "valid";
 }
 
 std::optional<WallTime> certificates_end(const Value& secret) {

@@ -113,5 +113,12 @@ TEST_F(MetricsTest, HaveKamajisNamesAndLabels) {
             "\"expiring\",strategy=\"x509\"} 0"));
 }
 
+TEST(CertificateStatus, HoldsForTheLastDate) {
+    const WallTime now = parse_rfc3339("2026-01-01T00:00:00Z").value();
+    EXPECT_EQ(certificate_status(parse_rfc3339("9999-12-31T23:59:59Z").value(), now), "valid");
+    EXPECT_EQ(certificate_status(parse_rfc3339("2026-01-02T00:00:00Z").value(), now), "expiring");
+    EXPECT_EQ(certificate_status(now, now), "invalid");
+}
+
 }  // namespace
 }  // namespace basalt::controlplane

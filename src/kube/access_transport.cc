@@ -116,7 +116,8 @@ Result<net::HttpRequest> AccessTransport::with_credentials(net::HttpRequest requ
 bool AccessTransport::exec_is_due() const {
     if (!access_.exec) return false;
     if (!exec_) return true;
-    return exec_->expires_at && loop_.wall_now() + kExpiryMargin >= *exec_->expires_at;
+    return exec_->expires_at &&
+           loop_.wall_now() + wall_duration(kExpiryMargin) >= *exec_->expires_at;
 }
 
 Value exec_info(const Access& access) {

@@ -193,7 +193,7 @@ echo x >> "$COUNT_FILE"
 n=$(wc -l < "$COUNT_FILE")
 case "$KUBERNETES_EXEC_INFO" in *'"server":"https://x"'*) ;; *) echo "no cluster info" >&2; exit 1;; esac
 echo '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":"t'$n'",' \
-     '"expirationTimestamp":"2026-01-01T01:00:00Z"}}'
+     '"expirationTimestamp":"'"$EXPIRES"'"}}'
 )");
     ::chmod(plugin.c_str(), 0700);
     Access access;
@@ -201,7 +201,7 @@ echo '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","s
     access.exec.emplace();
     access.exec->api_version = "client.authentication.k8s.io/v1";
     access.exec->command = plugin;
-    access.exec->env = {{"COUNT_FILE", directory + "/count"}};
+    access.exec->env = {{"COUNT_FILE", directory + "/count"}, {"EXPIRES", "2026-01-01T01:00:00Z"}};
     access.exec->provide_cluster_info = true;
     const auto transport = transport_for(access);
     EXPECT_EQ(get(*transport), 200);
@@ -213,6 +213,11 @@ echo '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","s
     loop.run_for(1h);  // The simulated calendar starts at 2026-01-01T00:00:00Z: expired now.
     EXPECT_EQ(get(*transport), 200);
     EXPECT_EQ(authorization.back(), "Bearer t3");
+    access.exec->env.back().second = "9999-12-31T23:59:59Z";
+    const auto everlasting = transport_for(access);
+    EXPECT_EQ(get(*everlasting), 200);
+    EXPECT_EQ(get(*everlasting), 200);
+    EXPECT_EQ(authorization.back(), "Bearer t4");
     write("plugin", "#!/bin/sh\necho 'not logged in' >&2; exit 1\n");
     net::HttpRequest request;
     const Result<net::HttpResponse> failed = run(transport->send(request));

@@ -336,7 +336,7 @@ std::optional<std::string> renewal_reason(const Certificate& certificate, const 
     // One that ends with its authority cannot be made to last longer.
     const bool could_last_longer = certificate.not_after() < issuer.not_after();
     if (certificate.not_after() <= now ||
-        (could_last_longer && certificate.not_after() - now <= renew_before)) {
+        (could_last_longer && certificate.not_after() - now <= wall_duration(renew_before))) {
         return (certificate.not_after() <= now ? "it expired at " : "it expires at ") +
                format_rfc3339(certificate.not_after());
     }

@@ -430,5 +430,24 @@ TEST_F(CertificateTest, RsaLeavesMayEncipherKeys) {
     EXPECT_THAT(run("x509 -in leaf.pem -noout -text"), HasSubstr("Key Encipherment"));
 }
 
+// RFC 5280 section 4.1.2.5: certificates without an end say 9999.
+TEST_F(CertificateTest, EndsFarAwayAreNoReasonToRenew) {
+    const PrivateKey key = keys_.new_key();
+    write("key.pem", key.to_pem().reveal());
+    run("req -x509 -new -key key.pem -subj /CN=far -days 2900000 -out ca.pem");
+    run("req -new -key key.pem -subj /CN=leaf -out leaf.csr");
+    run("x509 -req -in leaf.csr -CA ca.pem -CAkey key.pem -set_serial 2 -days 2899000 -out "
+        "leaf.pem");
+    Result<Certificate> issuer = Certificate::parse(read("ca.pem"));
+    Result<Certificate> leaf = Certificate::parse(read("leaf.pem"));
+    ASSERT_TRUE(issuer.ok() && leaf.ok());
+    ASSERT_GT(format_rfc3339(leaf->not_after()), "9900");
+    CertificateSpec spec;
+    spec.common_name = "leaf";
+    spec.server = true;
+    spec.client = true;
+    EXPECT_EQ(renewal_reason(*leaf, key, spec, *issuer, now_, hours(24)), std::nullopt);
+}
+
 }  // namespace
 }  // namespace basalt::pki
