@@ -223,13 +223,16 @@ void Cache::replace(std::vector<SharedValue> objects, const std::string&) {
 void Cache::upsert(SharedValue object) {
     const ObjectKey key = key_of(*object);
     const SharedValue present = get(key);
-    // Our own write may have been put in before an older event of the watch arrived.
-    if (present && uid_of(*present) == uid_of(*object) && is_older(*object, *present)) return;
+    // Our own write may have been put in before an older event of the watch arrived, be it one of
+    // an object of the same name that was there before.
+    if (present && is_older(*object, *present)) return;
     put(key, present, std::move(object), false);
 }
 
 void Cache::remove(SharedValue object) {
     const ObjectKey key = key_of(*object);
+    const SharedValue present = get(key);
+    if (present && is_older(*object, *present)) return;  // As in upsert().
     erase(key, std::move(object));
 }
 

@@ -203,6 +203,25 @@ TEST_P(CacheTest, OwnWritesAreSeenAtOnceAndGhostsAreNot) {
     EXPECT_EQ(value_of("a"), "(none)");
 }
 
+TEST_P(CacheTest, LateEventsOfAFormerObjectDoNotTouchTheNewOne) {
+    put("a", "1");
+    start();
+    ASSERT_TRUE(run_until([&] { return cache->has_synced(); }));
+    changes.clear();
+    // The events are on their way: of a change, of its end, of the new one.
+    put("a", "2");
+    server->erase(config_map_path("n", "a"));
+    put("a", "3");
+    cache->observe_write(*server->object(config_map_path("n", "a")));
+    const std::vector<std::string> expected{"delete a", "add a"};
+    EXPECT_EQ(changes, expected);
+    loop.run_for(1s);
+    EXPECT_EQ(changes, expected);
+    EXPECT_EQ(value_of("a"), "3");
+    server->erase(config_map_path("n", "a"));
+    ASSERT_TRUE(run_until([&] { return value_of("a") == "(none)"; }));
+}
+
 TEST_P(CacheTest, TransformsAndKeepsOneManager) {
     Value object = config_map("n", "a", "1");
     const Value fields = Value::object({{"f:data", Value::object({{".", Value::object({})}})}});
