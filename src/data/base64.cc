@@ -67,6 +67,13 @@ Result<std::string> base64_decode(std::string_view text) {
     return decode(text, kStandardReverse);
 }
 
+Result<std::string> base64_decode_lines(std::string_view text) {
+    if (text.find_first_of("\r\n") == std::string_view::npos) return base64_decode(text);
+    std::string one_line(text);
+    std::erase_if(one_line, [](char c) { return c == '\r' || c == '\n'; });
+    return base64_decode(one_line);
+}
+
 Result<std::string> base64url_decode(std::string_view text) { return decode(text, kUrlReverse); }
 
 }  // namespace basalt::data

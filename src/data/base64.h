@@ -14,6 +14,8 @@ std::string base64_encode(std::string_view bytes);
 std::string base64url_encode(std::string_view bytes);
 /// Errors: InvalidArgument; the message never holds the input.
 Result<std::string> base64_decode(std::string_view text);
+/// The same, but line breaks are left out first: for what people paste, where Go ignores them, too.
+Result<std::string> base64_decode_lines(std::string_view text);
 /// URL alphabet; padding is refused.
 Result<std::string> base64url_decode(std::string_view text);
 

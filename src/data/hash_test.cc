@@ -65,6 +65,10 @@ TEST(Base64, IsStrict) {
                             "====", "=m9v", "Z=9v", "Zm9-", "Zm9v="}) {
         EXPECT_FALSE(base64_decode(bad).ok()) << bad;
     }
+    EXPECT_EQ(base64_decode_lines("\r\nZm9v\nYm\r\nFy\n").value(), "foobar");
+    EXPECT_EQ(base64_decode_lines("Zg\n==\n").value(), "f");
+    for (const char* bad : {"Zm 9v", "Zm9v\t", "Zm\n9"})
+        EXPECT_FALSE(base64_decode_lines(bad).ok()) << bad;
     for (const char* bad : {"Z", "Zg==", "Zh", "+/8"})
         EXPECT_FALSE(base64url_decode(bad).ok()) << bad;
 }

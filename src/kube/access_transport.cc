@@ -94,6 +94,36 @@ Result<void> AccessTransport::refresh_files() {
     return connected;
 }
 
+/// A key of the user's extra as part of a header's name: what a name cannot hold is
+/// percent-encoded, and the server decodes it
+/// (https://kubernetes.io/docs/reference/access-authn-authz/authentication/ "User impersonation").
+std::string extra_header(std::string_view key) {
+    constexpr std::string_view kAllowed = "!#$&'*+-.^_`|~";
+    std::string name = "impersonate-extra-";
+    for (const char c : key) {
+        const bool alphanumeric =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (alphanumeric || kAllowed.find(c) != std::string_view::npos) {
+            name += c;
+        } else {
+            name += fmt::format("%{:02x}", static_cast<unsigned char>(c));
+        }
+    }
+    return to_lower(name);
+}
+
+/// A request that says itself whom it is for keeps that.
+void impersonate(const Access& access, net::Headers& headers) {
+    if (access.impersonate_user.empty() || headers.contains("impersonate-user")) return;
+    headers.set("impersonate-user", access.impersonate_user);
+    if (!access.impersonate_uid.empty()) headers.set("impersonate-uid", access.impersonate_uid);
+    for (const std::string& group : access.impersonate_groups)
+        headers.add("impersonate-group", group);
+    for (const auto& [key, values] : access.impersonate_extra) {
+        for (const std::string& value : values) headers.add(extra_header(key), value);
+    }
+}
+
 Result<net::HttpRequest> AccessTransport::with_credentials(net::HttpRequest request) const {
     std::string_view token = trim(token_.reveal());
     if (exec_ && !exec_->token.empty()) token = trim(exec_->token.reveal());
@@ -105,11 +135,7 @@ Result<net::HttpRequest> AccessTransport::with_credentials(net::HttpRequest requ
         const std::string pair = fmt::format("{}:{}", access_.username, access_.password.reveal());
         request.headers.set("authorization", "Basic " + data::base64_encode(pair));
     }
-    if (!access_.impersonate_user.empty() && !request.headers.contains("impersonate-user")) {
-        request.headers.set("impersonate-user", access_.impersonate_user);
-        for (const std::string& group : access_.impersonate_groups)
-            request.headers.add("impersonate-group", group);
-    }
+    impersonate(access_, request.headers);
     return request;
 }
 

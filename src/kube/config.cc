@@ -47,7 +47,7 @@ Result<Material> material_of(const Value& entry, const std::string& name,
     const std::string_view inline_text = entry[name + "-data"].as_string();
     if (!inline_text.empty()) {
         BASALT_ASSIGN(std::string decoded,
-                      data::base64_decode(inline_text).context(name + "-data"));
+                      data::base64_decode_lines(inline_text).context(name + "-data"));
         material.inline_data = Secret(std::move(decoded));
         return material;
     }
@@ -80,7 +80,10 @@ Result<void> resolve_user(const Value& user, const std::string& directory, Acces
     access.username = user["username"].str();
     access.password = Secret(user["password"].as_string());
     access.impersonate_user = user["as"].str();
+    access.impersonate_uid = user["as-uid"].str();
     access.impersonate_groups = user["as-groups"].as_string_list();
+    for (const data::Member& extra : user["as-user-extra"].members())
+        access.impersonate_extra[std::string(extra.key())] = extra.value.as_string_list();
     if (user["exec"].is_object()) {
         access.exec = exec_plugin_of(user["exec"], directory);
         if (access.exec->api_version != "client.authentication.k8s.io/v1" &&

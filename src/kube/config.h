@@ -62,7 +62,9 @@ struct Access {
     Secret password;
     std::optional<ExecPlugin> exec;
     std::string impersonate_user;
+    std::string impersonate_uid;
     std::vector<std::string> impersonate_groups;
+    std::map<std::string, std::vector<std::string>, std::less<>> impersonate_extra;
     std::string default_namespace = "default";
     std::string cluster_name;
     data::Value exec_cluster_config;  ///< cluster extension client.authentication.k8s.io/exec

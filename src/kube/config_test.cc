@@ -70,6 +70,7 @@ class ConfigTest : public ::testing::Test {
                 auto scripted = std::make_shared<testing::ScriptedTransport>(
                     loop, [this](const net::HttpRequest& r) {
                         authorization.push_back(std::string(r.headers.get("authorization")));
+                        last_headers = r.headers;
                         return testing::respond(answer ? answer() : 200, std::string("{}"));
                     });
                 return Result<std::shared_ptr<net::HttpTransport>>(scripted);
@@ -87,6 +88,7 @@ class ConfigTest : public ::testing::Test {
     std::string directory;
     std::vector<std::string> connections;
     std::vector<std::string> authorization;
+    net::Headers last_headers;
     std::function<int()> answer;
 };
 
@@ -109,6 +111,41 @@ TEST_F(ConfigTest, Resolves) {
     EXPECT_EQ(config->resolve("none").error().code(), Code::kNotFound);
     EXPECT_FALSE(Kubeconfig::parse("[1]").ok());
     EXPECT_FALSE(Kubeconfig::parse("a: [").ok());
+}
+
+TEST_F(ConfigTest, ImpersonatesAsTheUserSays) {
+    const Result<Kubeconfig> config = Kubeconfig::parse(R"(
+current-context: c
+clusters: [{name: k, cluster: {server: "https://x", certificate-authority-data: "Q0\nE=\n"}}]
+users:
+- name: u
+  user:
+    token: t
+    as: jane
+    as-uid: "42"
+    as-groups: [a, b]
+    as-user-extra: {Scopes: [view, edit], "acme.com/project%": [p]}
+contexts: [{name: c, context: {cluster: k, user: u}}]
+)");
+    ASSERT_TRUE(config.ok()) << config.error().to_string();
+    const Result<Access> access = config->resolve();
+    ASSERT_TRUE(access.ok()) << access.error().to_string();
+    EXPECT_EQ(access->ca.inline_data.reveal(), "CA");
+    const auto transport = transport_for(*access);
+    EXPECT_EQ(get(*transport), 200);
+    std::vector<std::pair<std::string, std::string>> sent;
+    for (const auto& field : last_headers.fields()) {
+        if (field.first.starts_with("impersonate-")) sent.push_back(field);
+    }
+    const std::vector<std::pair<std::string, std::string>> expected{
+        {"impersonate-user", "jane"},
+        {"impersonate-uid", "42"},
+        {"impersonate-group", "a"},
+        {"impersonate-group", "b"},
+        {"impersonate-extra-scopes", "view"},
+        {"impersonate-extra-scopes", "edit"},
+        {"impersonate-extra-acme.com%2fproject%25", "p"}};
+    EXPECT_EQ(sent, expected);
 }
 
 TEST_F(ConfigTest, MergesFilesFirstWins) {

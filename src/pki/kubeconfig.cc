@@ -31,7 +31,7 @@ Result<std::string> inline_data(const Value& parent, std::string_view field) {
             fmt::format("{}: a file cannot be read here; use {}-data", field, field));
     }
     const std::string key = std::string(field) + "-data";
-    Result<std::string> decoded = data::base64_decode(parent[key].as_string());
+    Result<std::string> decoded = data::base64_decode_lines(parent[key].as_string());
     if (!decoded.ok()) return invalid_argument(key + ": is not base64");
     return decoded;
 }

@@ -67,5 +67,15 @@ TEST(KubeconfigTest, ErrorsNameTheField) {
     EXPECT_EQ(error(files + "users: [{name: u, user: {token: abc}}]\n"), "no error");
 }
 
+TEST(KubeconfigTest, TakesWrappedData) {
+    Result<Kubeconfig> config = parse_kubeconfig(
+        "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n"
+        "clusters:\n- name: k\n  cluster:\n    server: https://x\n"
+        "    certificate-authority-data: |\n      Zm9v\n      YmFy\n"
+        "users: [{name: u, user: {token: abc}}]\n");
+    ASSERT_TRUE(config.ok()) << config.error().to_string();
+    EXPECT_EQ(config->ca_pem, "foobar");
+}
+
 }  // namespace
 }  // namespace basalt::pki
