@@ -293,7 +293,9 @@ async::Task<Result<std::unique_ptr<net::Stream>>> dial_through_proxy(async::Loop
         answer += *bytes;
     }
     const std::string_view line = std::string_view(answer).substr(0, answer.find("\r\n"));
-    if (!line.starts_with("HTTP/1.") || line.substr(8, 4) != " 200") {
+    constexpr size_t kVersionSize = std::string_view("HTTP/1.1").size();
+    if (!line.starts_with("HTTP/1.") || line.size() < kVersionSize ||
+        !line.substr(kVersionSize).starts_with(" 200")) {
         co_return unavailable(fmt::format("the proxy refuses: {}", line));
     }
     co_return std::move(stream);

@@ -8,9 +8,11 @@
 
 #include <gtest/gtest.h>
 
+#include "async/real_loop.h"
 #include "async/sim_loop.h"
 #include "async/task_group.h"
 #include "kube/test_server.h"
+#include "net/stream.h"
 
 namespace basalt::kube {
 namespace {
@@ -261,6 +263,51 @@ echo '{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","s
     ASSERT_FALSE(failed.ok());
     EXPECT_EQ(failed.error().code(), Code::kUnauthenticated);
     EXPECT_NE(failed.error().message().find("not logged in"), std::string::npos);
+}
+
+/// A proxy that answers every CONNECT with `answer`.
+async::Task<void> answer_connect(net::Listener* listener, std::string answer) {
+    Result<std::unique_ptr<net::Stream>> stream = co_await listener->accept();
+    if (!stream.ok()) co_return;
+    Result<std::string> request = co_await (*stream)->read(10'000);
+    EXPECT_TRUE(request.ok() && request->starts_with("CONNECT x:80 HTTP/1.1\r\n"));
+    Result<void> written = co_await (*stream)->write(std::move(answer));
+    EXPECT_TRUE(written.ok());
+    Result<std::string> end = co_await (*stream)->read(1);
+    static_cast<void>(end);
+}
+
+async::Task<void> send_and_stop(async::RealLoop* loop, async::TaskGroup* group,
+                                std::shared_ptr<net::HttpTransport> transport,
+                                std::optional<Error>* failure) {
+    net::HttpRequest request;
+    Result<net::HttpResponse> response =
+        co_await async::with_timeout(*loop, 30s, transport->send(std::move(request)));
+    if (!response.ok()) *failure = response.error();
+    group->cancel();
+    loop->post([loop] { loop->stop(); });
+}
+
+TEST(ProxyTest, OddAnswersAreRefusals) {
+    for (const char* answer : {"HTTP/1.\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 20\r\n\r\n",
+                               "\r\n\r\n", "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"}) {
+        async::RealLoop loop;
+        async::TaskGroup group(loop);
+        std::unique_ptr<net::Listener> listener =
+            net::listen(loop, net::Endpoint::tcp("127.0.0.1", 0)).value();
+        Access access;
+        access.server = "http://x:80";
+        access.proxy_url = "http://127.0.0.1:" + std::to_string(listener->endpoint().port);
+        std::optional<Error> failure;
+        group.spawn(answer_connect(listener.get(), answer));
+        group.spawn(send_and_stop(&loop, &group, make_transport(loop, access).value(), &failure));
+        while (group.size() > 0) loop.run();
+        loop.keep_running(false);
+        loop.run();
+        ASSERT_TRUE(failure.has_value()) << answer;
+        EXPECT_NE(failure->message().find("the proxy refuses: "), std::string::npos)
+            << failure->to_string();
+    }
 }
 
 }  // namespace
