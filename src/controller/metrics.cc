@@ -221,14 +221,14 @@ void add_process_metrics(Metrics& metrics, WallTime started_at) {
     metrics.gauge("process_start_time_seconds", "Start of the process since the epoch.")
         .set(static_cast<double>(started_at.time_since_epoch().count()) / 1000);
     Gauge& memory = metrics.gauge("process_resident_memory_bytes", "Resident memory.");
-    Gauge& cpu = metrics.gauge("process_cpu_seconds_total", "User and system CPU time.");
+    Counter& cpu = metrics.counter("process_cpu_seconds_total", "User and system CPU time.");
     Gauge& files = metrics.gauge("process_open_fds", "Open file descriptors.");
     metrics.on_scrape([&memory, &cpu, &files] {
         // man 5 proc: utime and stime are fields 14 and 15, rss is 24; ours start behind the
         // second.
         const std::vector<std::string> fields = read_process_stat();
-        cpu.set((field_number(fields, 11) + field_number(fields, 12)) /
-                static_cast<double>(sysconf(_SC_CLK_TCK)));
+        cpu.set_total((field_number(fields, 11) + field_number(fields, 12)) /
+                      static_cast<double>(sysconf(_SC_CLK_TCK)));
         memory.set(field_number(fields, 21) * static_cast<double>(sysconf(_SC_PAGESIZE)));
         std::error_code error;
         std::filesystem::directory_iterator entries("/proc/self/fd", error);

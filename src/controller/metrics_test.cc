@@ -43,6 +43,7 @@ TEST(Metrics, ProcessAndRequests) {
         text.find("rest_client_requests_total{code=\"200\",host=\"host\",method=\"GET\"} 1\n"),
         std::string::npos);
     EXPECT_NE(text.find("process_start_time_seconds 5\n"), std::string::npos);
+    EXPECT_NE(text.find("# TYPE process_cpu_seconds_total counter\n"), std::string::npos);
     EXPECT_GT(metrics.gauge("process_resident_memory_bytes", "").value(), 1e6);
 }
 
