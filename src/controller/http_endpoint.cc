@@ -115,7 +115,11 @@ async::Task<Result<void>> RequestAuthorizer::check(std::string token, std::strin
         if (found->second.code == Code::kOk) co_return Result<void>();
         co_return Error(found->second.code, "refused");
     }
+    if (questions_count_ >= kMaxQuestions)
+        co_return resource_exhausted("too many tokens are being looked at");
+    ++questions_count_;
     Result<void> allowed = co_await ask(std::move(token), std::move(verb), std::move(path));
+    --questions_count_;
     const Code code = allowed.ok() ? Code::kOk : allowed.error().code();
     if (code != Code::kOk && code != Code::kUnauthenticated && code != Code::kPermissionDenied) {
         co_return std::move(allowed);

@@ -73,12 +73,15 @@ class HttpEndpoint {
 
 /// Asks the API server whether the bearer of a token may get a path (TokenReview,
 /// SubjectAccessReview), as controller-runtime's metrics filter does. Answers are kept for a
-/// minute, refusals for ten seconds.
+/// minute, refusals for ten seconds. Anybody can make it ask: give it a client of its own, whose
+/// rate limits what strangers may cause.
 class RequestAuthorizer {
  public:
     static constexpr size_t kMaxAnswers = 1000;
+    /// More questions at a time are ResourceExhausted.
+    static constexpr size_t kMaxQuestions = 8;
     explicit RequestAuthorizer(kube::Client& client) : client_(client) {}
-    /// Ok, Unauthenticated or PermissionDenied.
+    /// Ok, Unauthenticated or PermissionDenied; other errors say that it is not known.
     async::Task<Result<void>> check(std::string token, std::string verb, std::string path);
 
  private:
@@ -89,6 +92,7 @@ class RequestAuthorizer {
     async::Task<Result<void>> ask(std::string token, std::string verb, std::string path);
 
     kube::Client& client_;
+    size_t questions_count_ = 0;
     std::unordered_map<std::string, Answer> answers_;  ///< By a hash of token, verb and path.
 };
 

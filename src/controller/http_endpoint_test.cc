@@ -48,6 +48,37 @@ TEST_F(HttpEndpointTest, MetricsNeedPermission) {
     EXPECT_GT(asked, before);
 }
 
+async::Task<void> check_one(RequestAuthorizer* authorizer, std::string token,
+                            std::map<Code, int>* outcomes) {
+    Result<void> allowed = co_await authorizer->check(std::move(token), "get", "/metrics");
+    ++(*outcomes)[allowed.ok() ? Code::kOk : allowed.error().code()];
+}
+
+TEST_F(HttpEndpointTest, StrangersCannotFloodTheApiServerWithReviews) {
+    int asked = 0;
+    auto transport = std::make_shared<kube::testing::ScriptedTransport>(
+        loop, [&](const net::HttpRequest& request) {
+            ++asked;
+            return kube::testing::respond(201, data::parse_json(request.body).value());
+        });
+    kube::ClientOptions slow;
+    slow.qps = 1;
+    slow.burst = 1;
+    kube::Client reviewer(loop, transport, slow);
+    RequestAuthorizer authorizer(reviewer);
+    std::map<Code, int> outcomes;
+    for (int i = 0; i < 100; ++i)
+        group.spawn(check_one(&authorizer, "random-" + std::to_string(i), &outcomes));
+    loop.run_for(1min);
+    const int most = RequestAuthorizer::kMaxQuestions;
+    EXPECT_EQ(asked, most);
+    EXPECT_EQ(outcomes[Code::kUnauthenticated], most);
+    EXPECT_EQ(outcomes[Code::kResourceExhausted], 100 - most);
+    group.spawn(check_one(&authorizer, "later", &outcomes));
+    loop.run_for(1min);
+    EXPECT_EQ(outcomes[Code::kUnauthenticated], most + 1) << "the places are free again";
+}
+
 TEST_F(HttpEndpointTest, HealthRoutes) {
     Health health;
     bool well = true;

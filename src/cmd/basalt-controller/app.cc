@@ -147,6 +147,8 @@ class App {
           lease_client_(loop, transports.lease, client_options(20, 40, observer())),
           open_client_(loop, transports.work,
                        client_options(kRequestsPerSecond, kRequestsBurst, observer())),
+          // Whoever reaches the metrics' port can make it ask about any token.
+          review_client_(loop, transports.work, client_options(10, 20, observer())),
           manager_(
               client_, lease_client_,
               manager_options(options, controller::make_identity(loop, instance_name(options)))),
@@ -160,7 +162,7 @@ class App {
           generators_(manager_, keys_, events_),
           metrics_(manager_, build_info()),
           webhooks_(manager_, open_client_, control_plane_options(options).defaults),
-          authorizer_(open_client_) {
+          authorizer_(review_client_) {
         observe_ = manager_.metrics().request_observer();
         client_.set_write_guard([this] { return manager_.check_leading(); });
         controller::add_process_metrics(manager_.metrics(), loop.wall_now());
@@ -265,7 +267,7 @@ class App {
     async::Loop& loop_;
     ControllerOptions options_;
     kube::RequestObserver observe_;
-    kube::Client client_, lease_client_, open_client_;
+    kube::Client client_, lease_client_, open_client_, review_client_;
     controller::Manager manager_;
     pki::SystemKeySource keys_;
     controller::EventRecorder events_;
