@@ -21,6 +21,7 @@
 #include "async/real_loop.h"
 #include "async/wait.h"
 #include "net/resolve.h"
+#include "net/resolver.h"
 #include "net/stream.h"
 
 namespace basalt::net {
@@ -208,41 +209,20 @@ asio::io_context* context_of(async::Loop& loop) {
 
 using Endpoints = std::vector<asio::generic::stream_protocol::endpoint>;
 
-/// getaddrinfo on Asio's resolver thread cannot be interrupted: a cancelled wait leaves it behind.
-struct Resolution {
-    explicit Resolution(asio::io_context& context) : resolver(context) {}
-    asio::ip::tcp::resolver resolver;
-    async::Operation<bool>::Completion done;
-    error_code error;
-    Endpoints endpoints;
-
-    void finish(Result<bool> result) {
-        if (auto call = std::exchange(done, nullptr)) call(std::move(result));
-    }
-};
-
 Task<Result<Endpoints>> resolve(asio::io_context& context, std::string host, uint16_t port) {
     error_code not_an_address;
     asio::ip::address address = asio::ip::make_address(host, not_an_address);
     if (!not_an_address) co_return Endpoints{asio::ip::tcp::endpoint(address, port)};
-    auto state = std::make_shared<Resolution>(context);
-    std::function<void(async::Operation<bool>::Completion)> start =
-        [state, host, port](async::Operation<bool>::Completion done) {
-            state->done = std::move(done);
-            state->resolver.async_resolve(
-                host, std::to_string(port), asio::ip::resolver_base::numeric_service,
-                [state](error_code error, const asio::ip::tcp::resolver::results_type& found) {
-                    state->error = error;
-                    for (const auto& entry : found) state->endpoints.emplace_back(entry.endpoint());
-                    state->finish(true);
-                });
-        };
-    std::function<void()> cancel = [state] { state->finish(cancelled()); };
-    async::Operation<bool> operation(std::move(start), std::move(cancel));
-    Result<bool> waited = co_await operation;
-    if (!waited.ok()) co_return std::move(waited).error();
-    if (state->error) co_return socket_error(state->error, "look up " + host);
-    co_return std::move(state->endpoints);
+    internal::Resolver& resolver = internal::resolver_of(context);
+    Result<internal::Addresses> found = co_await resolver.look_up(host);
+    if (!found.ok()) co_return std::move(found).error();
+    Endpoints endpoints;
+    for (const std::string& text : *found) {
+        error_code malformed;
+        address = asio::ip::make_address(text, malformed);
+        if (!malformed) endpoints.emplace_back(asio::ip::tcp::endpoint(address, port));
+    }
+    co_return std::move(endpoints);
 }
 
 Task<Result<std::unique_ptr<Stream>>> connect_one(
@@ -410,16 +390,12 @@ Result<void> bind_and_listen(AcceptorState& state,
 Task<Result<std::vector<std::string>>> resolve_addresses(async::Loop& loop, std::string host) {
     asio::io_context* context = context_of(loop);
     if (context == nullptr) co_return failed_precondition("this loop has no network");
-    Result<Endpoints> found = co_await resolve(*context, std::move(host), 0);
-    if (!found.ok()) co_return std::move(found).error();
-    std::vector<std::string> addresses;
-    for (const auto& endpoint : *found) {
-        asio::ip::tcp::endpoint tcp;
-        std::memcpy(tcp.data(), endpoint.data(), endpoint.size());
-        tcp.resize(endpoint.size());
-        addresses.push_back(tcp.address().to_string());
-    }
-    co_return addresses;
+    error_code not_an_address;
+    const asio::ip::address address = asio::ip::make_address(host, not_an_address);
+    if (!not_an_address) co_return std::vector<std::string>{address.to_string()};
+    internal::Resolver& resolver = internal::resolver_of(*context);
+    Result<internal::Addresses> found = co_await resolver.look_up(std::move(host));
+    co_return std::move(found);
 }
 
 Task<Result<std::unique_ptr<Stream>>> connect(async::Loop& loop, Endpoint endpoint,
