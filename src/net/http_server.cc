@@ -1,5 +1,6 @@
 #include "net/http_server.h"
 
+#include <algorithm>
 #include <list>
 
 #include "base/log.h"
@@ -54,6 +55,10 @@ constexpr size_t kWriteSize = 64 * 1024;
 /// Bytes of a refused request that are read and dropped before closing: a close with unread bytes
 /// would reset the connection and could destroy the answer on its way.
 constexpr size_t kMaxDiscardedSize = 256 * 1024;
+/// Of each body; does not count against max_buffered_size, so that small requests always pass.
+constexpr size_t kFreeBodySize = 64 * 1024;
+/// A new connection on a crowded server may be silent for this long.
+constexpr Duration kFirstByteTime = std::chrono::seconds(1);
 constexpr Duration kDiscardTime = std::chrono::seconds(1);
 
 HttpServerResponse plain_text(int status) {
@@ -73,6 +78,8 @@ class HttpServerCore final : public ServerCore {
           handler_(std::move(handler)),
           options_(std::move(options)) {}
 
+    size_t buffered_size() const { return buffered_size_; }
+
  protected:
     Task<void> serve(std::unique_ptr<Stream> stream) override {
         return serve_connection(*this, std::move(stream));
@@ -82,12 +89,29 @@ class HttpServerCore final : public ServerCore {
             if (connection->idle) connection->stream->close();
         }
     }
+    void make_room() override {
+        Connection* oldest = nullptr;
+        for (Connection* each : connections_) {
+            const bool is_new = !each->served && loop_.now() - each->since < kFirstByteTime;
+            if (each->idle && !is_new && (oldest == nullptr || each->since < oldest->since))
+                oldest = each;
+        }
+        if (oldest == nullptr) return;
+        oldest->idle = false;  // Not again.
+        oldest->stream->close();
+    }
 
  private:
     struct Connection {
         std::unique_ptr<Stream> stream;
         std::string unread;
         bool idle = false;
+        bool served = false;     ///< A request at least.
+        bool receiving = false;  ///< Its body arrives.
+        bool broken_off = false;
+        TimePoint since{};         ///< When it got idle, or its body began to arrive.
+        size_t body_size = 0;      ///< Bytes read of it.
+        size_t reserved_size = 0;  ///< Its part of buffered_size_.
     };
 
     static Task<void> serve_connection(HttpServerCore& self, std::unique_ptr<Stream> stream) {
@@ -98,7 +122,9 @@ class HttpServerCore final : public ServerCore {
         while (goes_on && !self.stopping()) {
             bool served = co_await serve_request(self, connection);
             goes_on = served && connection.stream;
+            connection.served = true;
         }
+        self.release(connection);
         self.connections_.erase(position);
     }
 
@@ -109,12 +135,13 @@ class HttpServerCore final : public ServerCore {
         Result<bool> started = co_await self.read_first(connection, parser);
         if (!started.ok() || !*started) co_return false;
         Result<void> head = co_await async::with_timeout(self.loop_, self.options_.header_timeout,
-                                                         read_until(connection, parser, false));
+                                                         self.read_header(connection, parser));
         Result<void> body = std::move(head);
         if (body.ok()) {
             Result<void> whole = co_await async::with_timeout(
-                self.loop_, self.options_.body_timeout, read_until(connection, parser, true));
+                self.loop_, self.options_.body_timeout, self.read_body(connection, parser));
             body = std::move(whole);
+            connection.receiving = false;
         }
         if (!body.ok()) {
             co_await self.refuse(connection, body.error());
@@ -129,8 +156,9 @@ class HttpServerCore final : public ServerCore {
         connection.unread = parser.take_rest();
         const bool is_head = request.method == "HEAD";
         std::optional<HttpServerResponse> response = co_await self.call_handler(std::move(request));
+        self.release(connection);
         if (!response) co_return false;
-        const bool keep_alive = parser.keep_alive() && !self.stopping();
+        const bool keep_alive = parser.keep_alive() && !self.stopping() && !self.crowded();
         bool written = co_await self.respond(connection, *response, is_head, keep_alive);
         co_return written&& keep_alive;
     }
@@ -151,26 +179,78 @@ class HttpServerCore final : public ServerCore {
 
     Task<Result<std::string>> read_idle(Connection& connection) {
         connection.idle = true;
+        connection.since = loop_.now();
         Result<std::string> data = co_await async::with_timeout(loop_, options_.idle_timeout,
                                                                 connection.stream->read(kReadSize));
         connection.idle = false;
         co_return std::move(data);
     }
 
-    static Task<Result<void>> read_until(Connection& connection, Http1Parser& parser, bool whole) {
-        if (whole && !parser.done() && parser.expects_continue()) {
+    Task<Result<void>> read_header(Connection& connection, Http1Parser& parser) {
+        while (!parser.has_header()) {
+            Result<bool> more = co_await read_some(connection, parser);
+            if (!more.ok()) co_return std::move(more).error();
+            if (!*more) break;
+        }
+        co_return Result<void>();
+    }
+
+    Task<Result<void>> read_body(Connection& connection, Http1Parser& parser) {
+        connection.receiving = true;
+        connection.since = loop_.now();
+        if (!parser.done() && parser.expects_continue()) {
             Result<void> written =
                 co_await connection.stream->write("HTTP/1.1 100 Continue\r\n\r\n");
             if (!written.ok()) co_return std::move(written);
         }
-        while (whole ? !parser.done() : !parser.has_header()) {
-            Result<std::string> data = co_await connection.stream->read(kReadSize);
-            if (!data.ok()) co_return std::move(data).error();
-            Result<void> fed = data->empty() ? parser.feed_end() : parser.feed(*data);
-            if (!fed.ok()) co_return std::move(fed);
-            if (data->empty()) break;
+        while (!parser.done()) {
+            Result<bool> more = co_await read_some(connection, parser);
+            if (!more.ok()) co_return std::move(more).error();
+            if (!*more) break;
         }
+        connection.receiving = false;  // Whole: it is not broken off any more.
         co_return Result<void>();
+    }
+
+    /// False at the end of the peer's direction.
+    Task<Result<bool>> read_some(Connection& connection, Http1Parser& parser) {
+        Result<std::string> data = co_await connection.stream->read(kReadSize);
+        if (!data.ok()) co_return std::move(data).error();
+        if (connection.broken_off) co_return unavailable("broken off");
+        if (connection.receiving && !reserve(connection, data->size()))
+            co_return resource_exhausted("too many bodies at a time").with_cause(503);
+        Result<void> fed = data->empty() ? parser.feed_end() : parser.feed(*data);
+        if (!fed.ok()) co_return std::move(fed).error();
+        co_return !data->empty();
+    }
+
+    /// Makes room for more of a body. False when there is none.
+    bool reserve(Connection& connection, size_t size) {
+        connection.body_size += size;
+        const size_t counted = std::max(connection.body_size, kFreeBodySize) - kFreeBodySize;
+        buffered_size_ += counted - connection.reserved_size;
+        connection.reserved_size = counted;
+        while (buffered_size_ > options_.max_buffered_size) {
+            Connection* slowest = nullptr;
+            for (Connection* each : connections_) {
+                const bool helps = each->receiving && each->reserved_size > 0;
+                if (helps && (slowest == nullptr || each->since < slowest->since)) slowest = each;
+            }
+            if (slowest == nullptr || slowest == &connection) return false;
+            log_warn("a slow request's body is broken off: too many bodies at a time",
+                     {{"peer", slowest->stream->info().peer}});
+            slowest->receiving = false;
+            slowest->broken_off = true;
+            release(*slowest);
+            slowest->stream->close();
+        }
+        return true;
+    }
+
+    /// The body of the present request is gone.
+    void release(Connection& connection) {
+        buffered_size_ -= std::exchange(connection.reserved_size, 0);
+        connection.body_size = 0;
     }
 
     /// Nothing when the server broke the request off.
@@ -266,6 +346,7 @@ class HttpServerCore final : public ServerCore {
     std::shared_ptr<HttpHandler> handler_;
     HttpServerOptions options_;
     std::list<Connection*> connections_;
+    size_t buffered_size_ = 0;  ///< See HttpServerOptions::max_buffered_size.
 };
 
 class HttpServerHandle final : public HttpServer {
@@ -274,6 +355,7 @@ class HttpServerHandle final : public HttpServer {
     const Endpoint& endpoint() const override { return core_->endpoint(); }
     void set_tls(std::shared_ptr<const TlsContext> tls) override { core_->set_tls(std::move(tls)); }
     size_t connections_count() const override { return core_->connections_count(); }
+    size_t buffered_size() const override { return core_->buffered_size(); }
     Task<void> stop(Duration grace) override { return ServerCore::stop(core_, grace); }
 
  private:

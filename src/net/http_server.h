@@ -50,10 +50,17 @@ int http_status_of(Code code);
 
 struct HttpServerOptions {
     std::shared_ptr<const TlsContext> tls;  ///< Plain text without.
-    size_t max_connections = 512;           ///< More wait in the kernel's backlog.
+    /// More wait, in the kernel's backlog. While one waits, the connection that has been idle for
+    /// longest is closed (new ones have a second to begin their first request), and others after
+    /// their next response.
+    size_t max_connections = 512;
     size_t max_header_size = 64 * 1024;
     size_t max_body_size =
         7 * 1024 * 1024;  ///< An AdmissionReview holds two objects of at most 3 MiB.
+    /// Of the bodies of all connections together, without the first 64 KiB of each. When it is used
+    /// up, the body that has been arriving for longest is broken off; when that does not help or
+    /// would be the one in question, the request is refused with 503.
+    size_t max_buffered_size = 64 * 1024 * 1024;
     Duration header_timeout =
         std::chrono::seconds(10);  ///< From the first byte of a request, and for TLS.
     Duration body_timeout = std::chrono::seconds(30);
@@ -69,6 +76,8 @@ class HttpServer {
     /// Connections from now on use this certificate.
     virtual void set_tls(std::shared_ptr<const TlsContext> tls) = 0;
     virtual size_t connections_count() const = 0;
+    /// What counts against HttpServerOptions::max_buffered_size now.
+    virtual size_t buffered_size() const = 0;
     /// Stops accepting, lets requests in progress finish for at most `grace`, then breaks them off.
     virtual async::Task<void> stop(Duration grace) = 0;
 };

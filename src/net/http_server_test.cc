@@ -327,6 +327,126 @@ TEST(HttpServer, LimitsConnections) {
     run(loop, limited(loop));
 }
 
+Task<Result<std::unique_ptr<Stream>>> connect_and_get(async::RealLoop& loop, Endpoint endpoint) {
+    Result<std::unique_ptr<Stream>> stream = co_await connect(loop, endpoint);
+    if (!stream.ok()) co_return std::move(stream);
+    Result<void> written = co_await (*stream)->write("GET / HTTP/1.1\r\n\r\n");
+    if (!written.ok()) co_return std::move(written).error();
+    Result<std::string> answer = co_await (*stream)->read(10'000);
+    if (!answer.ok()) co_return std::move(answer).error();
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 200 ")) << *answer;
+    co_return std::move(stream);
+}
+
+Task<void> crowded(async::RealLoop& loop) {
+    HttpServerOptions options;
+    options.max_connections = 2;
+    Fixture fixture(loop, nullptr, options);
+    const Endpoint endpoint = fixture.server->endpoint();
+    const std::string request = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+    Result<std::unique_ptr<Stream>> oldest = co_await connect_and_get(loop, endpoint);
+    CO_REQUIRE_OK(oldest);
+    Result<std::unique_ptr<Stream>> newer = co_await connect_and_get(loop, endpoint);
+    CO_REQUIRE_OK(newer);
+    Result<std::string> answer = co_await talk(loop, endpoint, request);
+    CO_REQUIRE_OK(answer);
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 200 ")) << *answer;
+    Result<std::string> end = co_await (*oldest)->read(10);
+    EXPECT_TRUE(end.ok() && end->empty()) << "idle for longest";
+    Result<void> written = co_await (*newer)->write(request);
+    CO_REQUIRE_OK(written);
+    answer = co_await (*newer)->read(10'000);
+    CO_REQUIRE_OK(answer);
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 200 ")) << *answer;
+    // Those who never say anything.
+    std::vector<std::unique_ptr<Stream>> silent;
+    for (int i = 0; i < 5; ++i) {
+        Result<std::unique_ptr<Stream>> stream = co_await connect(loop, endpoint);
+        CO_REQUIRE_OK(stream);
+        silent.push_back(std::move(*stream));
+    }
+    answer = co_await async::with_timeout(loop, 30s, talk(loop, endpoint, request));
+    CO_REQUIRE_OK(answer);
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 200 ")) << *answer;
+    co_await fixture.server->stop(1s);
+}
+
+TEST(HttpServer, ClosesIdleConnectionsWhenOthersWait) {
+    async::RealLoop loop;
+    run(loop, crowded(loop));
+}
+
+constexpr size_t kFree = 64 * 1024;
+
+/// A request whose header was answered with 100 Continue.
+Task<Result<std::unique_ptr<Stream>>> begin_post(async::RealLoop& loop, Endpoint endpoint,
+                                                 size_t size) {
+    Result<std::unique_ptr<Stream>> stream = co_await connect(loop, endpoint);
+    if (!stream.ok()) co_return std::move(stream);
+    Result<void> written = co_await (*stream)->write(
+        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: " +
+        std::to_string(size) + "\r\n\r\n");
+    if (!written.ok()) co_return std::move(written).error();
+    Result<std::string> answer = co_await (*stream)->read(10'000);
+    if (!answer.ok()) co_return std::move(answer).error();
+    EXPECT_EQ(*answer, "HTTP/1.1 100 Continue\r\n\r\n");
+    co_return std::move(stream);
+}
+
+Task<Result<std::string>> finish_post(Stream& stream, size_t size) {
+    Result<void> written = co_await stream.write(std::string(size, 'x'));
+    if (!written.ok()) co_return std::move(written).error();
+    Result<std::string> answer = co_await stream.read(10'000);
+    co_return std::move(answer);
+}
+
+Task<void> budget(async::RealLoop& loop) {
+    HttpServerOptions options;
+    options.max_buffered_size = 200'000;
+    Fixture fixture(loop, nullptr, options);
+    const Endpoint endpoint = fixture.server->endpoint();
+    Result<std::unique_ptr<Stream>> slow = co_await begin_post(loop, endpoint, 500'000);
+    CO_REQUIRE_OK(slow);
+    Result<void> written = co_await (*slow)->write(std::string(kFree + 150'000, 'x'));
+    CO_REQUIRE_OK(written);
+    while (fixture.server->buffered_size() < 150'000) {
+        Result<void> turn = co_await async::yield(loop);
+        CO_REQUIRE_OK(turn);
+    }
+    Result<std::unique_ptr<Stream>> small = co_await begin_post(loop, endpoint, kFree);
+    CO_REQUIRE_OK(small);
+    Result<std::string> answer = co_await finish_post(**small, kFree);
+    CO_REQUIRE_OK(answer);
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 200 ")) << *answer;
+    EXPECT_EQ(fixture.server->buffered_size(), 150'000U) << "small bodies do not count";
+    Result<std::unique_ptr<Stream>> fast = co_await begin_post(loop, endpoint, kFree + 150'000);
+    CO_REQUIRE_OK(fast);
+    answer = co_await finish_post(**fast, kFree + 150'000);
+    CO_REQUIRE_OK(answer);
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 200 ")) << *answer;
+    Result<std::string> end = co_await (*slow)->read(10);
+    EXPECT_TRUE(!end.ok() || end->empty()) << "the slow one was broken off";
+    Result<std::unique_ptr<Stream>> large = co_await begin_post(loop, endpoint, kFree + 200'001);
+    CO_REQUIRE_OK(large);
+    answer = co_await finish_post(**large, kFree + 200'001);
+    CO_REQUIRE_OK(answer);
+    EXPECT_TRUE(answer->starts_with("HTTP/1.1 503 ")) << *answer;
+    large->reset();
+    fast->reset();
+    small->reset();
+    while (fixture.server->connections_count() > 0) {
+        Result<void> turn = co_await async::yield(loop);
+        CO_REQUIRE_OK(turn);
+    }
+    EXPECT_EQ(fixture.server->buffered_size(), 0U);
+    co_await fixture.server->stop(1s);
+}
+
+TEST(HttpServer, BoundsTheBodiesOfAllConnections) {
+    async::RealLoop loop;
+    run(loop, budget(loop));
+}
+
 Task<void> stale(async::RealLoop& loop) {
     HttpServerOptions options;
     options.idle_timeout = 20ms;

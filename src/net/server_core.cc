@@ -6,6 +6,13 @@ namespace basalt::net::internal {
 
 using async::Task;
 
+namespace {
+
+/// How often a connection that waits looks whether another one has been idle for long enough.
+constexpr Duration kRoomInterval = std::chrono::milliseconds(500);
+
+}  // namespace
+
 ServerCore::ServerCore(async::Loop& loop, std::unique_ptr<Listener> listener,
                        std::shared_ptr<const TlsContext> tls, size_t max_connections,
                        Duration handshake_timeout)
@@ -18,16 +25,25 @@ ServerCore::ServerCore(async::Loop& loop, std::unique_ptr<Listener> listener,
 
 Task<void> ServerCore::accept_loop(ServerCore& self) {
     while (!self.stopping_) {
-        if (self.connections_count_ >= self.max_connections_) {
-            Result<void> waited = co_await self.changed_.wait();
-            if (!waited.ok()) co_return;
-            continue;
-        }
         Result<std::unique_ptr<Stream>> stream = co_await self.listener_->accept();
         if (!stream.ok()) co_return;
+        Result<void> place = co_await wait_for_place(self);
+        if (!place.ok() || self.stopping_) co_return;
         ++self.connections_count_;
         self.group_.spawn(serve_one(self, std::move(*stream)));
     }
+}
+
+Task<Result<void>> ServerCore::wait_for_place(ServerCore& self) {
+    Result<void> waited;
+    while (waited.ok() && !self.stopping_ && self.connections_count_ >= self.max_connections_) {
+        self.crowded_ = true;
+        self.make_room();
+        waited = co_await async::with_timeout(self.loop_, kRoomInterval, self.changed_.wait());
+        if (!waited.ok() && waited.error().code() == Code::kDeadlineExceeded) waited = {};
+    }
+    self.crowded_ = false;
+    co_return std::move(waited);
 }
 
 Task<void> ServerCore::serve_one(ServerCore& self, std::unique_ptr<Stream> stream) {

@@ -38,11 +38,16 @@ class ServerCore {
     virtual async::Task<void> serve(std::unique_ptr<Stream> stream) = 0;
     /// Ends idle connections and tells busy ones.
     virtual void begin_stop() = 0;
+    /// Called while a new connection waits because the limit is reached: may end an idle one.
+    virtual void make_room() {}
+    /// A new connection waits.
+    bool crowded() const { return crowded_; }
 
     async::Loop& loop_;
 
  private:
     static async::Task<void> accept_loop(ServerCore& self);
+    static async::Task<Result<void>> wait_for_place(ServerCore& self);
     static async::Task<void> serve_one(ServerCore& self, std::unique_ptr<Stream> stream);
     async::Task<Result<void>> wait_until_empty();
 
@@ -52,6 +57,7 @@ class ServerCore {
     Duration handshake_timeout_;
     size_t connections_count_ = 0;
     bool stopping_ = false;
+    bool crowded_ = false;
     async::Condition changed_;
     async::TaskGroup group_;
 };

@@ -35,6 +35,22 @@ constexpr Duration kGoodbye = std::chrono::milliseconds(50);
 constexpr double kRequestsPerSecond = 400;
 constexpr double kRequestsBurst = 800;
 
+/// Probes and scrapers send no bodies and are few.
+net::HttpServerOptions small_server() {
+    net::HttpServerOptions options;
+    options.max_connections = 64;
+    options.max_body_size = 1024;
+    return options;
+}
+
+/// API servers keep a connection for each call at a time and close those that they do not need.
+net::HttpServerOptions webhook_server() {
+    net::HttpServerOptions options;
+    options.max_connections = 128;
+    options.max_buffered_size = 64 * 1024 * 1024;
+    return options;
+}
+
 std::string host_name() {
     char name[256] = {};
     if (::gethostname(name, sizeof name - 1) != 0) return "unknown";
@@ -174,21 +190,23 @@ class App {
         BASALT_ASSIGN(std::optional<net::Endpoint> health, bind_address(options_.health_address));
         if (health) {
             controller::add_health_routes(*health_router_, manager_.health());
-            add_endpoint("health", *health, health_router_, false, health_endpoint_);
+            add_endpoint("health", *health, health_router_, false, small_server(),
+                         health_endpoint_);
         }
         BASALT_ASSIGN(std::optional<net::Endpoint> metrics, bind_address(options_.metrics_address));
         if (metrics) {
             controller::add_metrics_route(*metrics_router_, manager_.metrics(),
                                           options_.metrics_secure ? &authorizer_ : nullptr);
             add_endpoint("metrics", *metrics, metrics_router_, options_.metrics_secure,
-                         metrics_endpoint_);
+                         small_server(), metrics_endpoint_);
         }
         if (options_.webhook_port != 0) {
             webhooks_.add_routes(*webhook_router_);
             controller::measure_webhooks(*webhook_router_, loop_, manager_.metrics());
             net::Endpoint address =
                 net::Endpoint::tcp("::", static_cast<uint16_t>(options_.webhook_port));
-            add_endpoint("webhooks", address, webhook_router_, true, webhook_endpoint_);
+            add_endpoint("webhooks", address, webhook_router_, true, webhook_server(),
+                         webhook_endpoint_);
             manager_.health().add_ready_check("webhooks", [this]() -> Result<void> {
                 if (webhook_endpoint_->endpoint()) return {};
                 return unavailable("not listening yet");
@@ -222,9 +240,11 @@ class App {
 
     void add_endpoint(const char* name, const net::Endpoint& address,
                       std::shared_ptr<controller::Router> router, bool tls,
+                      net::HttpServerOptions server,
                       std::unique_ptr<controller::HttpEndpoint>& endpoint) {
         controller::HttpEndpoint::Options options;
         options.tls = tls;
+        options.server = std::move(server);
         endpoint =
             std::make_unique<controller::HttpEndpoint>(loop_, address, std::move(router), options);
         controller::HttpEndpoint* raw = endpoint.get();
