@@ -102,7 +102,6 @@ class OneShot {
         value_.emplace(std::move(value));
         ready_.notify_all();
     }
-    bool is_set() const { return value_.has_value(); }
     /// A copy of the value.
     Task<Result<T>> wait() {
         while (!value_) {

@@ -3,8 +3,9 @@
 // One convention for the whole product: a function that can fail returns Result<T> (result.h); the
 // Error in it carries a canonical code (who has to act), a message, the context each layer added,
 // and, when the cause was a foreign protocol, that protocol's own code. Callers decide by the code:
-// retry at once (Aborted), back off (Unavailable, DeadlineExceeded, ResourceExhausted), or stop and
-// tell the user (all others). The codes are the sixteen canonical ones of gRPC
+// retry at once (Aborted), back off (Unavailable, DeadlineExceeded, ResourceExhausted), or tell the
+// user (all others); a controller retries all of them with growing delays, but those that are made
+// with terminal() (controller/controller.h). The codes are the sixteen canonical ones of gRPC
 // (https://grpc.io/docs/guides/status-codes/).
 //
 // Cost: a success carries one null pointer; a failure is one allocation.
@@ -22,7 +23,7 @@ enum class Code {
     kOk = 0,
     kCancelled = 1,  ///< The caller gave up; not a fault.
     kUnknown = 2,
-    kInvalidArgument = 3,  ///< Input is wrong whatever the state: tell the user, do not retry.
+    kInvalidArgument = 3,  ///< Input is wrong whatever the state: tell the user.
     kDeadlineExceeded = 4,
     kNotFound = 5,
     kAlreadyExists = 6,

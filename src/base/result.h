@@ -119,8 +119,6 @@ class [[nodiscard]] Result<void> {
     decl = std::move(result).value()
 
 #define BASALT_TRY(...) BASALT_TRY_IMPL(BASALT_CONCAT(try_, __COUNTER__), (__VA_ARGS__), return)
-#define BASALT_CO_TRY(...) \
-    BASALT_TRY_IMPL(BASALT_CONCAT(try_, __COUNTER__), (__VA_ARGS__), co_return)
 #define BASALT_ASSIGN(decl, ...) \
     BASALT_ASSIGN_IMPL(BASALT_CONCAT(assign_, __COUNTER__), decl, (__VA_ARGS__), return)
 #define BASALT_CO_ASSIGN(decl, ...) \

@@ -315,7 +315,6 @@ async::Task<Result<Applied>> Applier::apply(const kube::Resource& resource, cons
         const bool known = memory != memory_.end() && memory->second.intent_hash == intent_hash &&
                            memory->second.live_hash == live_hash(*live, options.subresource);
         if (known || in_force(intent, *live, field_manager_, options.subresource)) {
-            ++skips_count_;
             return unchanged(std::move(live));
         }
     }
@@ -331,7 +330,6 @@ async::Task<Result<Applied>> Applier::apply_now(kube::Resource resource, Value i
     if (!answer.ok()) co_return std::move(answer).error();
     if (!options.dry_run) {
         const std::string key = fmt::format("{}/{}", kube::uid_of(*answer), options.subresource);
-        // Objects that others delete stay in it: starting anew costs a PATCH each, nothing else.
         if (memory_.size() >= kMaxMemory) memory_.clear();
         memory_[key] = Memory{intent_hash, live_hash(*answer, options.subresource)};
     }
@@ -369,7 +367,8 @@ async::Task<Result<bool>> Applier::remove_now(kube::Resource resource, kube::Sha
 
 void Applier::forget(std::string_view uid) {
     const std::string prefix = fmt::format("{}/", uid);
-    std::erase_if(memory_, [&](const auto& entry) { return entry.first.starts_with(prefix); });
+    auto entry = memory_.lower_bound(prefix);
+    while (entry != memory_.end() && entry->first.starts_with(prefix)) entry = memory_.erase(entry);
 }
 
 }  // namespace basalt::controller

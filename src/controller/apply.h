@@ -15,8 +15,8 @@
 // loop.
 #pragma once
 
+#include <map>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "kube/cache.h"
@@ -55,7 +55,8 @@ struct Applied {
 
 class Applier {
  public:
-    /// Objects remembered, 100 bytes each.
+    /// Objects remembered, 100 bytes each. remove() forgets its object; those that others delete
+    /// stay until the memory is full and starts anew, which costs a PATCH an object.
     static constexpr size_t kMaxMemory = 50'000;
 
     Applier(kube::Client& client, std::string field_manager)
@@ -72,9 +73,6 @@ class Applier {
 
     const std::string& field_manager() const { return field_manager_; }
     uint64_t writes_count() const { return writes_count_; }
-    uint64_t skips_count() const { return skips_count_; }
-    /// Forgets what was applied to the object of this uid; call when it is gone.
-    void forget(std::string_view uid);
     size_t memory_count() const { return memory_.size(); }
 
  private:
@@ -84,14 +82,14 @@ class Applier {
     };
     async::Task<Result<Applied>> apply_now(kube::Resource resource, kube::Value intent,
                                            kube::WriteOptions options, uint64_t intent_hash);
+    void forget(std::string_view uid);
     async::Task<Result<bool>> remove_now(kube::Resource resource, kube::SharedValue live,
                                          kube::DeleteOptions options);
 
     kube::Client& client_;
     std::string field_manager_;
-    std::unordered_map<std::string, Memory> memory_;  ///< By uid and subresource.
+    std::map<std::string, Memory, std::less<>> memory_;  ///< By uid and subresource.
     uint64_t writes_count_ = 0;
-    uint64_t skips_count_ = 0;
 };
 
 }  // namespace basalt::controller

@@ -38,10 +38,6 @@ bool spec_changed(const kube::Change& change) {
     return false;
 }
 
-bool not_initial_delete(const kube::Change& change) {
-    return change.after != nullptr || !change.initial;
-}
-
 struct Controller::Instruments {
     Instruments(Metrics& metrics, const std::string& name) {
         const Labels labels{{"controller", name}};
@@ -144,26 +140,6 @@ void Controller::watch_mapped(kube::Cache& cache, Mapper mapper, Predicate predi
         if (predicate && !predicate(change)) return;
         for (const Key& key : mapper(change)) enqueue(key, priority_of(change));
     });
-}
-
-void Controller::watch_owned(kube::Cache& cache, std::string owner_group, std::string owner_kind,
-                             Predicate predicate) {
-    const auto mapper = [group = std::move(owner_group),
-                         kind = std::move(owner_kind)](const kube::Change& change) {
-        std::vector<Key> keys;
-        // An object that changed hands concerns both owners.
-        for (const kube::SharedValue& object : {change.before, change.after}) {
-            if (!object) continue;
-            const std::optional<kube::OwnerReference> owner = kube::controller_of(*object);
-            if (!owner || owner->kind != kind ||
-                kube::split_api_version(owner->api_version).first != group)
-                continue;
-            Key key(std::string(kube::namespace_of(*object)), owner->name);
-            if (keys.empty() || !(keys.front() == key)) keys.push_back(std::move(key));
-        }
-        return keys;
-    };
-    watch_mapped(cache, mapper, std::move(predicate));
 }
 
 void Controller::enqueue(const Key& key, Priority priority) {

@@ -37,10 +37,8 @@ using Predicate = std::function<bool(const kube::Change& change)>;
 Error terminal(Error error);
 bool is_terminal(const Error& error);
 
-/// Ready-made predicates.
-bool spec_changed(
-    const kube::Change& change);  ///< Generation, labels, annotations, finalizers or deletion.
-bool not_initial_delete(const kube::Change& change);
+/// A ready-made predicate: generation, labels, annotations, finalizers or deletion.
+bool spec_changed(const kube::Change& change);
 
 class Controller {
  public:
@@ -64,9 +62,6 @@ class Controller {
     void watch(kube::Cache& cache, Predicate predicate = {});
     /// Objects of the cache are mapped to keys.
     void watch_mapped(kube::Cache& cache, Mapper mapper, Predicate predicate = {});
-    /// The controlling owner of kind `owner_kind` (any version of `owner_group`) is the key.
-    void watch_owned(kube::Cache& cache, std::string owner_group, std::string owner_kind,
-                     Predicate predicate = {});
 
     void enqueue(const Key& key, Priority priority = Priority::kNormal);
     void enqueue_after(const Key& key, Duration delay, Priority priority = Priority::kRetry);

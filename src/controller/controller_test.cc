@@ -156,7 +156,10 @@ TEST_F(ControllerTest, StoppingCancelsTheReconcile) {
 TEST_F(ControllerTest, MapsOwnersAndFilters) {
     kube::Cache cache(client, kube::CacheOptions(kube::resources::config_maps()));
     Controller controller(loop, options(), function());
-    controller.watch_owned(cache, "g.io", "Owner");
+    controller.watch_mapped(cache, [](const kube::Change& change) {
+        const std::optional<kube::OwnerReference> owner = kube::controller_of(change.object());
+        return owner ? std::vector<Key>{Key("n", owner->name)} : std::vector<Key>();
+    });
     Value owned = config_map("n", "child", "1");
     owned.at("metadata")
         .set("ownerReferences", Value::array({Value::object({{"apiVersion", "g.io/v1"},

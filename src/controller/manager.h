@@ -83,8 +83,6 @@ class Manager {
     bool is_leading() const { return leading_; }
     /// For Client::Options::write_guard of `client`.
     Result<void> check_leading() const;
-    /// Null without election.
-    const LeaderElector* elector() const { return elector_.get(); }
 
  private:
     struct NamedRunnable {

@@ -12,7 +12,6 @@ bool Queue::add(const Key& key, Priority priority, TimePoint ready_at, TimePoint
         if (items_.size() >= options_.items_count_max) return false;
         found = items_.try_emplace(key).first;
     }
-    ++adds_count_;
     enqueue(key, found->second, priority, ready_at, now);
     return true;
 }
@@ -74,7 +73,6 @@ std::variant<Queue::Popped, Queue::Wait> Queue::pop(TimePoint now) {
     item.ready = false;
     item.held = true;
     item.priority = Priority::kLow;
-    ++held_count_;
     return popped;
 }
 
@@ -101,7 +99,6 @@ void Queue::done(const Key& key, Verdict verdict, std::optional<Duration> delay,
     BASALT_ASSERT(found != items_.end() && found->second.held);
     Item& item = found->second;
     item.held = false;
-    --held_count_;
     const bool changed_meanwhile = std::exchange(item.queued, false);
     if (verdict == Verdict::kRetry) {
         ++item.retries_count;

@@ -98,8 +98,6 @@ class Queue {
     /// pop().
     std::optional<TimePoint> next_at() const;
     size_t size() const { return items_.size(); }  ///< Ready, delayed or held.
-    size_t held_count() const { return held_count_; }
-    uint64_t adds_count() const { return adds_count_; }
     uint64_t retries_count() const { return retries_count_; }
     int retries_of(const Key& key) const;
 
@@ -125,8 +123,6 @@ class Queue {
     std::set<std::pair<TimePoint, Key>> delayed_;
     std::set<ReadyEntry> ready_;
     uint64_t next_order_ = 1;
-    size_t held_count_ = 0;
-    uint64_t adds_count_ = 0;
     uint64_t retries_count_ = 0;
     double tokens_;
     std::optional<TimePoint> tokens_at_;

@@ -6,8 +6,7 @@
 namespace basalt::data {
 namespace {
 
-constexpr char kStandard[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-constexpr char kUrl[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr uint8_t kBad = 0xff;
 
 constexpr std::array<uint8_t, 256> reverse(const char* alphabet) {
@@ -17,10 +16,11 @@ constexpr std::array<uint8_t, 256> reverse(const char* alphabet) {
     return table;
 }
 
-constexpr auto kStandardReverse = reverse(kStandard);
-constexpr auto kUrlReverse = reverse(kUrl);
+constexpr auto kReverse = reverse(kAlphabet);
 
-std::string encode(std::string_view bytes, const char* alphabet, bool pad) {
+}  // namespace
+
+std::string base64_encode(std::string_view bytes) {
     std::string text;
     text.reserve((bytes.size() + 2) / 3 * 4);
     for (size_t i = 0; i < bytes.size(); i += 3) {
@@ -29,21 +29,21 @@ std::string encode(std::string_view bytes, const char* alphabet, bool pad) {
         for (size_t j = 0; j < 3; ++j) {
             group = group << 8 | (j < count ? static_cast<unsigned char>(bytes[i + j]) : 0u);
         }
-        for (size_t j = 0; j <= count; ++j) text += alphabet[group >> (18 - 6 * j) & 63];
-        if (pad) text.append(3 - count, '=');
+        for (size_t j = 0; j <= count; ++j) text += kAlphabet[group >> (18 - 6 * j) & 63];
+        text.append(3 - count, '=');
     }
     return text;
 }
 
-/// `text` without padding.
-Result<std::string> decode(std::string_view text, const std::array<uint8_t, 256>& table) {
-    if (text.size() % 4 == 1) return invalid_argument("base64: wrong length");
+Result<std::string> base64_decode(std::string_view text) {
+    if (text.size() % 4 != 0) return invalid_argument("base64: wrong length");
+    for (int i = 0; i < 2 && !text.empty() && text.back() == '='; ++i) text.remove_suffix(1);
     std::string bytes;
     bytes.reserve(text.size() / 4 * 3 + 2);
     uint32_t bits = 0;
     unsigned count = 0;
     for (const char c : text) {
-        const uint8_t digit = table[static_cast<unsigned char>(c)];
+        const uint8_t digit = kReverse[static_cast<unsigned char>(c)];
         if (digit == kBad) return invalid_argument("base64: wrong character");
         bits = bits << 6 | digit;
         count += 6;
@@ -56,24 +56,11 @@ Result<std::string> decode(std::string_view text, const std::array<uint8_t, 256>
     return bytes;
 }
 
-}  // namespace
-
-std::string base64_encode(std::string_view bytes) { return encode(bytes, kStandard, true); }
-std::string base64url_encode(std::string_view bytes) { return encode(bytes, kUrl, false); }
-
-Result<std::string> base64_decode(std::string_view text) {
-    if (text.size() % 4 != 0) return invalid_argument("base64: wrong length");
-    for (int i = 0; i < 2 && !text.empty() && text.back() == '='; ++i) text.remove_suffix(1);
-    return decode(text, kStandardReverse);
-}
-
 Result<std::string> base64_decode_lines(std::string_view text) {
     if (text.find_first_of("\r\n") == std::string_view::npos) return base64_decode(text);
     std::string one_line(text);
     std::erase_if(one_line, [](char c) { return c == '\r' || c == '\n'; });
     return base64_decode(one_line);
 }
-
-Result<std::string> base64url_decode(std::string_view text) { return decode(text, kUrlReverse); }
 
 }  // namespace basalt::data

@@ -1,4 +1,4 @@
-// Base64 (RFC 4648 section 4, what Secret.data uses; section 5 for JWTs). Strict: correct padding,
+// Base64 (RFC 4648 section 4, what Secret.data uses). Strict: correct padding,
 // no white space, no foreign characters, no stray bits in the last character.
 #pragma once
 
@@ -10,13 +10,9 @@
 namespace basalt::data {
 
 std::string base64_encode(std::string_view bytes);
-/// URL alphabet, no padding.
-std::string base64url_encode(std::string_view bytes);
 /// Errors: InvalidArgument; the message never holds the input.
 Result<std::string> base64_decode(std::string_view text);
 /// The same, but line breaks are left out first: for what people paste, where Go ignores them, too.
 Result<std::string> base64_decode_lines(std::string_view text);
-/// URL alphabet; padding is refused.
-Result<std::string> base64url_decode(std::string_view text);
 
 }  // namespace basalt::data

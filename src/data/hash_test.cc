@@ -56,8 +56,6 @@ TEST(Base64, VectorsOfTheRfc) {
     std::string all;
     for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
     EXPECT_EQ(base64_decode(base64_encode(all)).value(), all);
-    EXPECT_EQ(base64url_decode(base64url_encode(all)).value(), all);
-    EXPECT_EQ(base64url_encode("\xfb\xff"), "-_8");
 }
 
 TEST(Base64, IsStrict) {
@@ -69,8 +67,6 @@ TEST(Base64, IsStrict) {
     EXPECT_EQ(base64_decode_lines("Zg\n==\n").value(), "f");
     for (const char* bad : {"Zm 9v", "Zm9v\t", "Zm\n9"})
         EXPECT_FALSE(base64_decode_lines(bad).ok()) << bad;
-    for (const char* bad : {"Z", "Zg==", "Zh", "+/8"})
-        EXPECT_FALSE(base64url_decode(bad).ok()) << bad;
 }
 
 TEST(Utf8, Lengths) {

@@ -115,8 +115,6 @@ class Discovery {
     explicit Discovery(std::vector<Entry> entries) : entries_(std::move(entries)) {}
     const std::vector<Entry>& entries() const { return entries_; }
     const Entry* find(const Gvk& gvk) const;
-    /// The preferred version of a kind in a group.
-    const Entry* find_kind(std::string_view group, std::string_view kind) const;
     /// By plural, singular, short name or "plural.group", as kubectl takes it.
     const Entry* find_name(std::string_view name) const;
 

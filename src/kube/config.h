@@ -83,7 +83,6 @@ class Kubeconfig {
     static Result<Kubeconfig> load(const std::vector<std::string>& paths);
 
     std::vector<std::string> contexts() const;
-    const std::string& current_context() const { return current_context_; }
     /// `context` "" is the current one. NotFound names what is missing.
     Result<Access> resolve(const std::string& context = {}) const;
 

@@ -76,13 +76,6 @@ const Discovery::Entry* Discovery::find(const Gvk& gvk) const {
     return nullptr;
 }
 
-const Discovery::Entry* Discovery::find_kind(std::string_view group, std::string_view kind) const {
-    for (const Entry& entry : entries_) {
-        if (entry.resource.kind == kind && entry.resource.group == group) return &entry;
-    }
-    return nullptr;
-}
-
 const Discovery::Entry* Discovery::find_name(std::string_view name) const {
     for (const Entry& entry : entries_) {
         const Resource& resource = entry.resource;

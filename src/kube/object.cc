@@ -115,12 +115,6 @@ ObjectKey key_of(const Value& object) {
     return ObjectKey(metadata["namespace"].str(), metadata["name"].str());
 }
 
-std::optional<WallTime> creation_time_of(const Value& object) {
-    Result<WallTime> time = parse_rfc3339(object["metadata"]["creationTimestamp"].as_string());
-    if (!time.ok()) return std::nullopt;
-    return *time;
-}
-
 std::string describe(const Value& object) {
     return fmt::format("{} {}", object["kind"].as_string(), key_of(object).to_string());
 }
@@ -164,8 +158,7 @@ std::vector<OwnerReference> owner_references(const Value& object) {
     std::vector<OwnerReference> references;
     for (const Value& item : object["metadata"]["ownerReferences"].items()) {
         references.push_back({item["apiVersion"].str(), item["kind"].str(), item["name"].str(),
-                              item["uid"].str(), item["controller"].as_bool(),
-                              item["blockOwnerDeletion"].as_bool()});
+                              item["uid"].str(), item["controller"].as_bool()});
     }
     return references;
 }

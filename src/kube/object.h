@@ -149,7 +149,6 @@ inline std::string_view resource_version_of(const Value& object) {
 inline int64_t generation_of(const Value& object) {
     return object["metadata"]["generation"].as_int();
 }
-std::optional<WallTime> creation_time_of(const Value& object);
 /// True once deletion was asked for and only finalizers hold the object.
 inline bool is_deleting(const Value& object) {
     return !object["metadata"]["deletionTimestamp"].is_null();
@@ -173,7 +172,6 @@ struct OwnerReference {
     std::string name;
     std::string uid;
     bool controller = false;
-    bool block_owner_deletion = false;
 };
 std::vector<OwnerReference> owner_references(const Value& object);
 /// The one with controller: true.

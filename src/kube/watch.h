@@ -45,8 +45,6 @@ class Watch {
 
     /// The next event; nullopt at the end. Unavailable when the connection broke.
     async::Task<Result<std::optional<WatchEvent>>> next();
-    /// An event that has arrived already, without waiting; nullopt when there is none.
-    Result<std::optional<WatchEvent>> next_buffered() { return decoder_.next(); }
 
  private:
     std::unique_ptr<net::BodyReader> body_;

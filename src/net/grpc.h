@@ -18,9 +18,6 @@ namespace basalt::net {
 /// One received message; grpc-go's default is 4 MiB, etcd's client lifts it. Named per channel and
 /// server.
 inline constexpr size_t kGrpcMaxMessageSize = 16 * 1024 * 1024;
-/// grpc-go's keepalive enforcement asks for at least this between pings of a client without
-/// streams.
-inline constexpr Duration kGrpcPingAfter = std::chrono::seconds(30);
 
 /// Names are lower case; values of names ending in "-bin" are raw bytes here and base64 on the
 /// wire.

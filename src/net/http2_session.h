@@ -18,7 +18,6 @@ namespace basalt::net::internal {
 
 // RFC 9113 section 7.
 inline constexpr uint32_t kH2NoError = 0;
-inline constexpr uint32_t kH2ProtocolError = 1;
 inline constexpr uint32_t kH2RefusedStream = 7;
 inline constexpr uint32_t kH2Cancel = 8;
 inline constexpr uint32_t kH2EnhanceYourCalm = 11;

@@ -1,7 +1,6 @@
 #include "pki/digest.h"
 
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 
 #include "base/assert.h"
 
@@ -33,18 +32,5 @@ std::string to_hex(std::string_view bytes) {
 std::string md5_hex(std::string_view bytes) { return to_hex(digest(EVP_md5(), bytes)); }
 std::string sha256(std::string_view bytes) { return digest(EVP_sha256(), bytes); }
 std::string sha256_hex(std::string_view bytes) { return to_hex(sha256(bytes)); }
-
-std::string hmac_sha256(const Secret& key, std::string_view bytes) {
-    unsigned char out[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    const std::string_view key_bytes = key.reveal();
-    // An empty key is allowed, but OpenSSL takes a null pointer for "the key of the last call".
-    const void* key_data = key_bytes.empty() ? "" : static_cast<const void*>(key_bytes.data());
-    const unsigned char* done =
-        HMAC(EVP_sha256(), key_data, static_cast<int>(key_bytes.size()),
-             reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), out, &size);
-    BASALT_ASSERT(done != nullptr);
-    return std::string(reinterpret_cast<const char*>(out), size);
-}
 
 }  // namespace basalt::pki

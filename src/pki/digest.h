@@ -4,8 +4,6 @@
 #include <string>
 #include <string_view>
 
-#include "base/secret.h"
-
 namespace basalt::pki {
 
 /// Lower-case hex. For change detection where a format asks for it (the annotation
@@ -14,9 +12,6 @@ std::string md5_hex(std::string_view bytes);
 
 std::string sha256(std::string_view bytes);      ///< 32 raw bytes.
 std::string sha256_hex(std::string_view bytes);  ///< 64 lower-case hex digits.
-
-/// 32 raw bytes (RFC 2104).
-std::string hmac_sha256(const Secret& key, std::string_view bytes);
 
 /// Lower-case hex of any bytes.
 std::string to_hex(std::string_view bytes);

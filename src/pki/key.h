@@ -43,9 +43,6 @@ class PrivateKey {
     std::string public_pem() const;
     /// DER of SubjectPublicKeyInfo.
     std::string public_der() const;
-    bool same_public_key(const PrivateKey& other) const {
-        return public_der() == other.public_der();
-    }
 
     evp_pkey_st* native() const { return key_.get(); }  ///< For pki/ only. Not owned by the caller.
 
