@@ -42,18 +42,67 @@ constexpr const char* kStartProgram = "/usr/local/bin/basalt-start";
 constexpr int kStartGateSeconds = 240;
 static_assert(kStartGateSeconds < kStartupFailures * kStartupPeriodSeconds);
 
-Value key_to_path(const char* key) { return Value::object({{"key", key}, {"path", key}}); }
+/// Of a Secret of the control plane, the keys that a volume needs.
+struct SecretKeys {
+    std::string (*secret)(std::string_view tcp);
+    std::vector<const char*> keys;
+};
 
-Value secret_source(const std::string& secret, std::initializer_list<const char*> keys) {
-    Value items = Value::array();
-    for (const char* key : keys) items.push_back(key_to_path(key));
-    return Value::object({{"secret", Value::object({{"name", secret}, {"items", items}})}});
+/// Key material as containers mount it: each volume has what its container needs, and no more.
+struct KeyVolume {
+    const char* name;
+    bool of_tunnel;  ///< Only with a tunnel.
+    std::vector<SecretKeys> sources;
+};
+
+const std::vector<KeyVolume>& key_volumes() {
+    static const std::vector<KeyVolume> volumes = {
+        {"apiserver-pki",
+         false,
+         {{names::ca, {"ca.crt"}},
+          {names::api_server, {"apiserver.crt", "apiserver.key"}},
+          {names::kubelet_client, {"apiserver-kubelet-client.crt", "apiserver-kubelet-client.key"}},
+          {names::front_proxy_ca, {"front-proxy-ca.crt"}},
+          {names::front_proxy_client, {"front-proxy-client.crt", "front-proxy-client.key"}},
+          {names::service_account, {"sa.pub", "sa.key"}}}},
+        {"etcd-pki",
+         false,
+         {{names::datastore_certificate, {"ca.crt", "server.crt", "server.key"}}}},
+        {"controller-manager-pki",
+         false,
+         {{names::ca, {"ca.crt", "ca.key"}},
+          {names::front_proxy_ca, {"front-proxy-ca.crt"}},
+          {names::service_account, {"sa.key"}}}},
+        {"controller-manager-kubeconfig",
+         false,
+         {{names::controller_manager_kubeconfig,
+           {"controller-manager.conf", "serving.crt", "serving.key"}}}},
+        {"scheduler-pki",
+         false,
+         {{names::ca, {"ca.crt"}}, {names::front_proxy_ca, {"front-proxy-ca.crt"}}}},
+        {"scheduler-kubeconfig",
+         false,
+         {{names::scheduler_kubeconfig, {"scheduler.conf", "serving.crt", "serving.key"}}}},
+        {"tunnel-pki",
+         true,
+         {{names::ca, {"ca.crt"}}, {names::api_server, {"apiserver.crt", "apiserver.key"}}}},
+        {"tunnel-kubeconfig", true, {{names::tunnel_kubeconfig, {"konnectivity-server.conf"}}}},
+    };
+    return volumes;
 }
 
-Value projected(const char* name, Value sources) {
-    return Value::object({{"name", name},
-                          {"projected", Value::object({{"defaultMode", kSecretMode},
-                                                       {"sources", std::move(sources)}})}});
+Value build_key_volume(const KeyVolume& volume, const Settings& settings) {
+    Value sources = Value::array();
+    for (const SecretKeys& source : volume.sources) {
+        Value items = Value::array();
+        for (const char* key : source.keys)
+            items.push_back(Value::object({{"key", key}, {"path", key}}));
+        Value secret = Value::object({{"name", source.secret(settings.name)}, {"items", items}});
+        sources.push_back(Value::object({{"secret", std::move(secret)}}));
+    }
+    Value projected =
+        Value::object({{"defaultMode", kSecretMode}, {"sources", std::move(sources)}});
+    return Value::object({{"name", volume.name}, {"projected", std::move(projected)}});
 }
 
 Value mount(std::string_view name, std::string_view path, bool read_only = true) {
@@ -72,47 +121,12 @@ Value build_volumes(const Settings& settings) {
     const std::string& name = settings.name;
     Value volumes = settings.deployment.additional_volumes;
     volumes.mutable_items();
-    volumes.push_back(projected(
-        "apiserver-pki",
-        Value::array({secret_source(names::ca(name), {"ca.crt"}),
-                      secret_source(names::api_server(name), {"apiserver.crt", "apiserver.key"}),
-                      secret_source(names::kubelet_client(name), {"apiserver-kubelet-client.crt",
-                                                                  "apiserver-kubelet-client.key"}),
-                      secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"}),
-                      secret_source(names::front_proxy_client(name),
-                                    {"front-proxy-client.crt", "front-proxy-client.key"}),
-                      secret_source(names::service_account(name), {"sa.pub", "sa.key"})})));
-    volumes.push_back(projected(
-        "etcd-pki", Value::array({secret_source(names::datastore_certificate(name),
-                                                {"ca.crt", "server.crt", "server.key"})})));
-    volumes.push_back(
-        projected("controller-manager-pki",
-                  Value::array({secret_source(names::ca(name), {"ca.crt", "ca.key"}),
-                                secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"}),
-                                secret_source(names::service_account(name), {"sa.key"})})));
-    volumes.push_back(projected(
-        "controller-manager-kubeconfig",
-        Value::array({secret_source(names::controller_manager_kubeconfig(name),
-                                    {"controller-manager.conf", "serving.crt", "serving.key"})})));
-    volumes.push_back(projected(
-        "scheduler-pki",
-        Value::array({secret_source(names::ca(name), {"ca.crt"}),
-                      secret_source(names::front_proxy_ca(name), {"front-proxy-ca.crt"})})));
-    volumes.push_back(
-        projected("scheduler-kubeconfig",
-                  Value::array({secret_source(names::scheduler_kubeconfig(name),
-                                              {"scheduler.conf", "serving.crt", "serving.key"})})));
+    for (const KeyVolume& volume : key_volumes()) {
+        if (!volume.of_tunnel || settings.tunnel)
+            volumes.push_back(build_key_volume(volume, settings));
+    }
     volumes.push_back(
         Value::object({{"name", "tmp"}, {"emptyDir", Value::object({{"sizeLimit", "64Mi"}})}}));
-    if (settings.tunnel) {
-        volumes.push_back(projected(
-            "tunnel-pki", Value::array({secret_source(names::ca(name), {"ca.crt"}),
-                                        secret_source(names::api_server(name),
-                                                      {"apiserver.crt", "apiserver.key"})})));
-        volumes.push_back(projected("tunnel-kubeconfig",
-                                    Value::array({secret_source(names::tunnel_kubeconfig(name),
-                                                                {"konnectivity-server.conf"})})));
-    }
     volumes.push_back(
         Value::object({{"name", "konnectivity-config"},
                        {"configMap", Value::object({{"name", names::egress_selector(name)}})}}));
@@ -383,9 +397,6 @@ Value pod_meta(const Settings& settings, const Surroundings& surroundings, const
     Value annotations = Value::object(
         {{"storage.kamaji.clastix.io/config", surroundings.datastore_config_checksum},
          {"storage.kamaji.clastix.io/certificate", surroundings.datastore_certificate_checksum}});
-    if (!surroundings.configuration_checksum.empty()) {
-        annotations.set("basalt.dev/configuration", surroundings.configuration_checksum);
-    }
     const Metadata& user = settings.deployment.pod_metadata;
     for (const auto& [key, text] : user.labels) labels.set(key, text);
     for (const auto& [key, text] : user.annotations) annotations.set(key, text);

@@ -22,7 +22,6 @@ struct Surroundings {
     /// Label suffix ("ca", "api-server-certificate", …) -> checksum; a change rolls the Pods.
     std::map<std::string, std::string> secret_checksums;
     std::string datastore_config_checksum, datastore_certificate_checksum;
-    std::string configuration_checksum;  ///< Of ConfigMaps the Pods mount.
 
     /// Selector of a Deployment that exists already; it is immutable and stays.
     data::Value existing_selector;
@@ -31,7 +30,6 @@ struct Surroundings {
     /// load balancers. Empty: it dials nothing at all.
     std::vector<std::string> protected_ranges;
     std::vector<std::string> dns_addresses;  ///< Resolvers beside the management cluster's own.
-    int64_t agents_expected = 0;
 };
 
 /// Address and port of the API server as tenants and kubeconfigs use it.

@@ -299,7 +299,6 @@ Result<Settings> read_settings(const Value& object, const SettingsDefaults& defa
     out.uid = meta["uid"].str();
     out.generation = meta["generation"].as_int();
     out.paused = meta["annotations"].contains(names::kPausedAnnotation);
-    out.deleting = meta.contains("deletionTimestamp");
 
     BASALT_ASSIGN(out.kubernetes, read_kubernetes(spec["kubernetes"]));
     BASALT_ASSIGN(out.network, read_network(spec["networkProfile"]));

@@ -108,7 +108,6 @@ struct Settings {
     std::string name, namespace_name, uid;
     int64_t generation = 0;
     bool paused = false;
-    bool deleting = false;
 
     KubernetesSettings kubernetes;
     NetworkSettings network;
