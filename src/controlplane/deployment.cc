@@ -13,8 +13,11 @@ using data::Value;
 namespace {
 
 constexpr int64_t kNonRootUser = 65532;
-// Secrets are readable for the Pod's group only.
+// Key material is readable for the Pod's group only. A security context of the user's without a
+// group leaves it with root's, and programs that are not root, or are it without its capabilities,
+// could not read it: then it is readable for all who have it mounted.
 constexpr int kSecretMode = 0440;
+constexpr int kSecretModeWithoutGroup = 0444;
 // Startup is probed every second so that Ready is not quantised, for five minutes so that a loaded
 // machine slows a start down and does not kill it.
 constexpr int kStartupPeriodSeconds = 1;
@@ -91,6 +94,12 @@ const std::vector<KeyVolume>& key_volumes() {
     return volumes;
 }
 
+int secret_mode(const Settings& settings) {
+    const Value& from_user = settings.deployment.pod_security_context;
+    return from_user.empty() || from_user.contains("fsGroup") ? kSecretMode
+                                                              : kSecretModeWithoutGroup;
+}
+
 Value build_key_volume(const KeyVolume& volume, const Settings& settings) {
     Value sources = Value::array();
     for (const SecretKeys& source : volume.sources) {
@@ -101,7 +110,7 @@ Value build_key_volume(const KeyVolume& volume, const Settings& settings) {
         sources.push_back(Value::object({{"secret", std::move(secret)}}));
     }
     Value projected =
-        Value::object({{"defaultMode", kSecretMode}, {"sources", std::move(sources)}});
+        Value::object({{"defaultMode", secret_mode(settings)}, {"sources", std::move(sources)}});
     return Value::object({{"name", volume.name}, {"projected", std::move(projected)}});
 }
 
@@ -344,16 +353,18 @@ Value build_containers(const Settings& settings, const Endpoint& endpoint,
     return containers;
 }
 
+// What the user gives is the whole context, as with Kamaji: nothing of ours is mixed in, but for
+// the port that the API server could not listen on otherwise.
 Value pod_security(const Settings& settings) {
-    if (!settings.deployment.pod_security_context.empty())
-        return settings.deployment.pod_security_context;
-    Value context =
-        Value::object({{"runAsNonRoot", true},
-                       {"runAsUser", kNonRootUser},
-                       {"runAsGroup", kNonRootUser},
-                       {"fsGroup", kNonRootUser},
-                       {"seccompProfile", Value::object({{"type", "RuntimeDefault"}})}});
-    if (settings.network.port < 1024) {
+    Value context = settings.deployment.pod_security_context;
+    if (context.empty()) {
+        context = Value::object({{"runAsNonRoot", true},
+                                 {"runAsUser", kNonRootUser},
+                                 {"runAsGroup", kNonRootUser},
+                                 {"fsGroup", kNonRootUser},
+                                 {"seccompProfile", Value::object({{"type", "RuntimeDefault"}})}});
+    }
+    if (settings.network.port < 1024 && !context.contains("sysctls")) {
         context.set("sysctls",
                     Value::array({Value::object(
                         {{"name", "net.ipv4.ip_unprivileged_port_start"}, {"value", "0"}})}));

@@ -1,6 +1,7 @@
 #include "controlplane/objects.h"
 
 #include <algorithm>
+#include <set>
 
 #include <gtest/gtest.h>
 
@@ -87,6 +88,32 @@ TEST(Deployment, SeparatesKeys) {
     EXPECT_EQ(scheduler.find("apiserver-pki"), std::string::npos);
     EXPECT_FALSE(
         deployment["spec"]["template"]["spec"]["automountServiceAccountToken"].as_bool(true));
+}
+
+// Kamaji's own test sets a security context with nothing but a seccomp profile, and wants it as it
+// is. Programs of several users, in no common group, must read their keys then.
+TEST(Deployment, RunsWithASecurityContextOfTheUsers) {
+    auto mode_with = [](const Value& context) {
+        Value object = example_object();
+        object.at("spec").at("controlPlane").at("deployment").set("podSecurityContext", context);
+        const Value deployment = deployment_of(object);
+        const Value& spec = deployment["spec"]["template"]["spec"];
+        if (!context.empty()) {
+            EXPECT_EQ(spec["securityContext"], context);
+        }
+        std::set<int64_t> modes;
+        for (const Value& volume : spec["volumes"].items()) {
+            if (volume["projected"].is_object())
+                modes.insert(volume["projected"]["defaultMode"].as_int());
+        }
+        EXPECT_EQ(modes.size(), 1u);
+        return *modes.begin();
+    };
+    const Value seccomp = data::parse_yaml("{seccompProfile: {type: RuntimeDefault}}").value();
+    EXPECT_EQ(mode_with(Value()), 0440);
+    EXPECT_EQ(mode_with(seccomp), 0444);
+    EXPECT_EQ(mode_with(data::parse_yaml("{runAsUser: 1000}").value()), 0444);
+    EXPECT_EQ(mode_with(data::parse_yaml("{runAsUser: 1000, fsGroup: 1000}").value()), 0440);
 }
 
 TEST(Deployment, LetsAnExplicitProbeWinFieldByField) {
@@ -269,10 +296,15 @@ TEST(Deployment, TellsUpstreamsTunnelServerWhatItKnows) {
 TEST(Deployment, BindsLowPortsWithoutRoot) {
     Value object = example_object();
     object.at("spec").at("networkProfile").set("port", 443);
-    Value deployment = deployment_of(object);
-    EXPECT_EQ(deployment["spec"]["template"]["spec"]["securityContext"]["sysctls"][0]["value"]
-                  .as_string(),
-              "0");
+    for (const char* from_user : {"{}", "{runAsUser: 1000}"}) {
+        object.at("spec")
+            .at("controlPlane")
+            .at("deployment")
+            .set("podSecurityContext", data::parse_yaml(from_user).value());
+        Value deployment = deployment_of(object);
+        const Value& context = deployment["spec"]["template"]["spec"]["securityContext"];
+        EXPECT_EQ(context["sysctls"][0]["value"].as_string(), "0") << from_user;
+    }
 }
 
 TEST(Endpoint, ComesFromTheService) {

@@ -34,7 +34,7 @@ for sample in "$E2E"/samples/*.yaml; do
 done
 ok "$(ls "$E2E"/samples/*.yaml | wc -l) samples are accepted"
 
-for name in plain dual-stack with-more cloud tunnel limited by-gateway; do
+for name in plain dual-stack with-more cloud tunnel limited by-gateway contexts; do
     kubectl wait -n $NS --for=condition=Ready "tcp/$name" --timeout=150s > /dev/null ||
         { kubectl get tcp -n $NS "$name" -o yaml; fail "$name does not become Ready"; }
 done

@@ -12,6 +12,10 @@
 
 namespace basalt::cmd {
 
+/// Of the API server's socket: it may run as another user and in no group of ours. Who may use the
+/// socket is said by the volume that it lies in, which only the two of them mount.
+inline constexpr int kSocketMode = 0666;
+
 struct LogFlags {
     std::string log_level = "info", log_format = "logfmt";
 };

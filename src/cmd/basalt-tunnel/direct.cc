@@ -82,7 +82,7 @@ Result<void> start(Direct& direct) {
     options.max_message_size = tunnel::kMaxPacketSize;
     direct.server = std::make_unique<tunnel::TunnelServer>(direct.loop, std::move(config));
     net::ListenOptions socket_options;
-    socket_options.unix_mode = 0660;  // The API server may run as another user of the same group.
+    socket_options.unix_mode = kSocketMode;
     BASALT_ASSIGN(auto listener,
                   net::listen(direct.loop, net::Endpoint::local_socket(direct.flags.uds_name),
                               socket_options));

@@ -158,7 +158,7 @@ Result<void> Program::listen(const tunnel::TunnelServerConfig& config) {
     frontend_options.max_connections = config.core.max_frontends;
     frontend_options.max_message_size = tunnel::kMaxPacketSize;
     net::ListenOptions socket_options;
-    socket_options.unix_mode = 0660;  // The API server may run as another user of the same group.
+    socket_options.unix_mode = kSocketMode;
     BASALT_ASSIGN(auto frontend_listener,
                   net::listen(loop_, net::Endpoint::local_socket(flags_.uds_name), socket_options));
     BASALT_ASSIGN(frontends_,
