@@ -284,6 +284,8 @@ Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
         {"scheduler-kubeconfig", checksum_of(names::scheduler_kubeconfig(name))}};
     out.datastore_config_checksum = checksum_of(names::datastore_config(name));
     out.datastore_certificate_checksum = checksum_of(names::datastore_certificate(name));
+    if (pass.settings.tunnel)
+        out.tunnel_kubeconfig_checksum = checksum_of(names::tunnel_kubeconfig(name));
     out.tunnel_image = options_.image;
     out.protected_ranges = options_.protected_ranges;
     out.dns_addresses = options_.dns_addresses;

@@ -408,6 +408,10 @@ Value pod_meta(const Settings& settings, const Surroundings& surroundings, const
     Value annotations = Value::object(
         {{"storage.kamaji.clastix.io/config", surroundings.datastore_config_checksum},
          {"storage.kamaji.clastix.io/certificate", surroundings.datastore_certificate_checksum}});
+    if (settings.tunnel) {
+        annotations.set(names::kTunnelKubeconfigAnnotation,
+                        surroundings.tunnel_kubeconfig_checksum);
+    }
     const Metadata& user = settings.deployment.pod_metadata;
     for (const auto& [key, text] : user.labels) labels.set(key, text);
     for (const auto& [key, text] : user.annotations) annotations.set(key, text);

@@ -63,6 +63,28 @@ TEST_F(KeyMaterialTest, IsReadAgainWhenASecretChanges) {
     EXPECT_GE(read_since(), 2U);
 }
 
+// The tunnel's server reads its kubeconfig once: without new Pods it would use the old certificate
+// until that ends.
+TEST_F(KeyMaterialTest, ReachesTheTunnelsServer) {
+    settle();
+    auto in_pods = [&] {
+        const Value& deployment = *server->object(kDeployments + "a");
+        return deployment["spec"]["template"]["metadata"]["annotations"]
+                         [names::kTunnelKubeconfigAnnotation]
+                             .str();
+    };
+    const std::string before = in_pods();
+    EXPECT_FALSE(before.empty());
+    const std::string name = names::tunnel_kubeconfig("a");
+    Value secret = *server->object(path(name));
+    secret.at("metadata").at("annotations").set(names::kRotateAnnotation, "");
+    server->put(path(name), secret);
+    ASSERT_TRUE(loop.run_until([&] { return in_pods() != before; }, 10s));
+    EXPECT_EQ(
+        in_pods(),
+        (*server->object(path(name)))["metadata"]["annotations"][names::kChecksumAnnotation].str());
+}
+
 TEST_F(KeyMaterialTest, IsMadeAgainWhenASecretGoes) {
     settle();
     for (const std::string& name : {names::front_proxy_client("a"), names::datastore_config("a")}) {

@@ -21,6 +21,9 @@ inline constexpr std::string_view kRotateAnnotation = "certs.kamaji.clastix.io/r
 inline constexpr std::string_view kPausedAnnotation = "kamaji.clastix.io/paused";
 /// Of a control plane that `basalt sleep` put to sleep: how many replicas it wakes up with.
 inline constexpr std::string_view kReplicasAnnotation = "basalt.dev/replicas-before-sleep";
+/// Of Pods: checksum of what the tunnel's server reads once, at its start.
+inline constexpr std::string_view kTunnelKubeconfigAnnotation =
+    "basalt.dev/konnectivity-kubeconfig";
 inline constexpr std::string_view kFinalizer = "finalizer.kamaji.clastix.io";
 /// Left by Kamaji's per-tenant managers; removed when found.
 inline constexpr std::string_view kSootFinalizer = "finalizer.kamaji.clastix.io/soot";

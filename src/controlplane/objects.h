@@ -22,6 +22,7 @@ struct Surroundings {
     /// Label suffix ("ca", "api-server-certificate", …) -> checksum; a change rolls the Pods.
     std::map<std::string, std::string> secret_checksums;
     std::string datastore_config_checksum, datastore_certificate_checksum;
+    std::string tunnel_kubeconfig_checksum;  ///< "" without a tunnel.
 
     /// Selector of a Deployment that exists already; it is immutable and stays.
     data::Value existing_selector;

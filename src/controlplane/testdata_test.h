@@ -41,6 +41,7 @@ inline Surroundings example_surroundings() {
     surroundings.secret_checksums = {{"ca", "11"}, {"api-server-certificate", "22"}};
     surroundings.datastore_config_checksum = "33";
     surroundings.datastore_certificate_checksum = "44";
+    surroundings.tunnel_kubeconfig_checksum = "55";
     surroundings.tunnel_image = "ghcr.io/basalt/basalt:test";
     return surroundings;
 }
