@@ -412,13 +412,12 @@ Value pod_meta(const Settings& settings, const Surroundings& surroundings, const
         annotations.set(names::kTunnelKubeconfigAnnotation,
                         surroundings.tunnel_kubeconfig_checksum);
     }
-    const Metadata& user = settings.deployment.pod_metadata;
-    for (const auto& [key, text] : user.labels) labels.set(key, text);
-    for (const auto& [key, text] : user.annotations) annotations.set(key, text);
     for (const data::Member& member : selector["matchLabels"].members()) {
         labels.set(member.key(), member.value);
     }
-    return Value::object({{"labels", labels}, {"annotations", annotations}});
+    Value meta = Value::object({{"labels", labels}, {"annotations", annotations}});
+    add_metadata(meta, settings.deployment.pod_metadata);
+    return meta;
 }
 
 int grace_seconds(const Settings& settings) {
@@ -457,9 +456,7 @@ Value build_deployment(const Settings& settings, const Endpoint& endpoint,
     }
     Value deployment = Value::object({{"apiVersion", "apps/v1"}, {"kind", "Deployment"}});
     Value& meta = deployment.at("metadata") = object_meta(settings, settings.name, "deployment");
-    const Metadata& user = settings.deployment.metadata;
-    for (const auto& [key, text] : user.labels) meta.at("labels").set(key, text);
-    for (const auto& [key, text] : user.annotations) meta.at("annotations").set(key, text);
+    add_metadata(meta, settings.deployment.metadata);
     deployment.set(
         "spec",
         Value::object(

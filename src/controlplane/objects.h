@@ -46,6 +46,9 @@ struct Endpoint {
 data::Value object_meta(const Settings& settings, const std::string& name,
                         std::string_view component);
 
+/// Labels and annotations of the user's, beside those that `meta` has: these win.
+void add_metadata(data::Value& meta, const Metadata& from_user);
+
 data::Value build_service(const Settings& settings);
 data::Value build_deployment(const Settings& settings, const Endpoint& endpoint,
                              const Surroundings& surroundings);

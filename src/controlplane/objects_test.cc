@@ -142,6 +142,31 @@ TEST(Deployment, KeepsAnExistingSelector) {
         "x");
 }
 
+// Without our labels an object is in no cache: it would be written again in every pass.
+TEST(Objects, KeepOurLabelsAndAnnotations) {
+    const Value from_user = data::parse_yaml(R"(
+labels: {kamaji.clastix.io/project: x, kamaji.clastix.io/name: x, component.kamaji.clastix.io/ca: x, team: stone}
+annotations: {storage.kamaji.clastix.io/config: x, example.org/team: stone}
+)")
+                                .value();
+    Value object = example_object();
+    Value& plane = object.at("spec").at("controlPlane");
+    plane.at("service").set("additionalMetadata", from_user);
+    plane.at("deployment").set("additionalMetadata", from_user);
+    plane.at("deployment").set("podAdditionalMetadata", from_user);
+    const Value deployment = deployment_of(object);
+    const Value service = build_service(settings_of(object));
+    const Value& pod = deployment["spec"]["template"]["metadata"];
+    for (const Value* meta : {&deployment["metadata"], &service["metadata"], &pod}) {
+        EXPECT_EQ((*meta)["labels"]["kamaji.clastix.io/project"].as_string(), "kamaji");
+        EXPECT_EQ((*meta)["labels"]["kamaji.clastix.io/name"].as_string(), "tenant-a");
+        EXPECT_EQ((*meta)["labels"]["team"].as_string(), "stone");
+        EXPECT_EQ((*meta)["annotations"]["example.org/team"].as_string(), "stone");
+    }
+    EXPECT_EQ(pod["labels"]["component.kamaji.clastix.io/ca"].as_string(), "11");
+    EXPECT_EQ(pod["annotations"]["storage.kamaji.clastix.io/config"].as_string(), "33");
+}
+
 TEST(Deployment, PutsUserContainersFirst) {
     Value object = example_object();
     object.at("spec")

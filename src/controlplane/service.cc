@@ -69,14 +69,19 @@ Value object_meta(const Settings& settings, const std::string& name, std::string
                           {"ownerReferences", Value::array({owner})}});
 }
 
+void add_metadata(Value& meta, const Metadata& from_user) {
+    for (const auto& [key, text] : from_user.labels) {
+        if (!meta["labels"].contains(key)) meta.at("labels").set(key, text);
+    }
+    for (const auto& [key, text] : from_user.annotations) {
+        if (!meta["annotations"].contains(key)) meta.at("annotations").set(key, text);
+    }
+}
+
 Value build_service(const Settings& settings) {
     Value service = Value::object({{"apiVersion", "v1"}, {"kind", "Service"}});
     Value& meta = service.at("metadata") = object_meta(settings, settings.name, "service");
-    for (const auto& [key, text] : settings.service.metadata.labels)
-        meta.at("labels").set(key, text);
-    for (const auto& [key, text] : settings.service.metadata.annotations) {
-        meta.at("annotations").set(key, text);
-    }
+    add_metadata(meta, settings.service.metadata);
     Value spec = Value::object({{"type", settings.service.type},
                                 {"selector", Value::object({{names::kNameLabel, settings.name}})},
                                 {"ports", build_ports(settings)}});
