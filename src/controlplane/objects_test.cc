@@ -282,6 +282,26 @@ TEST(Deployment, SpreadsReplicas) {
     EXPECT_TRUE(build_disruption_budget(settings_of(example_object())).is_null());
 }
 
+TEST(Deployment, ReplacesPodsAsKamajiDoes) {
+    const char* cases[][2] = {
+        {"{}", "{type: RollingUpdate, rollingUpdate: {maxSurge: 100%, maxUnavailable: 0}}"},
+        {"{type: RollingUpdate}",
+         "{type: RollingUpdate, rollingUpdate: {maxSurge: 100%, maxUnavailable: 0}}"},
+        {"{type: RollingUpdate, rollingUpdate: {maxSurge: 1}}",
+         "{type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 25%}}"},
+        {"{type: Recreate}", "{type: Recreate}"},
+        {"{type: Recreate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}", "{type: Recreate}"}};
+    for (const auto& [from_user, wanted] : cases) {
+        Value object = example_object();
+        object.at("spec")
+            .at("controlPlane")
+            .at("deployment")
+            .set("strategy", data::parse_yaml(from_user).value());
+        EXPECT_EQ(deployment_of(object)["spec"]["strategy"], data::parse_yaml(wanted).value())
+            << from_user;
+    }
+}
+
 TEST(Deployment, ScalingRestartsNothing) {
     Value object = example_object();
     Value one = deployment_of(object);

@@ -96,16 +96,28 @@ void read_components(const Value& deployment, const Version& version, Deployment
     }
 }
 
+// As Kamaji: new Pods are ready before old ones leave unless there is something else in
+// rollingUpdate, and with another type there is none. What is left out beside another field has
+// Kubernetes's default, in so many words: a default that nobody owns would stay when the type
+// changes, and be refused then.
+Value read_strategy(const Value& strategy) {
+    const std::string type = text_or(strategy["type"], "RollingUpdate");
+    Value out = Value::object({{"type", type}});
+    if (type != "RollingUpdate") return out;
+    const Value& from_user = strategy["rollingUpdate"];
+    Value rolling = Value::object({{"maxSurge", "100%"}, {"maxUnavailable", 0}});
+    if (!from_user.empty())
+        rolling = Value::object({{"maxSurge", "25%"}, {"maxUnavailable", "25%"}});
+    for (const data::Member& member : from_user.members()) rolling.set(member.key(), member.value);
+    out.set("rollingUpdate", std::move(rolling));
+    return out;
+}
+
 DeploymentSettings read_deployment(const Value& deployment, const Version& version) {
     DeploymentSettings out;
     out.replicas = deployment["replicas"].as_int(2);
     read_components(deployment, version, out);
-    out.strategy = deployment["strategy"];
-    if (out.strategy.empty()) {
-        out.strategy = Value::object(
-            {{"type", "RollingUpdate"},
-             {"rollingUpdate", Value::object({{"maxSurge", "100%"}, {"maxUnavailable", 0}})}});
-    }
+    out.strategy = read_strategy(deployment["strategy"]);
     out.node_selector = deployment["nodeSelector"];
     out.tolerations = deployment["tolerations"];
     out.affinity = deployment["affinity"];
