@@ -67,7 +67,7 @@ data::Value build_kubeadm_config(const Settings& settings, const Endpoint& endpo
 
 /// The address under which the Service is reached, as far as it is known; nullopt while it has to
 /// be waited for. FailedPrecondition names the field that has to be set when waiting would not
-/// help.
+/// help. What is announced is always an IP address.
 Result<std::optional<Endpoint>> find_endpoint(const Settings& settings, const data::Value& service);
 
 /// Upstream's order of arguments: what we manage and our defaults, sorted, then the user's. A user

@@ -368,8 +368,15 @@ TEST(Endpoint, ComesFromTheService) {
     named.at("status")
         .at("loadBalancer")
         .set("ingress", Value::array({Value::object({{"hostname", "lb.example.org"}})}));
-    EXPECT_EQ(find_endpoint(settings_of(object), named).value()->host_port(),
-              "lb.example.org:6443");
+    auto unannounced = find_endpoint(settings_of(object), named);
+    ASSERT_FALSE(unannounced.ok());
+    EXPECT_NE(unannounced.error().message().find("spec.networkProfile.advertiseAddress"),
+              std::string::npos);
+    Value announced = object;
+    announced.at("spec").at("networkProfile").set("advertiseAddress", "192.0.2.9");
+    const Endpoint endpoint = *find_endpoint(settings_of(announced), named).value();
+    EXPECT_EQ(endpoint.host_port(), "lb.example.org:6443");
+    EXPECT_EQ(endpoint.advertise_host_port(), "192.0.2.9:6443");
 
     Value node_port = object;
     node_port.at("spec").at("controlPlane").at("service").set("serviceType", "NodePort");

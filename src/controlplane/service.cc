@@ -113,8 +113,7 @@ Result<std::optional<Endpoint>> find_endpoint(const Settings& settings, const Va
     if (endpoint.address.empty() && settings.service.type == "NodePort") {
         return failed_precondition(
             "spec.networkProfile.address: a Service of type NodePort needs the address of a node, "
-            "or of a "
-            "balancer in front of the nodes");
+            "or of a balancer in front of the nodes");
     }
     if (endpoint.address.empty()) {
         for (const Value& ingress : service["status"]["loadBalancer"]["ingress"].items()) {
@@ -130,6 +129,13 @@ Result<std::optional<Endpoint>> find_endpoint(const Settings& settings, const Va
     endpoint.advertise_address = settings.network.advertise_address.empty()
                                      ? endpoint.address
                                      : settings.network.advertise_address;
+    // Its Pods' addresses would stand in the tenant's Service `kubernetes` instead.
+    if (!is_ip_address(endpoint.advertise_address)) {
+        return failed_precondition(fmt::format(
+            "spec.networkProfile.advertiseAddress: the control plane is reached at the host name "
+            "{}, which an API server cannot announce to its nodes: set its IP address here as well",
+            endpoint.address));
+    }
     return std::optional<Endpoint>(endpoint);
 }
 
