@@ -424,6 +424,16 @@ int grace_seconds(const Settings& settings) {
     return has_our_egress(settings) ? kTerminationGraceSeconds : kUpstreamTerminationGraceSeconds;
 }
 
+// Nothing of ours speaks to the management cluster. Containers of the user's may: with them it is
+// as with Kamaji, unless the user says otherwise; nullopt: as the ServiceAccount says.
+std::optional<bool> automounts_token(const DeploymentSettings& deployment) {
+    if (deployment.automount_service_account_token)
+        return deployment.automount_service_account_token;
+    const bool alone =
+        deployment.additional_containers.empty() && deployment.additional_init_containers.empty();
+    return alone ? std::optional<bool>(false) : std::nullopt;
+}
+
 Value build_pod_spec(const Settings& settings, const Endpoint& endpoint,
                      const Surroundings& surroundings) {
     const DeploymentSettings& deployment = settings.deployment;
@@ -431,11 +441,10 @@ Value build_pod_spec(const Settings& settings, const Endpoint& endpoint,
                                 {"volumes", build_volumes(settings)},
                                 {"securityContext", pod_security(settings)},
                                 {"serviceAccountName", deployment.service_account_name},
-                                // Nothing in the Pod speaks to the management cluster.
-                                {"automountServiceAccountToken",
-                                 deployment.automount_service_account_token.value_or(false)},
                                 {"enableServiceLinks", false},
                                 {"terminationGracePeriodSeconds", grace_seconds(settings)}});
+    if (std::optional<bool> automount = automounts_token(deployment))
+        spec.set("automountServiceAccountToken", *automount);
     spec.set_unless_empty("initContainers", deployment.additional_init_containers);
     spec.set_unless_empty("nodeSelector", deployment.node_selector);
     spec.set_unless_empty("tolerations", deployment.tolerations);

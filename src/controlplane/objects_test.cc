@@ -9,6 +9,7 @@
 #include "controlplane/tenant_objects.h"
 #include "controlplane/testdata_test.h"
 #include "controlplane/write_permissions.h"
+#include "data/patch.h"
 
 namespace basalt::controlplane {
 namespace {
@@ -179,6 +180,27 @@ TEST(Deployment, PutsUserContainersFirst) {
     EXPECT_EQ(containers[0]["name"].as_string(), "audit");
     EXPECT_EQ(containers[1]["name"].as_string(), "kube-apiserver");
     EXPECT_EQ(containers.size(), 5u);
+}
+
+TEST(Deployment, MountsATokenOnlyForContainersOfTheUsers) {
+    auto automounts = [](const char* patch) {
+        const Value object =
+            data::apply_merge_patch(example_object(), data::parse_yaml(patch).value());
+        return deployment_of(object)["spec"]["template"]["spec"]["automountServiceAccountToken"];
+    };
+    EXPECT_EQ(automounts("{}"), Value(false));
+    EXPECT_EQ(automounts("{spec: {controlPlane: {deployment: {automountServiceAccountToken: "
+                         "true}}}}"),
+              Value(true));
+    EXPECT_TRUE(automounts("{spec: {controlPlane: {deployment: {additionalContainers: [{name: a, "
+                           "image: a}]}}}}")
+                    .is_null());
+    EXPECT_TRUE(automounts("{spec: {controlPlane: {deployment: {additionalInitContainers: [{name: "
+                           "a, image: a}]}}}}")
+                    .is_null());
+    EXPECT_EQ(automounts("{spec: {controlPlane: {deployment: {automountServiceAccountToken: "
+                         "false, additionalContainers: [{name: a, image: a}]}}}}"),
+              Value(false));
 }
 
 // Containers start in this order, each after the hook of the one before it.
