@@ -496,7 +496,7 @@ struct SecretKind {
 
 constexpr SecretKind kSecretKinds[] = {
     {"-front-proxy-ca-certificate", "front-proxy-ca-certificate", "x509"},
-    {"-sa-certificate", "service-account", ""},
+    {"-sa-certificate", "sa-certificate", ""},
     {"-api-server-certificate", "api-server-certificate", "x509"},
     {"-api-server-kubelet-client-certificate", "api-server-kubelet-client-certificate", "x509"},
     {"-front-proxy-client-certificate", "front-proxy-client-certificate", "x509"},

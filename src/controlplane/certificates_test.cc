@@ -56,6 +56,14 @@ class Certificates : public testing::Test {
     WallTime now_;
 };
 
+TEST_F(Certificates, AreLabelledAsKamajiDoes) {
+    for (const Value& secret : build_secrets(settings_, plan())) {
+        const std::string name = secret["metadata"]["name"].str();
+        EXPECT_EQ("tenant-a-" + secret["metadata"]["labels"]["kamaji.clastix.io/component"].str(),
+                  name);
+    }
+}
+
 TEST_F(Certificates, AreAllMadeAtFirst) {
     CertificateSet set = plan();
     EXPECT_EQ(set.secrets.size(), 13u);

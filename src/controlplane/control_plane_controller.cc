@@ -306,7 +306,7 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     Value budget = build_disruption_budget(settings);
     if (!budget.is_null()) intents.push_back(std::move(budget));
     pass->checksums[names::kubeadm_config(settings.name)] =
-        data::hash_hex(data::hash(intents[0]["data"]));
+        intents[0]["metadata"]["annotations"][names::kChecksumAnnotation].str();
     // What the Deployment still shows, before it is changed.
     const data::SharedValue before = pass->deployment;
     const bool had_budget = before != nullptr && (*before)["spec"]["replicas"].as_int(1) > 1;

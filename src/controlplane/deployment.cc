@@ -507,11 +507,9 @@ Value build_egress_selector(const Settings& settings) {
         "        udsName: /run/konnectivity/konnectivity-server.socket\n"
         "- name: controlplane\n"
         "  connection: *tunnel\n";
-    return Value::object(
-        {{"apiVersion", "v1"},
-         {"kind", "ConfigMap"},
-         {"metadata", object_meta(settings, names::egress_selector(settings.name), "konnectivity")},
-         {"data", Value::object({{"egress-selector-configuration.yaml", kConfiguration}})}});
+    return build_config_map(settings, names::egress_selector(settings.name),
+                            "konnectivity-egress-selector-configuration",
+                            {{"egress-selector-configuration.yaml", std::string(kConfiguration)}});
 }
 
 }  // namespace basalt::controlplane

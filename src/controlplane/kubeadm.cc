@@ -208,13 +208,10 @@ Value build_kubeadm_config(const Settings& settings, const Endpoint& endpoint) {
          {"kind", "InitConfiguration"},
          {"localAPIEndpoint", Value::object({{"advertiseAddress", endpoint.advertise_address},
                                              {"bindPort", endpoint.port}})}});
-    return Value::object(
-        {{"apiVersion", "v1"},
-         {"kind", "ConfigMap"},
-         {"metadata", object_meta(settings, names::kubeadm_config(settings.name), "kubeadmconfig")},
-         {"data", Value::object({{"InitConfiguration", data::to_json(init)},
-                                 {"ClusterConfiguration", data::to_json(build_cluster_configuration(
-                                                              settings, endpoint))}})}});
+    return build_config_map(
+        settings, names::kubeadm_config(settings.name), "kubeadmconfig",
+        {{"InitConfiguration", data::to_json(init)},
+         {"ClusterConfiguration", data::to_json(build_cluster_configuration(settings, endpoint))}});
 }
 
 Result<std::vector<Value>> build_tenant_objects(const Settings& settings,

@@ -46,6 +46,11 @@ struct Endpoint {
 data::Value object_meta(const Settings& settings, const std::string& name,
                         std::string_view component);
 
+/// With Kamaji's checksum of its data as annotation.
+data::Value build_config_map(const Settings& settings, const std::string& name,
+                             std::string_view component,
+                             const std::map<std::string, std::string>& content);
+
 /// Labels and annotations of the user's, beside those that `meta` has: these win.
 void add_metadata(data::Value& meta, const Metadata& from_user);
 

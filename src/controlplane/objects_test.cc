@@ -10,6 +10,7 @@
 #include "controlplane/testdata_test.h"
 #include "controlplane/write_permissions.h"
 #include "data/patch.h"
+#include "pki/digest.h"
 
 namespace basalt::controlplane {
 namespace {
@@ -46,6 +47,21 @@ TEST(Objects, MatchTheGoldenFiles) {
                         "ghcr.io/basalt/basalt:test"};
     expect_golden("tenant.yaml",
                   data::to_yaml_documents(build_tenant_objects(settings, inputs).value()));
+}
+
+// What Kamaji's users select by.
+TEST(Objects, AreLabelledAsKamajiDoes) {
+    const Value object = example_object();
+    const Value egress = build_egress_selector(settings_of(object));
+    EXPECT_EQ(egress["metadata"]["labels"]["kamaji.clastix.io/component"].as_string(),
+              "konnectivity-egress-selector-configuration");
+    EXPECT_EQ(egress["metadata"]["annotations"]["kamaji.clastix.io/checksum"].as_string(),
+              pki::md5_hex(egress["data"]["egress-selector-configuration.yaml"].as_string()));
+    // Texts in the order of their keys, as Kamaji makes it.
+    const Value config = build_kubeadm_config(settings_of(object), example_endpoint());
+    EXPECT_EQ(config["metadata"]["annotations"]["kamaji.clastix.io/checksum"].as_string(),
+              pki::md5_hex(config["data"]["ClusterConfiguration"].str() +
+                           config["data"]["InitConfiguration"].str()));
 }
 
 TEST(Objects, LimitWrites) {

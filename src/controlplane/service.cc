@@ -1,10 +1,12 @@
-// The Service in front of a control plane, and the endpoint that follows from it.
+// The Service in front of a control plane and the endpoint that follows from it; what all objects
+// have in common.
 #include <fmt/format.h>
 
 #include "controlplane/ip.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
 #include "controlplane/resources.h"
+#include "pki/digest.h"
 
 namespace basalt::controlplane {
 
@@ -67,6 +69,23 @@ Value object_meta(const Settings& settings, const std::string& name, std::string
                                                     {names::kNameLabel, settings.name},
                                                     {names::kComponentLabel, component}})},
                           {"ownerReferences", Value::array({owner})}});
+}
+
+Value build_config_map(const Settings& settings, const std::string& name,
+                       std::string_view component,
+                       const std::map<std::string, std::string>& content) {
+    std::string texts;
+    Value items = Value::object();
+    for (const auto& [key, text] : content) {
+        items.set(key, text);
+        texts += text;
+    }
+    Value meta = object_meta(settings, name, component);
+    meta.at("annotations").set(names::kChecksumAnnotation, pki::md5_hex(texts));
+    return Value::object({{"apiVersion", "v1"},
+                          {"kind", "ConfigMap"},
+                          {"metadata", std::move(meta)},
+                          {"data", std::move(items)}});
 }
 
 void add_metadata(Value& meta, const Metadata& from_user) {
