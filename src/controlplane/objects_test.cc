@@ -390,6 +390,23 @@ TEST(Deployment, BindsLowPortsWithoutRoot) {
     }
 }
 
+// Agents dial address:port, wherever that leads.
+TEST(Service, OpensTheSamePortsOnNodes) {
+    Value object = example_object();
+    object.at("spec").at("controlPlane").at("service").set("serviceType", "NodePort");
+    object.at("spec").at("networkProfile").set("port", 31443);
+    object.at("spec")
+        .at("addons")
+        .at("konnectivity")
+        .set("server", Value::object({{"port", 31132}}));
+    const Value service = build_service(settings_of(object));
+    const Value& ports = service["spec"]["ports"];
+    EXPECT_EQ(ports[0]["nodePort"].as_int(), 31443);
+    EXPECT_EQ(ports[1]["nodePort"].as_int(), 31132);
+    const Value balanced = build_service(settings_of(example_object()));
+    EXPECT_TRUE(balanced["spec"]["ports"][1]["nodePort"].is_null());
+}
+
 TEST(Endpoint, ComesFromTheService) {
     Value object = example_object();
     Value waiting = Value::object({{"spec", Value::object({{"clusterIP", "10.96.7.7"}})}});

@@ -29,7 +29,11 @@ Value build_ports(const Settings& settings) {
     if (settings.service.type == "NodePort") api_server.set("nodePort", settings.network.port);
     Value ports = Value::array({api_server});
     if (settings.tunnel) {
-        ports.push_back(service_port("konnectivity-server", settings.tunnel->server_port));
+        Value tunnel = service_port("konnectivity-server", settings.tunnel->server_port);
+        // Agents dial the address of the control plane at this very port.
+        if (settings.service.type == "NodePort")
+            tunnel.set("nodePort", settings.tunnel->server_port);
+        ports.push_back(std::move(tunnel));
     }
     for (const Value& additional : settings.service.additional_ports.items()) {
         Value port = additional;

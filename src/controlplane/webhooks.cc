@@ -50,14 +50,24 @@ bool shapes_deployment(const AdmissionRequest& request) {
            !(now["addons"]["konnectivity"] == before["addons"]["konnectivity"]);
 }
 
-/// The causes of a refused Deployment, without what only says it again.
-std::string refusal(const Error& error, const Value& status) {
+bool shapes_node_ports(const AdmissionRequest& request) {
+    if (kube::is_deleting(request.object)) return false;
+    const Value& now = request.object["spec"];
+    const Value& before = request.old_object["spec"];
+    if (now["controlPlane"]["service"]["serviceType"].as_string() != "NodePort") return false;
+    return !(now["controlPlane"]["service"] == before["controlPlane"]["service"]) ||
+           !(now["networkProfile"] == before["networkProfile"]) ||
+           !(now["addons"]["konnectivity"] == before["addons"]["konnectivity"]);
+}
+
+/// The causes of a refusal, without what only says it again.
+std::string causes_of(const Value& status) {
     std::vector<std::string> causes;
     for (const Value& cause : status["details"]["causes"].items()) {
         causes.push_back(
             fmt::format("{}: {}", cause["field"].as_string(), cause["message"].as_string()));
     }
-    return causes.empty() ? error.message() : fmt::format("{}", fmt::join(causes, "; "));
+    return causes.empty() ? status["message"].str() : fmt::format("{}", fmt::join(causes, "; "));
 }
 
 }  // namespace
@@ -110,6 +120,8 @@ Webhooks::Answer Webhooks::check_control_plane(AdmissionRequest request) {
         std::optional<FieldError> refused = co_await try_deployment(request.object);
         if (refused) errors.push_back(*std::move(refused));
     }
+    if (errors.empty() && shapes_node_ports(request))
+        errors = co_await try_node_ports(request.object);
     std::vector<std::string> warnings;
     Result<Settings> settings = read_settings(request.object, defaults_);
     if (settings.ok()) {
@@ -130,23 +142,60 @@ async::Task<std::optional<FieldError>> Webhooks::try_deployment(Value object) {
     data::SharedValue live = deployments_.get(kube::key_of(object));
     if (live != nullptr) surroundings.existing_selector = (*live)["spec"]["selector"];
     Value deployment = build_deployment(*settings, endpoint, surroundings);
+    std::optional<Value> refused =
+        co_await find_refusal(kube::resources::deployments(), std::move(deployment));
+    if (!refused) co_return std::nullopt;
+    co_return FieldError("spec.controlPlane.deployment",
+                         "Kubernetes refuses the Deployment that it makes: " + causes_of(*refused) +
+                             ": correct these fields");
+}
+
+async::Task<std::vector<FieldError>> Webhooks::try_node_ports(Value object) {
+    std::vector<FieldError> errors;
+    Result<Settings> settings = read_settings(object, defaults_);
+    if (!settings.ok()) co_return errors;
+    Value service = build_service(*settings);
+    std::optional<Value> refused =
+        co_await find_refusal(kube::resources::services(), std::move(service));
+    if (!refused) co_return errors;
+    for (const Value& cause : (*refused)["details"]["causes"].items()) {
+        const std::string_view at = cause["field"].as_string();
+        const char* field = nullptr;
+        if (at == "spec.ports[0].nodePort") field = "spec.networkProfile.port";
+        if (at == "spec.ports[1].nodePort" && settings->tunnel)
+            field = "spec.addons.konnectivity.server.port";
+        if (field == nullptr) continue;
+        errors.emplace_back(field,
+                            fmt::format("is a port of the nodes, too, with a Service of type "
+                                        "NodePort, and Kubernetes refuses it, {}: choose "
+                                        "another port",
+                                        cause["message"].as_string()));
+    }
+    if (errors.empty()) {
+        errors.emplace_back("spec.controlPlane.service",
+                            "Kubernetes refuses the Service that it makes: " + causes_of(*refused) +
+                                ": correct these fields");
+    }
+    co_return errors;
+}
+
+async::Task<std::optional<Value>> Webhooks::find_refusal(kube::Resource resource, Value intent) {
     Value status;
     kube::WriteOptions options;
     options.dry_run = true;
     options.field_manager = std::string(names::kFieldManager);
     options.timeout = kDryRunTimeout;
     options.failure = &status;
-    Result<Value> tried =
-        co_await client_.apply(kube::resources::deployments(), std::move(deployment), options);
+    const std::string what = kube::describe(intent);
+    Result<Value> tried = co_await client_.apply(resource, std::move(intent), options);
     if (tried.ok()) co_return std::nullopt;
     if (tried.error().code() != Code::kInvalidArgument) {
-        log_warn("dry run of a deployment failed",
-                 {{"control_plane", kube::key_of(object).to_string()}, {"error", tried.error()}});
+        log_warn("dry run failed", {{"object", what}, {"error", tried.error()}});
         co_return std::nullopt;
     }
-    co_return FieldError("spec.controlPlane.deployment",
-                         "Kubernetes refuses the Deployment that it makes: " +
-                             refusal(tried.error(), status) + ": correct these fields");
+    if (!status.is_object()) status = Value::object();
+    status.set("message", tried.error().message());
+    co_return status;
 }
 
 Webhooks::Answer Webhooks::check_data_store(AdmissionRequest request) {

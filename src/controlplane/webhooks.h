@@ -7,7 +7,9 @@
 //
 // A control plane's Deployment is also shown to the API server, as a dry run, so that what
 // Kubernetes refuses in it (a toleration, a resource, a security context) is refused where the user
-// sees it. Only the verdict "invalid" counts: a server that does not answer is no reason to refuse.
+// sees it; and so is its Service of type NodePort, since only the API server knows which ports
+// nodes have and which are taken. Only the verdict "invalid" counts: a server that does not answer
+// is no reason to refuse.
 //
 // Answers come on every replica, the leader or not. One loop; must outlive the router's requests.
 #pragma once
@@ -36,6 +38,10 @@ class Webhooks {
     Answer check_data_store(controller::AdmissionRequest request);
     Answer check_generator(controller::AdmissionRequest request);
     async::Task<std::optional<FieldError>> try_deployment(data::Value object);
+    async::Task<std::vector<FieldError>> try_node_ports(data::Value object);
+    /// The answer to a dry run that found `intent` invalid: a Status, its message filled in.
+    async::Task<std::optional<data::Value>> find_refusal(kube::Resource resource,
+                                                         data::Value intent);
     ValidationContext context() const;
 
     controller::Manager& manager_;

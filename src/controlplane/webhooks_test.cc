@@ -133,6 +133,36 @@ TEST_F(WebhooksTest, RefusesWhatKubernetesRefusesInTheDeployment) {
               std::string_view::npos);
 }
 
+// Which ports nodes have, and which are taken, only the API server knows.
+TEST_F(WebhooksTest, RefusesPortsThatNodesDoNotHave) {
+    const char* service_path = "/api/v1/namespaces/team/services/tenant-a";
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+        if (request.method != "PATCH" || request.target.find(service_path) != 0) return {};
+        EXPECT_NE(request.target.find("dryRun=All"), std::string::npos);
+        EXPECT_NE(request.body.find("\"nodePort\":8132"), std::string::npos) << request.body;
+        Value status = kube::testing::status_document(422, "Invalid", "Service is invalid");
+        status.set("details",
+                   yaml("{causes: [{reason: FieldValueInvalid, field: 'spec.ports[1].nodePort', "
+                        "message: 'Invalid value: 8132: provided port is not in the valid range. "
+                        "The range of valid ports is 30000-32767'}]}"));
+        return Result<net::HttpResponse>(kube::testing::respond(422, status));
+    };
+    const Value object = patched(
+        "{spec: {networkProfile: {address: 192.0.2.1, port: 31443}, controlPlane: {service: "
+        "{serviceType: NodePort}}}}");
+    Value answer = review(kControlPlaneWebhook, "CREATE", object);
+    EXPECT_FALSE(answer["allowed"].as_bool(true));
+    const Value& causes = answer["status"]["details"]["causes"];
+    ASSERT_EQ(causes.size(), 1u) << data::to_json(answer);
+    EXPECT_EQ(causes[0]["field"].as_string(), "spec.addons.konnectivity.server.port");
+    EXPECT_NE(causes[0]["message"].as_string().find("30000-32767"), std::string_view::npos);
+    // Nothing of it changes.
+    const Value scaled = data::apply_merge_patch(
+        object, yaml("{spec: {controlPlane: {deployment: {replicas: 3}}}}"));
+    EXPECT_TRUE(review(kControlPlaneWebhook, "UPDATE", scaled, object)["allowed"].as_bool());
+}
+
 TEST_F(WebhooksTest, AcceptsWhenTheDryRunCannotBeMade) {
     server->intercept =
         [](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
