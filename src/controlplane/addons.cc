@@ -1,6 +1,7 @@
 // Add-ons inside a tenant's cluster: CoreDNS, kube-proxy, the tunnel's agents.
 #include <fmt/format.h>
 
+#include "controlplane/ip.h"
 #include "controlplane/template.h"
 #include "controlplane/tenant_objects.h"
 #include "data/yaml.h"
@@ -284,19 +285,29 @@ std::string core_dns_tag(const Version& version) {
 
 }  // namespace
 
+std::vector<std::string> cluster_dns_addresses(const NetworkSettings& network) {
+    const std::string& first = network.dns_service_ips.front();
+    std::vector<std::string> addresses = {first};
+    for (const std::string& address : network.dns_service_ips) {
+        if (network.service_cidrs.size() < 2 || is_ipv6_address(address) == is_ipv6_address(first))
+            continue;
+        addresses.push_back(address);
+        break;
+    }
+    return addresses;
+}
+
 std::vector<Value> build_core_dns(const Settings& settings) {
     if (!settings.core_dns) return {};
     const NetworkSettings& network = settings.network;
-    bool dual = network.dns_service_ips.size() > 1 && network.service_cidrs.size() > 1;
-    Value addresses = Value::array({network.dns_service_ips.front()});
-    if (dual) addresses.push_back(network.dns_service_ips[1]);
+    const std::vector<std::string> addresses = cluster_dns_addresses(network);
     // The leading brace of the pattern keeps fmt's escapes readable; it is cut off.
     std::string corefile = fmt::format(kCorefile, network.cluster_domain).substr(2);
     return instantiate(
         kCoreDns, {{"corefile", corefile},
-                   {"dns_address", network.dns_service_ips.front()},
-                   {"dns_addresses", addresses},
-                   {"ip_family_policy", dual ? "RequireDualStack" : "SingleStack"},
+                   {"dns_address", addresses.front()},
+                   {"dns_addresses", Value::from(addresses)},
+                   {"ip_family_policy", addresses.size() > 1 ? "RequireDualStack" : "SingleStack"},
                    {"image", addon_image(*settings.core_dns, "registry.k8s.io/coredns", "coredns",
                                          core_dns_tag(settings.kubernetes.version))}});
 }

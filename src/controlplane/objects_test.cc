@@ -451,6 +451,31 @@ TEST(Endpoint, AdvertisesAnotherAddressToTenants) {
     EXPECT_EQ(endpoint.advertise_host_port(), "10.0.0.254:6443");
 }
 
+// A Service has one address of each family.
+TEST(TenantObjects, TakeTheFirstDnsAddressOfEachFamily) {
+    auto addresses = [](const char* cidrs, const char* ips) {
+        Value object = example_object();
+        object.at("spec")
+            .at("networkProfile")
+            .set("serviceCidrs", data::parse_yaml(cidrs).value())
+            .set("dnsServiceIPs", data::parse_yaml(ips).value());
+        for (const Value& item : build_core_dns(settings_of(object))) {
+            if (item["kind"].as_string() == "Service") return item["spec"];
+        }
+        return Value();
+    };
+    Value spec = addresses("[10.96.0.0/16, 'fd00::/112']",
+                           "[10.96.0.10, 10.96.0.11, 'fd00::10', 'fd00::11']");
+    EXPECT_EQ(spec["clusterIP"].as_string(), "10.96.0.10");
+    EXPECT_EQ(spec["clusterIPs"], Value::array({"10.96.0.10", "fd00::10"}));
+    EXPECT_EQ(spec["ipFamilyPolicy"].as_string(), "RequireDualStack");
+    spec = addresses("[10.96.0.0/16, 'fd00::/112']", "[10.96.0.10, 10.96.0.11]");
+    EXPECT_EQ(spec["clusterIPs"], Value::array({"10.96.0.10"}));
+    EXPECT_EQ(spec["ipFamilyPolicy"].as_string(), "SingleStack");
+    spec = addresses("[10.96.0.0/16]", "[10.96.0.10, 10.96.0.11]");
+    EXPECT_EQ(spec["clusterIPs"], Value::array({"10.96.0.10"}));
+}
+
 TEST(TenantObjects, RefuseKubeletPatchesThatDoNotFit) {
     Value object = example_object();
     object.at("spec")

@@ -34,6 +34,9 @@ std::vector<data::Value> build_bootstrap_objects(const Settings& settings,
 Result<data::Value> build_kubelet_configuration(const Settings& settings);
 data::Value build_cluster_configuration(const Settings& settings, const Endpoint& endpoint);
 std::vector<data::Value> build_core_dns(const Settings& settings);
+/// What the Service kube-dns gets of dnsServiceIPs: the first address, and the first one of the
+/// other family. Kubernetes never changes them.
+std::vector<std::string> cluster_dns_addresses(const NetworkSettings& network);
 std::vector<data::Value> build_kube_proxy(const Settings& settings, const TenantInputs& inputs);
 std::vector<data::Value> build_tunnel_agent(const Settings& settings, const TenantInputs& inputs);
 

@@ -162,13 +162,41 @@ async::Task<Result<void>> TenantSession::write(Value intent, std::string id) {
     const Kind& kind = kind_of(intent);
     uint64_t intent_hash = data::hash(intent);
     kube::WriteOptions options;
-    Result<Value> applied = co_await client_.apply(kind.resource, std::move(intent), options);
+    Value sent = intent;
+    Result<Value> applied = co_await client_.apply(kind.resource, std::move(sent), options);
+    if (!applied.ok() && applied.error().code() == Code::kInvalidArgument &&
+        kind.resource.kind == "Service") {
+        Value sought = intent;
+        Result<bool> removed = co_await remove_elsewhere(std::move(sought));
+        if (removed.ok() && *removed)
+            applied = co_await client_.apply(kind.resource, std::move(intent), options);
+    }
     if (!applied.ok())
         co_return std::move(applied).error().context("apply " + id + " in the tenant's cluster");
     written_[id] = Written{intent_hash, revision_of(*applied, kind.resource)};
     // The watch may lag: what we wrote must not look like somebody's change meanwhile.
     if (watching_ && kind.cache->has_synced()) kind.cache->observe_write(*applied);
     co_return Result<void>();
+}
+
+async::Task<Result<bool>> TenantSession::remove_elsewhere(Value intent) {
+    const kube::Resource& resource = kube::resources::services();
+    const kube::ObjectKey key = kube::key_of(intent);
+    kube::GetOptions get_options;
+    Result<Value> live = co_await client_.get(resource, key, get_options);
+    if (!live.ok()) co_return std::move(live).error();
+    const Value& wanted = intent["spec"]["clusterIPs"];
+    const Value& present = (*live)["spec"]["clusterIPs"];
+    bool elsewhere = false;
+    for (size_t i = 0; i < std::min(wanted.size(), present.size()); ++i)
+        elsewhere |= !(wanted[i] == present[i]);
+    if (!elsewhere) co_return false;
+    kube::DeleteOptions options;
+    options.uid = std::string(kube::uid_of(*live));
+    Result<Value> removed = co_await client_.remove(resource, key, options);
+    if (!removed.ok()) co_return std::move(removed).error();
+    log_info("moved to another address", {{"object", kube::describe(intent)}});
+    co_return true;
 }
 
 void TenantSession::reroute(std::shared_ptr<net::HttpTransport> transport, std::string server) {

@@ -83,6 +83,9 @@ class TenantSession {
     const Kind& kind_of(const data::Value& object) const;
     bool in_place(const data::Value& intent, const std::string& id) const;
     async::Task<Result<void>> write(data::Value intent, std::string id);
+    /// Removes the Service of this name when it has other addresses than `intent`: they are fixed.
+    /// False: it has not.
+    async::Task<Result<bool>> remove_elsewhere(data::Value intent);
     async::Task<Result<void>> remove_others(std::vector<std::string> wanted);
 
     class Route;

@@ -162,6 +162,26 @@ TEST_F(TenantSessionTest, WorksAheadAsSoonAsTheApiServerAnswers) {
     EXPECT_EQ(server->requests.size(), requests) << "proved already";
 }
 
+// As an API server says it of a Service's address.
+TEST_F(TenantSessionTest, AServiceAtAnotherAddressIsMadeAnew) {
+    const std::string dns = "/api/v1/namespaces/kube-system/services/kube-dns";
+    Value service = kube::make_object(kube::resources::services(), {"kube-system", "kube-dns"});
+    service.at("spec").set("clusterIPs", Value::array({"10.96.0.53"}));
+    server->put(dns, service);
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+        const Value* live = server->object(dns);
+        if (request.method != "PATCH" || request.target.find(dns) != 0 || live == nullptr ||
+            (*live)["spec"]["clusterIPs"][0].as_string() == "10.96.0.10")
+            return {};
+        return Result<net::HttpResponse>(kube::testing::respond(
+            422, kube::testing::status_document(422, "Invalid", "may not change once set")));
+    };
+    ASSERT_TRUE(run(session.ensure(objects())).ok());
+    EXPECT_EQ((*server->object(dns))["spec"]["clusterIPs"], Value::array({"10.96.0.10"}));
+    EXPECT_EQ(server->count("DELETE"), 1u);
+}
+
 TEST_F(TenantSessionTest, ARefusedWriteIsTriedAgain) {
     server->intercept =
         [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {

@@ -450,6 +450,7 @@ class ControlPlaneValidator {
         check_service_networks();
         check_pod_networks();
         check_dns_addresses();
+        check_dns_stays();
     }
 
     void check_service() {
@@ -558,6 +559,27 @@ class ControlPlaneValidator {
                 fmt::format("{} lies outside of the networks of Services: choose an address in {}",
                             address.as_string(), join(settings_.network.service_cidrs, " or ")));
         }
+    }
+
+    /// Kubernetes does not change a Service's address, and Pods of nodes that joined ask at the one
+    /// that there is: a new Service would leave them without DNS.
+    void check_dns_stays() {
+        const Value& installed = object_["status"]["kubernetesResources"]["version"]["version"];
+        if (old_ == nullptr || installed.empty() || !settings_.core_dns) return;
+        Result<Settings> before = read_settings(*old_, context_.defaults);
+        if (!before.ok() || !before->core_dns) return;
+        const std::vector<std::string> was = cluster_dns_addresses(before->network);
+        const std::vector<std::string> now = cluster_dns_addresses(settings_.network);
+        const size_t both = std::min(was.size(), now.size());
+        if (std::equal(was.begin(), was.begin() + static_cast<ptrdiff_t>(both), now.begin()))
+            return;
+        const bool named = !spec_["networkProfile"]["dnsServiceIPs"].empty();
+        add(named ? "spec.networkProfile.dnsServiceIPs" : service_field(),
+            fmt::format(
+                "the cluster's DNS is at {}, where Pods of all nodes ask: keep {}, or remove "
+                "spec.addons.coreDNS first, change it, and put that back for a cluster "
+                "whose nodes join anew",
+                join(was, " and "), named ? "these addresses" : "a network with this address"));
     }
 
     const Value& object_;

@@ -306,6 +306,30 @@ TEST(ValidateControlPlane, ChecksOverridesOnUpdate) {
                      "{spec: {networkProfile: {dnsServiceIPs: [10.97.0.53]}}}"));
 }
 
+TEST(ValidateControlPlane, KeepsTheClustersDnsWhereNodesAsk) {
+    const std::string running =
+        "{spec: {networkProfile: {serviceCidrs: [10.96.0.0/16]}}, "
+        "status: {kubernetesResources: {version: {version: v1.36.3}}}}";
+    expect({"another address", "", "spec.networkProfile.dnsServiceIPs", "DNS is at 10.96.0.10"},
+           on_update(running, "{spec: {networkProfile: {dnsServiceIPs: [10.96.0.53]}}}"));
+    expect({"another network", "", "spec.networkProfile.serviceCidrs", "DNS is at 10.96.0.10"},
+           on_update(running, "{spec: {networkProfile: {serviceCidrs: [10.97.0.0/16]}}}"));
+    expect({"the same, named", "", "", ""},
+           on_update(running, "{spec: {networkProfile: {dnsServiceIPs: [10.96.0.10]}}}"));
+    expect(
+        {"a second one for kubelets", "", "", ""},
+        on_update(running, "{spec: {networkProfile: {dnsServiceIPs: [10.96.0.10, 10.96.0.11]}}}"));
+    expect({"a second family", "", "", ""},
+           on_update(running,
+                     "{spec: {networkProfile: {serviceCidrs: [10.96.0.0/16, 'fd00::/112']}}}"));
+    expect({"without our DNS", "", "", ""},
+           on_update(running,
+                     "{spec: {addons: {coreDNS: null}, networkProfile: {dnsServiceIPs: "
+                     "[10.96.0.53]}}}"));
+    expect({"before it runs", "", "", ""},
+           on_update("{}", "{spec: {networkProfile: {dnsServiceIPs: [10.96.0.53]}}}"));
+}
+
 TEST(ValidateControlPlane, KeepsOverridesWhereObjectsAre) {
     const std::string set_up =
         "{spec: {dataStoreOverrides: [{resource: /events, dataStore: same-ca}, {resource: "
