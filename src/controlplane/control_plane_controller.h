@@ -80,6 +80,9 @@ class ControlPlaneController {
     void doubt_storage(const Pass& pass, const Error& why);
     Error refused_by(const DataStoreView& view, Error error) const;
     async::Task<Result<void>> limit_writes(Pass* pass, bool unsealed);
+    async::Task<Result<void>> remove_kamaji_limits(Pass* pass);
+    static std::shared_ptr<const DataStoreView> store_of(const Pass& pass,
+                                                         const std::string& resource);
     async::Task<Result<void>> collect_secrets(Pass* pass);
     Result<void> plan_key_material(Pass* pass);
     async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);

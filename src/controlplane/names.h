@@ -25,7 +25,7 @@ inline constexpr std::string_view kReplicasAnnotation = "basalt.dev/replicas-bef
 inline constexpr std::string_view kTunnelKubeconfigAnnotation =
     "basalt.dev/konnectivity-kubeconfig";
 inline constexpr std::string_view kFinalizer = "finalizer.kamaji.clastix.io";
-/// Left by Kamaji's per-tenant managers; removed when found.
+/// Left by Kamaji's per-tenant managers; removed with the control plane.
 inline constexpr std::string_view kSootFinalizer = "finalizer.kamaji.clastix.io/soot";
 inline constexpr std::string_view kDataStoreSecretFinalizer =
     "finalizer.kamaji.clastix.io/datastore-secret";

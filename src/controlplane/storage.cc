@@ -128,9 +128,46 @@ async::Task<Result<void>> ControlPlaneController::ensure_storage(Pass* pass) {
         const bool unsealed = changed_any && is_set_up(*pass->object);
         Result<void> limited = co_await limit_writes(pass, unsealed);
         if (!limited.ok()) co_return std::move(limited).error().context("limit writes");
+        Result<void> opened = co_await remove_kamaji_limits(pass);
+        if (!opened.ok()) co_return std::move(opened).error().context("remove Kamaji's limits");
         storage_done_[settings.uid] = wanted;
     }
     pass->write_limits = describe_limits(settings.write_permissions);
+    co_return Result<void>();
+}
+
+std::shared_ptr<const DataStoreView> ControlPlaneController::store_of(const Pass& pass,
+                                                                      const std::string& resource) {
+    auto other = pass.settings.datastore_overrides.find(resource);
+    for (const Pass::Store& store : pass.stores) {
+        if (other != pass.settings.datastore_overrides.end() && store.name == other->second)
+            return store.view;
+    }
+    return pass.datastore;
+}
+
+// Taken over from Kamaji, and not in place since: nothing could be written into the tenant's
+// cluster, nor by anybody there. In etcd, as our own limits: these may keep the tenant's API server
+// from deleting, and it works while the control plane sleeps. After limit_writes(), so that writes
+// are not open in between.
+async::Task<Result<void>> ControlPlaneController::remove_kamaji_limits(Pass* pass) {
+    const Value& plane = *pass->object;
+    const bool in_place = controller::is_condition_true(plane["status"], kClusterReady);
+    const bool taken_over =
+        kube::has_finalizer(plane, names::kSootFinalizer) || (is_set_up(plane) && !in_place);
+    if (!taken_over) co_return Result<void>();
+    std::vector<StoredLimit> limits = kamaji_limits(pass->settings);
+    for (StoredLimit& limit : limits) {
+        std::shared_ptr<const DataStoreView> view = store_of(*pass, limit.resource);
+        etcd::KeyRange one{limit.key, {}};
+        Result<etcd::RangeResult> present = co_await view->client->range(one, 1, false);
+        if (!present.ok()) co_return refused_by(*view, std::move(present).error());
+        if (present->items.empty()) continue;
+        Result<int64_t> removed = co_await view->client->delete_range(std::move(one));
+        if (!removed.ok()) co_return refused_by(*view, std::move(removed).error());
+        log_info("removed a limit of Kamaji's",
+                 {{"control_plane", pass->settings.key()}, {"key", limit.key}});
+    }
     co_return Result<void>();
 }
 
@@ -144,12 +181,7 @@ async::Task<Result<void>> ControlPlaneController::limit_writes(Pass* pass, bool 
     if (!limited && !was_limited && !unsealed) co_return Result<void>();
     std::vector<StoredLimit> objects = stored_limits(settings, *pass->object);
     for (StoredLimit& object : objects) {
-        auto other = settings.datastore_overrides.find(object.resource);
-        std::shared_ptr<const DataStoreView> view = pass->datastore;
-        for (const Pass::Store& store : pass->stores) {
-            if (other != settings.datastore_overrides.end() && store.name == other->second)
-                view = store.view;
-        }
+        std::shared_ptr<const DataStoreView> view = store_of(*pass, object.resource);
         etcd::KeyRange one{object.key, {}};
         Result<etcd::RangeResult> present = co_await view->client->range(one, 1, false);
         if (!present.ok()) co_return refused_by(*view, std::move(present).error());

@@ -1,4 +1,5 @@
 // What control planes say of their DataStores, and what they tell them.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "controlplane/control_plane_fixture_test.h"
@@ -54,6 +55,47 @@ TEST_F(StorageTest, OnRecordBeforeAnythingIsThere) {
     start();
     ASSERT_TRUE(wait_condition("a", kCertificatesReady, "Valid"));
     EXPECT_EQ(on_record, (std::vector<std::string>{"main and events", "main and events"}));
+}
+
+// They call a server of Kamaji's, and refuse every write when it is gone.
+TEST_F(StorageTest, LimitsOfKamajiEndWithItsTakeover) {
+    put_plane("a", "main");
+    put_plane("b", "main");
+    const std::string kind = "/validatingwebhookconfigurations/";
+    std::map<std::string, std::string>& stored = models["main"]->data;
+    for (const char* name : {"a", "b"}) {
+        Value plane = *server->object(kPlanes + name);
+        plane.set("status",
+                  data::parse_yaml(fmt::format("{{storage: {{driver: etcd, dataStoreName: main, "
+                                               "setup: {{schema: {0}, user: {0}}}}}}}",
+                                               name))
+                      .value());
+        if (std::string_view(name) == "a") {
+            // With limits of our own, which would keep its API server from deleting them.
+            plane.at("spec").set(
+                "writePermissions",
+                data::parse_yaml("{blockCreation: true, blockUpdate: true, blockDeletion: true}")
+                    .value());
+        } else {
+            // Ours for long: what has such a name is somebody's.
+            plane.at("status").set(
+                "conditions",
+                Value::array({Value::object(
+                    {{"type", kClusterReady}, {"status", "True"}, {"reason", "InPlace"}})}));
+        }
+        plane.at("metadata").set("uid", name);
+        server->put(kPlanes + name, plane);
+        for (const char* webhook : {"kamaji-freeze", "kamaji-write-permissions", "theirs"})
+            stored["/" + std::string(name) + kind + webhook] = "{}";
+    }
+    start();
+    for (const char* name : {"a", "b"})
+        ASSERT_TRUE(wait_condition(name, kCertificatesReady, "Valid")) << name;
+    EXPECT_FALSE(stored.contains("/a" + kind + "kamaji-freeze"));
+    EXPECT_FALSE(stored.contains("/a" + kind + "kamaji-write-permissions"));
+    EXPECT_TRUE(stored.contains("/a" + kind + "theirs"));
+    EXPECT_TRUE(stored.contains("/a/validatingadmissionpolicies/kamaji-write-permissions"));
+    EXPECT_TRUE(stored.contains("/b" + kind + "kamaji-freeze"));
 }
 
 TEST_F(StorageTest, WhatEtcdRefusesIsToldToItsDataStore) {

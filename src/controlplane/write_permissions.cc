@@ -157,6 +157,17 @@ std::vector<StoredLimit> stored_limits(const Settings& settings, const Value& co
     return stored;
 }
 
+std::vector<StoredLimit> kamaji_limits(const Settings& settings) {
+    std::vector<StoredLimit> stored;
+    for (const char* name : {"kamaji-freeze", "kamaji-write-permissions"}) {
+        stored.push_back(
+            {"admissionregistration.k8s.io/validatingwebhookconfigurations",
+             fmt::format("/{}/validatingwebhookconfigurations/{}", settings.schema, name),
+             {}});
+    }
+    return stored;
+}
+
 std::vector<etcd::KeyRange> sealed_ranges(const Settings& settings) {
     static constexpr std::string_view kKinds[] = {
         "mutatingadmissionpolicies",         "mutatingadmissionpolicybindings",

@@ -41,6 +41,10 @@ struct StoredLimit {
 /// cluster-wide kinds: "<prefix>/<plural>/<name>"; it reads JSON as well as what it writes itself.
 std::vector<StoredLimit> stored_limits(const Settings& settings, const data::Value& control_plane);
 
+/// Where Kamaji's webhooks against writes are, of writePermissions and of a migration: they call
+/// Kamaji, and refuse everything when it is gone. Without values.
+std::vector<StoredLimit> kamaji_limits(const Settings& settings);
+
 /// Keys that the tenant must not write while writes are limited, sorted; none when they are not.
 std::vector<etcd::KeyRange> sealed_ranges(const Settings& settings);
 
