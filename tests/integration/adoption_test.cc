@@ -152,6 +152,21 @@ spec:
     }
 };
 
+// As Kamaji leaves it in a tenant whose writes it limits, but for names.
+constexpr const char* kWriteLimits = R"json({
+"kind": "ValidatingWebhookConfiguration", "apiVersion": "admissionregistration.k8s.io/v1",
+"metadata": {"name": "kamaji-write-permissions", "uid": "5b1f7a30-0000-4000-8000-000000000002",
+ "creationTimestamp": "2025-01-01T00:00:00Z"},
+"webhooks": [{
+ "name": "catchall.write-permissions.kamaji.clastix.io",
+ "clientConfig": {"url": "https://kamaji-webhook-service.kamaji-system.svc:443/write-permission"},
+ "rules": [{"operations": ["CREATE", "UPDATE", "DELETE"], "apiGroups": ["*"],
+  "apiVersions": ["*"], "resources": ["*"], "scope": "*"}],
+ "failurePolicy": "Fail", "matchPolicy": "Equivalent", "objectSelector": {},
+ "namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name",
+  "operator": "NotIn", "values": ["kube-system", "kube-node-lease"]}]},
+ "sideEffects": "NoneOnDryRun", "timeoutSeconds": 10, "admissionReviewVersions": ["v1"]}]})json";
+
 TEST_P(AdoptionTest, KeysDataAndSelectorsStayAndOneRolloutFollows) {
     const std::string store = add_datastore("main");
     etcd::Tenant tenant_there{schema(), schema(), *etcd::tenant_range(schema())};
@@ -162,6 +177,11 @@ TEST_P(AdoptionTest, KeysDataAndSelectorsStayAndOneRolloutFollows) {
                         R"("namespace":"default","uid":"5b1f7a30-0000-4000-8000-000000000001",)"
                         R"("creationTimestamp":"2025-01-01T00:00:00Z"},"data":{"kept":"yes"}})"))
                     .ok());
+    ASSERT_TRUE(
+        run(root_of(store).put(
+                "/" + schema() + "/validatingwebhookconfigurations/kamaji-write-permissions",
+                kWriteLimits))
+            .ok());
     create("a", store,
            "{metadata: {finalizers: [finalizer.kamaji.clastix.io, "
            "finalizer.kamaji.clastix.io/soot]}}");
@@ -218,6 +238,10 @@ TEST_P(AdoptionTest, KeysDataAndSelectorsStayAndOneRolloutFollows) {
         run(tenant("a").get(resources::config_maps(), ObjectKey("default", "before")));
     ASSERT_TRUE(there.ok()) << there.error().to_string();
     EXPECT_EQ((*there)["data"]["kept"].as_string(), "yes");
+    there = run(tenant("a").create(
+        resources::config_maps(),
+        yaml("{apiVersion: v1, kind: ConfigMap, metadata: {name: after, namespace: default}}")));
+    EXPECT_TRUE(there.ok()) << "nobody refuses writes any more: " << there.error().to_string();
     EXPECT_EQ(run(root_of(store).user_list())->size(), 2u) << "root and the former user";
 
     // Another process of ours finds everything as it should be.
