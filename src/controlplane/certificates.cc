@@ -489,34 +489,12 @@ class Planner {
     CertificateSet set_;
 };
 
-struct SecretKind {
-    std::string_view suffix;
-    std::string_view component;
-    std::string_view lifecycle;  ///< "x509", "kubeconfig" or ""
-};
-
-constexpr SecretKind kSecretKinds[] = {
-    {"-front-proxy-ca-certificate", "front-proxy-ca-certificate", "x509"},
-    {"-sa-certificate", "service-account", ""},
-    {"-api-server-certificate", "api-server-certificate", "x509"},
-    {"-api-server-kubelet-client-certificate", "api-server-kubelet-client-certificate", "x509"},
-    {"-front-proxy-client-certificate", "front-proxy-client-certificate", "x509"},
-    {"-admin-kubeconfig", "admin-kubeconfig", "kubeconfig"},
-    {"-controller-manager-kubeconfig", "controller-manager-kubeconfig", "kubeconfig"},
-    {"-scheduler-kubeconfig", "scheduler-kubeconfig", "kubeconfig"},
-    {"-datastore-config", "datastore-config", ""},
-    {"-datastore-certificate", "datastore-certificate", "x509"},
-    {"-konnectivity-certificate", "konnectivity-certificate", "x509"},
-    {"-konnectivity-kubeconfig", "konnectivity-kubeconfig", "kubeconfig"},
-    {"-ca", "ca", "x509"},
-};
-
-const SecretKind& kind_of(const Settings& settings, const std::string& secret) {
-    for (const SecretKind& kind : kSecretKinds) {
-        if (secret == settings.name + std::string(kind.suffix)) return kind;
+const names::SecretName& name_of(const Settings& settings, const std::string& secret) {
+    for (const names::SecretName& known : names::kSecrets) {
+        if (secret == known(settings.name)) return known;
     }
     BASALT_ASSERT(false);
-    return kSecretKinds[0];
+    return names::kSecrets[0];
 }
 
 }  // namespace
@@ -546,10 +524,10 @@ std::string checksum(const SecretData& secret) {
 std::vector<Value> build_secrets(const Settings& settings, const CertificateSet& set) {
     std::vector<Value> secrets;
     for (const auto& [name, content] : set.secrets) {
-        const SecretKind& kind = kind_of(settings, name);
-        Value meta = object_meta(settings, name, kind.component);
-        if (!kind.lifecycle.empty())
-            meta.at("labels").set(names::kCertificateLifecycleLabel, kind.lifecycle);
+        const names::SecretName& known = name_of(settings, name);
+        Value meta = object_meta(settings, name, known.component);
+        if (!known.lifecycle.empty())
+            meta.at("labels").set(names::kCertificateLifecycleLabel, known.lifecycle);
         meta.at("annotations").set(names::kChecksumAnnotation, checksum(content));
         auto rotated = set.rotated_at.find(name);
         if (rotated != set.rotated_at.end()) {

@@ -273,15 +273,10 @@ Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
     out.etcd_endpoints = pass.datastore->endpoints;
     out.override_endpoints = pass.override_endpoints;
     out.datastore_name = pass.settings.datastore;
-    out.secret_checksums = {
-        {"api-server-certificate", checksum_of(names::api_server(name))},
-        {"api-server-kubelet-client-certificate", checksum_of(names::kubelet_client(name))},
-        {"ca", checksum_of(names::ca(name))},
-        {"controller-manager-kubeconfig", checksum_of(names::controller_manager_kubeconfig(name))},
-        {"front-proxy-ca-certificate", checksum_of(names::front_proxy_ca(name))},
-        {"front-proxy-client-certificate", checksum_of(names::front_proxy_client(name))},
-        {"service-account", checksum_of(names::service_account(name))},
-        {"scheduler-kubeconfig", checksum_of(names::scheduler_kubeconfig(name))}};
+    for (const names::SecretName& secret : names::kSecrets) {
+        if (secret.in_template)
+            out.secret_checksums[std::string(secret.component)] = checksum_of(secret(name));
+    }
     out.datastore_config_checksum = checksum_of(names::datastore_config(name));
     out.datastore_certificate_checksum = checksum_of(names::datastore_certificate(name));
     out.tunnel_image = options_.image;

@@ -340,7 +340,7 @@ void KubeconfigGeneratorController::watch_sources() {
     controller_->watch_mapped(namespaces_, to_all, labels_changed);
     controller_->watch_mapped(own_secrets_, to_all, [](const kube::Change& change) {
         const std::string_view name = kube::name_of(change.object());
-        return name.ends_with("-ca") || name.ends_with("-admin-kubeconfig");
+        return name.ends_with(names::ca.suffix) || name.ends_with(names::admin_kubeconfig.suffix);
     });
     controller_->watch_mapped(generated_, [](const kube::Change& change) {
         return std::vector<controller::Key>{
