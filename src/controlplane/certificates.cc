@@ -28,6 +28,12 @@ struct KubeconfigFile {
     std::string server;
 };
 
+bool asks_for_rotation(const Value& secret) {
+    // Once it is done the annotation carries the time: only an empty value asks.
+    const Value* asked = secret["metadata"]["annotations"].find(names::kRotateAnnotation);
+    return asked != nullptr && asked->as_string().empty();
+}
+
 class Planner {
  public:
     Planner(const CertificateInputs& inputs, pki::KeySource& keys)
@@ -74,10 +80,7 @@ class Planner {
 
     bool rotation_asked(const std::string& secret) const {
         const Value* object = live(secret);
-        if (object == nullptr) return false;
-        // Once it is done the annotation carries the time: only an empty value asks.
-        const Value* asked = (*object)["metadata"]["annotations"].find(names::kRotateAnnotation);
-        return asked != nullptr && asked->as_string().empty();
+        return object != nullptr && asks_for_rotation(*object);
     }
 
     void changed(const std::string& secret, std::string_view reason) {
@@ -108,11 +111,6 @@ class Planner {
                             "Secret makes a new CA, "
                             "and every node has to join anew",
                             secret, parsed.error().message()));
-        }
-        if (rotation_asked(secret)) {
-            return failed_precondition(fmt::format(
-                "Secret {}: rotation of a CA is not supported, remove the annotation {}", secret,
-                names::kRotateAnnotation));
         }
         out[crt] = std::move(crt_pem);
         out[key] = std::move(key_pem);
@@ -498,6 +496,23 @@ const names::SecretName& name_of(const Settings& settings, const std::string& se
 }
 
 }  // namespace
+
+std::vector<std::string> unsupported_rotations(
+    const Settings& settings,
+    const std::function<data::SharedValue(const std::string& secret)>& find) {
+    std::vector<std::string> found;
+    for (const names::SecretName& known :
+         {names::ca, names::front_proxy_ca, names::service_account}) {
+        const std::string name = known(settings.name);
+        const data::SharedValue secret = find(name);
+        if (secret == nullptr || !asks_for_rotation(*secret)) continue;
+        found.push_back(fmt::format(
+            "Secret {}: it is not replaced, for everything in the cluster trusts it; remove the "
+            "annotation {}",
+            name, names::kRotateAnnotation));
+    }
+    return found;
+}
 
 Result<CertificateSet> plan_certificates(const CertificateInputs& inputs, pki::KeySource& keys) {
     return Planner(inputs, keys).run();

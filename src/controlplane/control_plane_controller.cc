@@ -194,6 +194,7 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
         manager_.client(), tenant_control_planes(), *pass->object, std::string(names::kFinalizer));
     if (!guarded.ok()) co_return std::move(guarded).error();
 
+    note_rotations(pass);
     Result<bool> went = co_await run_steps(pass);
     if (!went.ok() && went.error().code() != Code::kCancelled) {
         // The step that failed is the first one without a verdict.

@@ -80,6 +80,7 @@ class ControlPlaneController {
     void doubt_storage(const Pass& pass, const Error& why);
     Error refused_by(const DataStoreView& view, Error error) const;
     async::Task<Result<void>> limit_writes(Pass* pass, bool unsealed);
+    void note_rotations(Pass* pass) const;
     async::Task<Result<void>> collect_secrets(Pass* pass);
     Result<void> plan_key_material(Pass* pass);
     async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);

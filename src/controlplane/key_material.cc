@@ -22,6 +22,16 @@ bool same_names(const std::map<std::string, data::SharedValue>& live,
 
 }  // namespace
 
+// Before all steps: it is said whichever of them has to wait.
+void ControlPlaneController::note_rotations(Pass* pass) const {
+    const kube::Cache& secrets = *owned_.at("Secret");
+    std::vector<std::string> asked =
+        unsupported_rotations(pass->settings, [&](const std::string& secret) {
+            return secrets.get(kube::ObjectKey(pass->settings.namespace_name, secret));
+        });
+    pass->settings.unsupported.insert(pass->settings.unsupported.end(), asked.begin(), asked.end());
+}
+
 async::Task<Result<void>> ControlPlaneController::collect_secrets(Pass* pass) {
     for (const names::SecretName& known : names::kSecrets) {
         const std::string secret = known(pass->settings.name);

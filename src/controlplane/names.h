@@ -38,9 +38,11 @@ struct SecretName {
     std::string operator()(std::string_view tcp) const { return std::string(tcp).append(suffix); }
 };
 
-inline constexpr SecretName ca{"-ca", "ca", "x509", true};
+/// Without a lifecycle label, as Kamaji's: who selects by it to have certificates rotated means
+/// leaves.
+inline constexpr SecretName ca{"-ca", "ca", "", true};
 inline constexpr SecretName front_proxy_ca{"-front-proxy-ca-certificate",
-                                           "front-proxy-ca-certificate", "x509", true};
+                                           "front-proxy-ca-certificate", "", true};
 inline constexpr SecretName service_account{"-sa-certificate", "service-account", "", true};
 inline constexpr SecretName api_server{"-api-server-certificate", "api-server-certificate", "x509",
                                        true};
