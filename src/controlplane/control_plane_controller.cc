@@ -115,6 +115,7 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
       options_(std::move(options)),
       applier_(manager.client(), std::string(names::kFieldManager)),
       control_planes_(manager.cache(applied_options(tenant_control_planes()))),
+      data_stores_(manager.cache(applied_options(data_stores()))),
       pods_(manager.cache(pod_options())),
       nodes_(manager.cache(node_options())) {
     controller::Controller::Options controller_options;
@@ -133,6 +134,10 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
     }
     controller_->watch_mapped(pods_, by_label);
     nodes_.add_handler([this](const kube::Change&) { count_cores(); });
+    // Who waits for a look at it does so in vain; all else is told by datastore_changed().
+    data_stores_.add_handler([this](const kube::Change& change) {
+        if (!change.after) datastore_changed(std::string(kube::name_of(change.object())));
+    });
 }
 
 ControlPlaneController::~ControlPlaneController() = default;
@@ -196,6 +201,7 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
 
     note_rotations(pass);
     Result<bool> went = co_await run_steps(pass);
+    if (pass->knows_nothing) co_return Outcome();
     if (!went.ok() && went.error().code() != Code::kCancelled) {
         // The step that failed is the first one without a verdict.
         static constexpr std::string_view kSteps[] = {

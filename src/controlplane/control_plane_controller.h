@@ -63,6 +63,8 @@ class ControlPlaneController {
     async::Task<Result<controller::Outcome>> run(Pass* pass);
     Step run_steps(Pass* pass);
     Step check_datastore(Pass* pass);
+    /// The DataStore is there, and nobody has looked at it yet: nothing is known of it.
+    bool is_unseen(const std::string& datastore) const;
     Step ensure_endpoint(Pass* pass);
     Step ensure_certificates(Pass* pass);
     Step ensure_pods(Pass* pass);
@@ -115,6 +117,7 @@ class ControlPlaneController {
     ControlPlaneOptions options_;
     controller::Applier applier_;
     kube::Cache& control_planes_;
+    kube::Cache& data_stores_;
     kube::Cache& pods_;
     kube::Cache& nodes_;
     std::map<std::string, kube::Cache*> owned_;  ///< By kind.

@@ -30,6 +30,7 @@ struct ControlPlaneController::Pass {
     std::map<std::string, std::string> checksums;
     std::string tenant_checksum;
     std::optional<Duration> again;
+    bool knows_nothing = false;  ///< Right after a start: the status stays as it is.
 
     /// What lies in a Secret of this control plane, from the step for certificates on.
     SecretData key_material(const std::string& secret) const {
