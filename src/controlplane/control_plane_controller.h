@@ -36,7 +36,8 @@ struct ControlPlaneOptions {
     std::vector<std::string> protected_ranges;  ///< Surroundings::protected_ranges.
     std::vector<std::string> dns_addresses;     ///< Surroundings::dns_addresses.
     size_t workers_count = 8;
-    /// A control plane whose DataStore is gone or does not answer is let go after this.
+    /// A control plane whose DataStore is gone or does not answer is let go this long after the
+    /// first attempt to remove its data.
     Duration deletion_patience = std::chrono::minutes(5);
 };
 
@@ -93,6 +94,8 @@ class ControlPlaneController {
     async::Task<Result<controller::Outcome>> finalize(Pass* pass);
     async::Task<Result<bool>> remove_workload(Pass* pass);
     async::Task<Result<bool>> remove_storage(Pass* pass);
+    async::Task<Result<bool>> wait_for_datastores(Pass* pass, Duration patience,
+                                                  std::vector<std::string> left);
     async::Task<Result<void>> remove_storage_from(std::string datastore, std::string user,
                                                   std::string schema);
     async::Task<Result<void>> write_status(Pass* pass);

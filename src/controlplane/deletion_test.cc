@@ -96,6 +96,54 @@ TEST_F(DeletionTest, ASilentDataStoreDelaysItForABoundedTime) {
     EXPECT_TRUE(has_event("DataLeftBehind"));
 }
 
+// Neither a DataStore that was away long before, nor Pods that were slow to go, use patience up.
+TEST_F(DeletionTest, PatienceBeginsWithTheFirstAttempt) {
+    ASSERT_NO_FATAL_FAILURE(start_one());
+    models["events"]->fault.before = [](std::string_view) -> std::optional<Error> {
+        return unavailable("connection refused");
+    };
+    Value pod = kube::make_object(kube::resources::pods(), {"team", "a-1"});
+    pod.at("metadata")
+        .set("labels", Value::object({{names::kNameLabel, "a"},
+                                      {names::kProjectLabel, names::kProject},
+                                      {"pod-template-hash", "1"}}));
+    server->put("/api/v1/namespaces/team/pods/a-1", pod);
+    loop.run_for(1s);
+    remove();
+    loop.run_for(20min);
+    EXPECT_TRUE(condition("a", kDataRemoved).is_null());
+    server->erase("/api/v1/namespaces/team/pods/a-1");
+    EXPECT_TRUE(wait_condition("a", kDataRemoved, "DataStoreUnavailable"));
+    EXPECT_NE(condition("a", kDataRemoved)["message"].as_string().find("DataStore events"),
+              std::string_view::npos);
+    loop.run_for(4min);
+    EXPECT_FALSE(is_free());
+    ASSERT_TRUE(loop.run_until([&] { return is_free(); }, 2min));
+}
+
+TEST_F(DeletionTest, ADataStoreThatNobodyLookedAtIsWaitedFor) {
+    const std::string main = "/apis/kamaji.clastix.io/v1alpha1/datastores/main";
+    server->put(main, kube::make_object(data_stores(), kube::ObjectKey("main")));
+    registry.erase("main");
+    put_plane("a", "main");
+    start();
+    ASSERT_TRUE(wait_condition("a", kDataStoreReady, "WaitingForDataStore"));
+    remove();
+    loop.run_for(1min);
+    EXPECT_FALSE(is_free()) << "nothing is on record, but nothing is known either";
+    set_ready("main");
+    ASSERT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+}
+
+TEST_F(DeletionTest, WhatWasNeverSetUpIsNotWaitedFor) {
+    put_plane("a", "nowhere");
+    start();
+    ASSERT_TRUE(wait_condition("a", kDataStoreReady, "DataStoreNotFound"));
+    remove();
+    ASSERT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+    EXPECT_FALSE(has_event("DataLeftBehind"));
+}
+
 class StartingTest : public ControlPlaneFixture {
  protected:
     size_t started_count() {

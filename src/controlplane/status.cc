@@ -42,7 +42,6 @@ class Builder {
         Value storage = Value::object();
         storage.set_unless_empty(
             "driver", in_.datastore_driver.empty() ? old["driver"] : Value(in_.datastore_driver));
-        storage.set("dataStoreName", settings_.datastore);
         Value config = secret(names::datastore_config(name), old["config"]);
         config.erase("lastUpdate");
         storage.set_unless_empty("config", config);
@@ -50,9 +49,12 @@ class Builder {
                                  secret(names::datastore_certificate(name), old["certificate"]));
         auto setup = in_.checksums.find(names::datastore_config(name));
         if (setup == in_.checksums.end()) {
+            // Not before something may be there: until then the spec can be corrected.
+            storage.set_unless_empty("dataStoreName", old["dataStoreName"]);
             storage.set_unless_empty("setup", old["setup"]);
             if (old["overrides"].is_array()) storage.set("overrides", old["overrides"]);
         } else {
+            storage.set("dataStoreName", settings_.datastore);
             storage.set("overrides", recorded_overrides(settings_, in_.former_datastores));
             storage.set(
                 "setup",
@@ -285,7 +287,7 @@ Value build_status(const StatusInputs& inputs) {
         status.mutable_members();
     } else {
         Builder builder(inputs);
-        status.set("storage", builder.storage());
+        status.set_unless_empty("storage", builder.storage());
         status.set_unless_empty("certificates", builder.certificates());
         status.set_unless_empty("kubeconfig", builder.kubeconfig());
         status.set_unless_empty("kubeadmconfig", builder.kubeadm_config());

@@ -26,6 +26,8 @@ inline constexpr std::string_view kClusterReady =
 inline constexpr std::string_view kUnsupportedCondition = "Unsupported";
 /// Writes of the tenant are refused by spec.writePermissions; absent when none are.
 inline constexpr std::string_view kWriteLimited = "WriteLimited";
+/// False while a control plane that is being deleted waits for a DataStore; absent otherwise.
+inline constexpr std::string_view kDataRemoved = "DataRemoved";
 inline constexpr std::string_view kQueued = "Queued";
 
 /// How far a pass came; a step that was not reached says Unknown in its condition.

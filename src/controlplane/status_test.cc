@@ -122,6 +122,16 @@ TEST_F(Status, HasNoNullsWhenTheDataStoreIsNotKnown) {
     EXPECT_EQ(text.find(":null"), std::string::npos) << text;
 }
 
+// Until something may be there the spec can name another one.
+TEST_F(Status, NamesADataStoreOnceItIsInUse) {
+    inputs_.checksums.clear();
+    inputs_.progress.stopped(kDataStoreReady, "DataStoreNotFound", "no");
+    EXPECT_TRUE(build()["storage"]["dataStoreName"].is_null());
+    object_.at("status").at("storage").set("dataStoreName", "used");
+    settings_ = settings_of(object_);
+    EXPECT_EQ(build()["storage"]["dataStoreName"].as_string(), "used");
+}
+
 TEST_F(Status, RecordsWhereOverridesAre) {
     all_done();
     settings_.datastore_overrides = {{"/events", "b"}, {"/secrets", "c"}};
