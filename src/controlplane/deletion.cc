@@ -20,6 +20,15 @@ namespace {
 
 constexpr Duration kRetry = std::chrono::seconds(5);
 
+// Whose owner is taken away, as when the control plane is deleted with its dependents orphaned, is
+// known by our labels: its Pods must not write to what is removed.
+bool is_workload_of(const Value& deployment, const Value& control_plane) {
+    if (kube::is_owned_by(deployment, kube::uid_of(control_plane))) return true;
+    return !kube::controller_of(deployment) &&
+           kube::label_of(deployment, names::kProjectLabel) == names::kProject &&
+           kube::label_of(deployment, names::kNameLabel) == kube::name_of(control_plane);
+}
+
 }  // namespace
 
 async::Task<Result<Outcome>> ControlPlaneController::finalize(Pass* pass) {
@@ -69,7 +78,7 @@ async::Task<Result<bool>> ControlPlaneController::remove_workload(Pass* pass) {
     Result<data::SharedValue> found = co_await find_owned(kube::resources::deployments(), key);
     if (!found.ok()) co_return std::move(found).error();
     data::SharedValue deployment = *found;
-    if (deployment != nullptr && kube::is_owned_by(*deployment, kube::uid_of(*pass->object))) {
+    if (deployment != nullptr && is_workload_of(*deployment, *pass->object)) {
         kube::DeleteOptions options;
         options.propagation = kube::Propagation::kForeground;
         Result<bool> removed =

@@ -23,8 +23,20 @@ class DeletionTest : public ControlPlaneFixture {
         ASSERT_EQ(models["main"]->users.size(), 1u);
         ASSERT_EQ(models["events"]->users.size(), 1u);
     }
+    /// Of the Deployment, while it is paused and nobody puts it right.
+    void edit_unseen(const std::function<void(Value& metadata)>& edit) {
+        Value object = *server->object(kPlanes + "a");
+        object.at("metadata").at("annotations").set(names::kPausedAnnotation, "true");
+        server->put(kPlanes + "a", object);
+        loop.run_for(1s);
+        Value deployment = *server->object(kDeployments + "a");
+        edit(deployment.at("metadata"));
+        server->put(kDeployments + "a", deployment);
+        loop.run_for(1s);
+    }
     void remove() {
         Value object = *server->object(kPlanes + "a");
+        object.at("metadata").erase("annotations");
         object.at("metadata").set("deletionTimestamp", format_rfc3339(loop.wall_now()));
         server->put(kPlanes + "a", object);
     }
@@ -43,20 +55,34 @@ class DeletionTest : public ControlPlaneFixture {
 // While it was paused nobody put the labels back, so the Deployment is in no cache.
 TEST_F(DeletionTest, ADeploymentThatLostItsLabelsGoesToo) {
     ASSERT_NO_FATAL_FAILURE(start_one());
-    Value object = *server->object(kPlanes + "a");
-    object.at("metadata").at("annotations").set(names::kPausedAnnotation, "true");
-    server->put(kPlanes + "a", object);
-    loop.run_for(1s);
-    Value deployment = *server->object(kDeployments + "a");
-    deployment.at("metadata").erase("labels");
-    server->put(kDeployments + "a", deployment);
-    loop.run_for(1s);
+    edit_unseen([](Value& metadata) { metadata.erase("labels"); });
     remove();
-    object = *server->object(kPlanes + "a");
-    object.at("metadata").erase("annotations");
-    server->put(kPlanes + "a", object);
     EXPECT_TRUE(loop.run_until([&] { return !server->object(kDeployments + "a"); }, 10s));
     EXPECT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+}
+
+// kubectl delete --cascade=orphan: the garbage collector takes the owner away first.
+TEST_F(DeletionTest, AnOrphanedDeploymentGoesToo) {
+    ASSERT_NO_FATAL_FAILURE(start_one());
+    edit_unseen([](Value& metadata) { metadata.erase("ownerReferences"); });
+    remove();
+    EXPECT_TRUE(loop.run_until([&] { return !server->object(kDeployments + "a"); }, 10s));
+    EXPECT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+    EXPECT_TRUE(models["main"]->users.empty());
+}
+
+TEST_F(DeletionTest, ADeploymentOfSomebodyElseStays) {
+    ASSERT_NO_FATAL_FAILURE(start_one());
+    edit_unseen([](Value& metadata) {
+        metadata.set("ownerReferences", Value::array({Value::object({{"apiVersion", "v1"},
+                                                                     {"kind", "ConfigMap"},
+                                                                     {"name", "other"},
+                                                                     {"uid", "other-uid"},
+                                                                     {"controller", true}})}));
+    });
+    remove();
+    EXPECT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+    EXPECT_TRUE(server->object(kDeployments + "a"));
 }
 
 TEST_F(DeletionTest, PodsGoFirstThenWhatIsStored) {
