@@ -199,6 +199,10 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
         manager_.client(), tenant_control_planes(), *pass->object, std::string(names::kFinalizer));
     if (!guarded.ok()) co_return std::move(guarded).error();
 
+    // As they are, whichever step has to wait.
+    const kube::ObjectKey key = kube::key_of(*pass->object);
+    pass->deployment = owned_.at("Deployment")->get(key);
+    pass->service = owned_.at("Service")->get(key);
     note_rotations(pass);
     Result<bool> went = co_await run_steps(pass);
     if (pass->knows_nothing) co_return Outcome();
@@ -305,8 +309,11 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
         build_network_policy(settings, surroundings), std::move(workload)};
     Value budget = build_disruption_budget(settings);
     if (!budget.is_null()) intents.push_back(std::move(budget));
-    pass->checksums[names::kubeadm_config(settings.name)] =
-        data::hash_hex(data::hash(intents[0]["data"]));
+    for (const Value& intent : intents) {
+        if (intent["kind"].as_string() != "ConfigMap") continue;
+        pass->checksums[std::string(kube::name_of(intent))] =
+            data::hash_hex(data::hash(intent["data"]));
+    }
     // What the Deployment still shows, before it is changed.
     const data::SharedValue before = pass->deployment;
     const bool had_budget = before != nullptr && (*before)["spec"]["replicas"].as_int(1) > 1;

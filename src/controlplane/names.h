@@ -28,6 +28,11 @@ inline constexpr std::string_view kDataStoreSecretFinalizer =
     "finalizer.kamaji.clastix.io/datastore-secret";
 inline constexpr std::string_view kDataStoreFinalizer = "kamaji.clastix.io/TenantControlPlane";
 
+/// In the tenant's cluster.
+inline constexpr std::string_view kTunnelAgent = "konnectivity-agent";
+inline constexpr std::string_view kTunnelAgentNamespace = "kube-system";
+inline constexpr std::string_view kTunnelServerUser = "system:konnectivity-server";
+
 /// A Secret of a control plane; called with the control plane's name it gives the Secret's.
 struct SecretName {
     std::string_view suffix;

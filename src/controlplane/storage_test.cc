@@ -36,6 +36,26 @@ TEST_F(StorageTest, AFullDataStoreIsOneConditionOnAllOfIt) {
     EXPECT_TRUE(failures.empty());
 }
 
+TEST_F(StorageTest, ADataStoreThatIsAwayHidesNoPods) {
+    put_plane("a", "main");
+    start();
+    serve("a");
+    ASSERT_TRUE(wait_condition("a", kPodsReady, "Serving"));
+    loop.run_for(5s);
+    auto resources = [&] {
+        return (*server->object(kPlanes + "a"))["status"]["kubernetesResources"];
+    };
+    const Value before = resources();
+    set_full("main");
+    ASSERT_TRUE(wait_condition("a", kReady, "NoSpace"));
+    EXPECT_EQ(resources(), before);
+    Value deployment = *server->object(kDeployments + "a");
+    deployment.at("status").set("readyReplicas", 0);
+    server->put(kDeployments + "a", deployment);
+    EXPECT_TRUE(loop.run_until(
+        [&] { return resources()["deployment"]["readyReplicas"].as_int(7) == 0; }, 10s));
+}
+
 // Right after a start nobody has looked at the DataStores yet.
 TEST_F(StorageTest, WhatIsNotKnownYetIsNotSaid) {
     const std::string main = "/apis/kamaji.clastix.io/v1alpha1/datastores/main";
