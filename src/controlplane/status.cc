@@ -186,8 +186,11 @@ class Builder {
         if (old_version().empty()) return "Provisioning";
         if (installed_version() != settings_.kubernetes.version.to_string()) return "Upgrading";
         if (!serving) return "NotReady";
-        // A pass that was stopped later than at the Pods does not take the API server away.
-        return at_work;
+        // A pass that was stopped later than at the Pods, or earlier in what it carried out before,
+        // does not take the API server away.
+        const bool current = in_.progress.is_done(kPodsReady) ||
+                             old_["observedGeneration"].as_int() == settings_.generation;
+        return current ? at_work : "Upgrading";
     }
 
     // What was not seen in this pass is as it was.
@@ -352,7 +355,15 @@ Value build_status(const StatusInputs& inputs) {
         status.set("conditions", old["conditions"]);
         status.at("conditions").mutable_items();
     }
-    status.set("observedGeneration", generation);
+    const Progress& progress = inputs.progress;
+    const bool asleep = inputs.settings != nullptr && inputs.settings->asleep() &&
+                        progress.is_done(kPodsReady) && progress.first_failure() == nullptr;
+    const Value& observed = old["observedGeneration"];
+    if (progress.all_done() || asleep) {
+        status.set("observedGeneration", generation);
+    } else if (!observed.is_null()) {
+        status.set("observedGeneration", observed);
+    }
     set_conditions(inputs, generation, status);
     return status;
 }

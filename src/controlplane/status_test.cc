@@ -117,6 +117,39 @@ TEST_F(Status, KeepsWhatAPassDidNotSee) {
     }
 }
 
+TEST_F(Status, NamesTheGenerationThatWasCarriedOutCompletely) {
+    inputs_.progress.done(kDataStoreReady, "Ready");
+    inputs_.progress.stopped(kEndpointReady, "WaitingForAddress", "no address yet");
+    EXPECT_TRUE(build()["observedGeneration"].is_null());
+    inputs_.progress = {};
+    all_done();
+    object_.set("status", build());
+    EXPECT_EQ(object_["status"]["observedGeneration"].as_int(), 3);
+
+    // Another spec of the same version: the old Pods serve until the new ones do.
+    object_.at("metadata").set("generation", 4);
+    settings_ = settings_of(object_);
+    inputs_.progress = {};
+    inputs_.progress.stopped(kPodsReady, "Starting", "0 of 1");
+    Value status = build();
+    EXPECT_EQ(status["observedGeneration"].as_int(), 3);
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Upgrading");
+    EXPECT_EQ(condition(status, kReady)["observedGeneration"].as_int(), 4);
+    inputs_.progress = {};
+    all_done();
+    status = build();
+    EXPECT_EQ(status["observedGeneration"].as_int(), 4);
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Ready");
+    object_.set("status", status);
+
+    // A Pod that fails later changes nothing of the spec.
+    inputs_.progress = {};
+    inputs_.progress.stopped(kPodsReady, "Starting", "1 of 2");
+    status = build();
+    EXPECT_EQ(status["observedGeneration"].as_int(), 4);
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Ready");
+}
+
 TEST_F(Status, NamesTheFirstStepThatIsNotDone) {
     inputs_.progress.done(kDataStoreReady, "Ready");
     inputs_.progress.stopped(kEndpointReady, "WaitingForAddress", "no address yet");
