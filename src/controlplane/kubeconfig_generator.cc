@@ -143,7 +143,7 @@ bool labels_changed(const kube::Change& change) {
            !((*change.before)["metadata"]["labels"] == (*change.after)["metadata"]["labels"]);
 }
 
-// What a generator looks at of a control plane, apart from fields that fromDefinition may name.
+// What every generator looks at of a control plane.
 bool control_plane_changed(const kube::Change& change) {
     if (labels_changed(change)) return true;
     const Value& before = *change.before;
@@ -152,6 +152,14 @@ bool control_plane_changed(const kube::Change& change) {
            kube::is_deleting(before) != kube::is_deleting(after) ||
            !(before["metadata"]["annotations"] == after["metadata"]["annotations"]) ||
            !(before["status"]["controlPlaneEndpoint"] == after["status"]["controlPlaneEndpoint"]);
+}
+
+// fromDefinition may name any field, those of the status, too.
+bool user_changed(const Value& generator, const kube::Change& change) {
+    const Result<GeneratedUser> before = generated_user(generator, *change.before);
+    const Result<GeneratedUser> after = generated_user(generator, *change.after);
+    if (!before.ok() || !after.ok()) return before.ok() || after.ok();
+    return before->name != after->name || before->groups != after->groups;
 }
 
 kube::CacheOptions metadata_of(const kube::Resource& resource) {
@@ -336,7 +344,8 @@ KubeconfigGeneratorController::~KubeconfigGeneratorController() = default;
 void KubeconfigGeneratorController::watch_sources() {
     auto to_all = [this](const kube::Change&) { return all_generators(); };
     controller_->watch(generators_, controller::spec_changed);
-    controller_->watch_mapped(control_planes_, to_all, control_plane_changed);
+    controller_->watch_mapped(control_planes_,
+                              [this](const kube::Change& change) { return concerned(change); });
     controller_->watch_mapped(namespaces_, to_all, labels_changed);
     controller_->watch_mapped(own_secrets_, to_all, [](const kube::Change& change) {
         const std::string_view name = kube::name_of(change.object());
@@ -346,6 +355,16 @@ void KubeconfigGeneratorController::watch_sources() {
         return std::vector<controller::Key>{
             controller::Key(std::string(kube::label_of(change.object(), kManagedByLabel)))};
     });
+}
+
+std::vector<controller::Key> KubeconfigGeneratorController::concerned(
+    const kube::Change& change) const {
+    if (control_plane_changed(change)) return all_generators();
+    std::vector<controller::Key> keys;
+    generators_.for_each([&](const data::SharedValue& generator) {
+        if (user_changed(*generator, change)) keys.push_back(kube::key_of(*generator));
+    });
+    return keys;
 }
 
 std::vector<controller::Key> KubeconfigGeneratorController::all_generators() const {
@@ -391,8 +410,9 @@ async::Task<Result<Outcome>> KubeconfigGeneratorController::reconcile(controller
     if ((*pass.generator)["metadata"]["annotations"].contains(names::kPausedAnnotation))
         co_return Outcome();
     Result<void> ran = co_await run(&pass);
-    if (!ran.ok()) co_return std::move(ran).error();
+    if (!ran.ok() && ran.error().code() == Code::kCancelled) co_return std::move(ran).error();
     Result<void> written = co_await write_status(&pass);
+    if (!ran.ok()) co_return std::move(ran).error();
     if (!written.ok()) co_return std::move(written).error();
     if (!pass.renew_at) co_return Outcome();
     const Duration wait = *pass.renew_at - manager_.loop().wall_now();
@@ -410,12 +430,14 @@ async::Task<Result<void>> KubeconfigGeneratorController::run(Pass* pass) {
     }
     pass->targets = *std::move(selected);
     pass->status.selected_count = static_cast<int64_t>(pass->targets.size());
+    Result<void> retry;
     for (const data::SharedValue& target : pass->targets) {
         Result<void> done = co_await process(pass, target);
         if (done.ok()) continue;
-        if (done.error().retriable() || done.error().code() == Code::kCancelled)
-            co_return std::move(done);
+        if (done.error().code() == Code::kCancelled) co_return std::move(done);
+        // One that fails keeps none of the others waiting.
         pass->status.errors.emplace_back(kube::key_of(*target).to_string(), done.error().message());
+        if (done.error().retriable()) retry = std::move(done);
     }
     std::erase_if(known_[pass->name], [&](const auto& entry) {
         return std::none_of(
@@ -423,7 +445,8 @@ async::Task<Result<void>> KubeconfigGeneratorController::run(Pass* pass) {
             [&](const data::SharedValue& target) { return kube::key_of(*target) == entry.first; });
     });
     Result<void> removed = co_await remove_others(pass->name, pass->targets);
-    co_return std::move(removed);
+    if (!removed.ok()) co_return std::move(removed);
+    co_return std::move(retry);
 }
 
 // From the cache, or, where our label is not on it, from the server: what others made has to be

@@ -5,8 +5,9 @@
 // plane>-<generator>" hold a kubeconfig whose client certificate is signed by the tenant's CA, with
 // the address and CA of one of the control plane's own admin kubeconfigs. What is good is left
 // alone; the certificate is renewed kRenewBefore its end, when user, groups or CA change, and when
-// the rotate annotation asks for it. Secrets of control planes that are no longer selected, and of
-// generators that are gone, are deleted: they are found by their labels.
+// the rotate annotation asks for it. One that cannot be written now is tried again after all
+// others. Secrets of control planes that are no longer selected, and of generators that are gone,
+// are deleted: they are found by their labels.
 //
 // A Secret that this generator did not make is never touched: its labels, or its owner together
 // with its field manager, have to say that it did.
@@ -111,6 +112,7 @@ class KubeconfigGeneratorController {
     Result<std::vector<data::SharedValue>> select(const data::Value& generator) const;
     void watch_sources();
     std::vector<controller::Key> all_generators() const;
+    std::vector<controller::Key> concerned(const kube::Change& change) const;
 
     controller::Manager& manager_;
     pki::KeySource& keys_;
