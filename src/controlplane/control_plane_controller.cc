@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "controller/finalizers.h"
+#include "controlplane/apply_status.h"
 #include "controlplane/cache_options.h"
 #include "controlplane/datastore_plan.h"
 #include "controlplane/diagnosis.h"
@@ -556,25 +557,15 @@ async::Task<Result<void>> ControlPlaneController::write_status(Pass* pass) {
     inputs.now = manager_.loop().wall_now();
     Value status = build_status(inputs);
     report(*pass);
-    Result<void> applied = co_await apply_status(pass, std::move(status));
+    Result<void> applied = co_await put_status(pass, std::move(status));
     co_return applied;
 }
 
-async::Task<Result<void>> ControlPlaneController::apply_status(Pass* pass, Value status) {
-    Value intent = kube::make_object(tenant_control_planes(), kube::key_of(*pass->object));
-    intent.set("status", std::move(status));
-    kube::WriteOptions options;
-    options.subresource = "status";
-    Result<controller::Applied> applied =
-        co_await applier_.apply(tenant_control_planes(), intent, pass->object, options);
-    if (!applied.ok()) {
-        if (applied.error().code() == Code::kNotFound) co_return Result<void>();
-        co_return std::move(applied).error().context("write the status");
-    }
-    if (applied->written) {
-        control_planes_.observe_write(*applied->object);
-        pass->object = applied->object;
-    }
+async::Task<Result<void>> ControlPlaneController::put_status(Pass* pass, Value status) {
+    Result<data::SharedValue> applied =
+        co_await apply_status(applier_, control_planes_, pass->object, std::move(status));
+    if (!applied.ok()) co_return std::move(applied).error();
+    pass->object = *applied;
     co_return Result<void>();
 }
 

@@ -99,7 +99,7 @@ class ControlPlaneController {
     async::Task<Result<void>> remove_storage_from(std::string datastore, std::string user,
                                                   std::string schema);
     async::Task<Result<void>> write_status(Pass* pass);
-    async::Task<Result<void>> apply_status(Pass* pass, data::Value status);
+    async::Task<Result<void>> put_status(Pass* pass, data::Value status);
     async::Task<void> prepare_cluster(Pass* pass, std::vector<data::SharedValue> pods);
     async::Task<Result<std::shared_ptr<TenantSession>>> session_of(Pass* pass, std::string host);
     Result<std::vector<data::Value>> tenant_objects_of(const Pass& pass) const;

@@ -111,7 +111,7 @@ async::Task<Result<bool>> ControlPlaneController::wait_for_datastores(
     Result<WallTime> since = parse_rfc3339(
         controller::find_condition(status, kDataRemoved)["lastTransitionTime"].as_string());
     if (since.ok() && now - *since >= patience) co_return false;
-    Result<void> applied = co_await apply_status(pass, std::move(status));
+    Result<void> applied = co_await put_status(pass, std::move(status));
     if (!applied.ok()) co_return std::move(applied).error();
     co_return true;
 }

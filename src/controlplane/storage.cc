@@ -123,7 +123,7 @@ async::Task<Result<void>> ControlPlaneController::record_datastores(Pass* pass) 
     Value& storage = status.at("storage");
     storage.set("dataStoreName", settings.datastore);
     storage.set("overrides", std::move(overrides));
-    Result<void> applied = co_await apply_status(pass, std::move(status));
+    Result<void> applied = co_await put_status(pass, std::move(status));
     co_return applied;
 }
 
