@@ -207,18 +207,6 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
     note_rotations(pass);
     Result<bool> went = co_await run_steps(pass);
     if (pass->knows_nothing) co_return Outcome();
-    if (!went.ok() && went.error().code() != Code::kCancelled) {
-        // The step that failed is the first one without a verdict.
-        static constexpr std::string_view kSteps[] = {
-            kDataStoreReady, kEndpointReady, kCertificatesReady, kPodsReady, kClusterReady};
-        size_t reached = std::min(pass->progress.steps.size(), std::size(kSteps) - 1);
-        std::string reason = went.error().reason().empty()
-                                 ? std::string(code_name(went.error().code()))
-                                 : went.error().reason();
-        if (pass->progress.first_failure() == nullptr) {
-            pass->stop(kSteps[reached], reason, went.error().message());
-        }
-    }
     Result<void> written = co_await write_status(pass);
     if (!went.ok()) co_return std::move(went).error();
     if (!written.ok()) co_return std::move(written).error();
@@ -228,15 +216,15 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
 
 ControlPlaneController::Step ControlPlaneController::run_steps(Pass* pass) {
     using Method = Step (ControlPlaneController::*)(Pass*);
-    static constexpr std::pair<const char*, Method> kSteps[] = {
-        {"datastore", &ControlPlaneController::check_datastore},
-        {"endpoint", &ControlPlaneController::ensure_endpoint},
-        {"certificates", &ControlPlaneController::ensure_certificates},
-        {"pods", &ControlPlaneController::ensure_pods},
-        {"cluster", &ControlPlaneController::ensure_cluster}};
-    for (const auto& [handler, method] : kSteps) {
-        HandlerTimer timer(manager_, handler);
-        Result<bool> go_on = co_await (this->*method)(pass);
+    static constexpr Method kMethods[] = {
+        &ControlPlaneController::check_datastore, &ControlPlaneController::ensure_endpoint,
+        &ControlPlaneController::ensure_certificates, &ControlPlaneController::ensure_pods,
+        &ControlPlaneController::ensure_cluster};
+    static_assert(std::size(kMethods) == std::size(kSteps));
+    for (size_t i = 0; i < std::size(kSteps); ++i) {
+        HandlerTimer timer(manager_, kSteps[i].handler);
+        Result<bool> go_on = co_await (this->*kMethods[i])(pass);
+        if (!go_on.ok()) pass->fail(kSteps[i].condition, go_on.error());
         if (!go_on.ok() || !*go_on) co_return std::move(go_on);
     }
     co_return true;
@@ -298,13 +286,9 @@ Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
     return out;
 }
 
-ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
+std::vector<Value> ControlPlaneController::plan_pods(Pass* pass, const Surroundings& surroundings,
+                                                     Value workload) const {
     const Settings& settings = pass->settings;
-    kube::ObjectKey key(settings.namespace_name, settings.name);
-    pass->deployment = owned_.at("Deployment")->get(key);
-    const Surroundings surroundings = surroundings_of(*pass);
-    Value workload = build_deployment(settings, *pass->endpoint, surroundings);
-    if (!may_start(pass, workload)) co_return false;
     std::vector<Value> intents = {
         build_kubeadm_config(settings, *pass->endpoint), build_egress_selector(settings),
         build_network_policy(settings, surroundings), std::move(workload)};
@@ -315,26 +299,54 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
         pass->checksums[std::string(kube::name_of(intent))] =
             data::hash_hex(data::hash(intent["data"]));
     }
+    return intents;
+}
+
+ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
+    const Settings& settings = pass->settings;
+    kube::ObjectKey key(settings.namespace_name, settings.name);
+    pass->deployment = owned_.at("Deployment")->get(key);
+    const Surroundings surroundings = surroundings_of(*pass);
+    Value workload = build_deployment(settings, *pass->endpoint, surroundings);
+    if (!may_start(pass, workload)) co_return false;
+    std::vector<Value> intents = plan_pods(pass, surroundings, std::move(workload));
     // What the Deployment still shows, before it is changed.
     const data::SharedValue before = pass->deployment;
     const bool had_budget = before != nullptr && (*before)["spec"]["replicas"].as_int(1) > 1;
     const bool had_tunnel = before != nullptr && has_container(*before, "konnectivity-server");
-    if (settings.deployment.replicas < 2) {
-        Result<void> removed = co_await remove_unwanted(
-            pass, kube::resources::pod_disruption_budgets(), settings.name, had_budget);
-        if (!removed.ok()) co_return std::move(removed).error();
-    }
+    Result<void> removed = co_await remove_budget(pass, had_budget);
+    if (!removed.ok()) co_return std::move(removed).error();
     Result<void> applied = co_await apply_all(pass, std::move(intents));
     if (!applied.ok()) co_return std::move(applied).error();
-    if (!settings.tunnel) {
-        const std::vector<std::string> secrets = {names::tunnel_certificate(settings.name),
-                                                  names::tunnel_kubeconfig(settings.name)};
-        for (const std::string& secret : secrets) {
-            Result<void> removed =
-                co_await remove_unwanted(pass, kube::resources::secrets(), secret, had_tunnel);
-            if (!removed.ok()) co_return std::move(removed).error();
-        }
+    removed = co_await remove_tunnel_secrets(pass, had_tunnel);
+    if (!removed.ok()) co_return std::move(removed).error();
+    Result<bool> serving = co_await judge_pods(pass);
+    co_return std::move(serving);
+}
+
+async::Task<Result<void>> ControlPlaneController::remove_budget(Pass* pass, bool was_wanted) {
+    if (pass->settings.deployment.replicas >= 2) co_return Result<void>();
+    Result<void> removed = co_await remove_unwanted(pass, kube::resources::pod_disruption_budgets(),
+                                                    pass->settings.name, was_wanted);
+    co_return std::move(removed);
+}
+
+async::Task<Result<void>> ControlPlaneController::remove_tunnel_secrets(Pass* pass,
+                                                                        bool was_wanted) {
+    if (pass->settings.tunnel) co_return Result<void>();
+    static constexpr names::SecretName kTunnelSecrets[] = {names::tunnel_certificate,
+                                                           names::tunnel_kubeconfig};
+    for (const names::SecretName& known : kTunnelSecrets) {
+        std::string secret = known(pass->settings.name);
+        Result<void> removed = co_await remove_unwanted(pass, kube::resources::secrets(),
+                                                        std::move(secret), was_wanted);
+        if (!removed.ok()) co_return std::move(removed);
     }
+    co_return Result<void>();
+}
+
+ControlPlaneController::Step ControlPlaneController::judge_pods(Pass* pass) {
+    const Settings& settings = pass->settings;
     if (settings.asleep()) {
         free_slot(settings.key());
         co_await drop_session(settings.key());

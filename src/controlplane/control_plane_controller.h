@@ -69,6 +69,11 @@ class ControlPlaneController {
     Step ensure_endpoint(Pass* pass);
     Step ensure_certificates(Pass* pass);
     Step ensure_pods(Pass* pass);
+    std::vector<data::Value> plan_pods(Pass* pass, const Surroundings& surroundings,
+                                       data::Value workload) const;
+    async::Task<Result<void>> remove_budget(Pass* pass, bool was_wanted);
+    async::Task<Result<void>> remove_tunnel_secrets(Pass* pass, bool was_wanted);
+    Step judge_pods(Pass* pass);
     Step ensure_cluster(Pass* pass);
     const StorageClaim* find_claimant(const Pass& pass, std::vector<StorageClaim>* claims) const;
     std::string storage_stamp(const Pass& pass) const;

@@ -38,6 +38,14 @@ struct ControlPlaneController::Pass {
         return planned != certificates.secrets.end() ? planned->second
                                                      : read_secret(*live_secrets.at(secret));
     }
+    /// An error in a step, unless it was stopped with a better word.
+    void fail(std::string_view type, const Error& error) {
+        if (error.code() == Code::kCancelled || progress.first_failure() != nullptr) return;
+        progress.stopped(
+            type,
+            error.reason().empty() ? code_name(error.code()) : std::string_view(error.reason()),
+            error.message());
+    }
     bool stop(std::string_view type, std::string_view reason, std::string message) {
         progress.stopped(type, reason, message);
         return false;

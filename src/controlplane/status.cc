@@ -14,10 +14,6 @@ using data::Value;
 
 namespace {
 
-// In the order of a pass, which is the order of causes.
-constexpr std::string_view kSteps[] = {kDataStoreReady, kEndpointReady, kCertificatesReady,
-                                       kPodsReady, kClusterReady};
-
 // {fields…, checksum, lastUpdate}: the time moves only with the checksum.
 Value stamped(Value fields, const std::string& checksum, const Value& previous, WallTime now) {
     fields.set("checksum", checksum);
@@ -239,9 +235,10 @@ void set_conditions(const StatusInputs& in, int64_t generation, Value& status) {
         controller::set_condition(status, Condition(type, value, reason, message, generation),
                                   in.now);
     };
-    for (std::string_view type : kSteps) {
-        auto step = std::find_if(in.progress.steps.begin(), in.progress.steps.end(),
-                                 [type](const Condition& done) { return done.type == type; });
+    for (const auto& [type, handler] : kSteps) {
+        auto step =
+            std::find_if(in.progress.steps.begin(), in.progress.steps.end(),
+                         [type = type](const Condition& done) { return done.type == type; });
         if (step != in.progress.steps.end()) {
             set(type, step->status, step->reason, step->message);
         } else {
