@@ -36,8 +36,15 @@ Tree conditions_tree(const Value& control_plane) {
 
 Tree datastore_tree(const ControlPlaneWorld& world) {
     const Value& storage = world.control_plane["status"]["storage"];
-    Tree tree{
-        fmt::format("DataStore {}", storage["dataStoreName"].as_string()), "", Mood::kNeutral, {}};
+    // The status names it once it is in use.
+    const bool in_use = !storage["dataStoreName"].empty();
+    const Value& name =
+        in_use ? storage["dataStoreName"] : world.control_plane["spec"]["dataStore"];
+    Tree tree{fmt::format("DataStore {}", name.as_string()), "", Mood::kNeutral, {}};
+    if (name.empty()) {
+        tree.note = "not in use yet";
+        return tree;
+    }
     if (world.datastore.is_null()) {
         tree.note = "not found";
         tree.mood = Mood::kBad;

@@ -28,6 +28,12 @@ struct KubeconfigFile {
     std::string server;
 };
 
+bool asks_for_rotation(const Value& secret) {
+    // Once it is done the annotation carries the time: only an empty value asks.
+    const Value* asked = secret["metadata"]["annotations"].find(names::kRotateAnnotation);
+    return asked != nullptr && asked->as_string().empty();
+}
+
 class Planner {
  public:
     Planner(const CertificateInputs& inputs, pki::KeySource& keys)
@@ -74,10 +80,7 @@ class Planner {
 
     bool rotation_asked(const std::string& secret) const {
         const Value* object = live(secret);
-        if (object == nullptr) return false;
-        // Once it is done the annotation carries the time: only an empty value asks.
-        const Value* asked = (*object)["metadata"]["annotations"].find(names::kRotateAnnotation);
-        return asked != nullptr && asked->as_string().empty();
+        return object != nullptr && asks_for_rotation(*object);
     }
 
     void changed(const std::string& secret, std::string_view reason) {
@@ -108,11 +111,6 @@ class Planner {
                             "Secret makes a new CA, "
                             "and every node has to join anew",
                             secret, parsed.error().message()));
-        }
-        if (rotation_asked(secret)) {
-            return failed_precondition(fmt::format(
-                "Secret {}: rotation of a CA is not supported, remove the annotation {}", secret,
-                names::kRotateAnnotation));
         }
         out[crt] = std::move(crt_pem);
         out[key] = std::move(key_pem);
@@ -488,37 +486,32 @@ class Planner {
     CertificateSet set_;
 };
 
-struct SecretKind {
-    std::string_view suffix;
-    std::string_view component;
-    std::string_view lifecycle;  ///< "x509", "kubeconfig" or ""
-};
-
-constexpr SecretKind kSecretKinds[] = {
-    {"-front-proxy-ca-certificate", "front-proxy-ca-certificate", "x509"},
-    {"-sa-certificate", "sa-certificate", ""},
-    {"-api-server-certificate", "api-server-certificate", "x509"},
-    {"-api-server-kubelet-client-certificate", "api-server-kubelet-client-certificate", "x509"},
-    {"-front-proxy-client-certificate", "front-proxy-client-certificate", "x509"},
-    {"-admin-kubeconfig", "admin-kubeconfig", "kubeconfig"},
-    {"-controller-manager-kubeconfig", "controller-manager-kubeconfig", "kubeconfig"},
-    {"-scheduler-kubeconfig", "scheduler-kubeconfig", "kubeconfig"},
-    {"-datastore-config", "datastore-config", ""},
-    {"-datastore-certificate", "datastore-certificate", "x509"},
-    {"-konnectivity-certificate", "konnectivity-certificate", "x509"},
-    {"-konnectivity-kubeconfig", "konnectivity-kubeconfig", "kubeconfig"},
-    {"-ca", "ca", "x509"},
-};
-
-const SecretKind& kind_of(const Settings& settings, const std::string& secret) {
-    for (const SecretKind& kind : kSecretKinds) {
-        if (secret == settings.name + std::string(kind.suffix)) return kind;
+const names::SecretName& name_of(const Settings& settings, const std::string& secret) {
+    for (const names::SecretName& known : names::kSecrets) {
+        if (secret == known(settings.name)) return known;
     }
     BASALT_ASSERT(false);
-    return kSecretKinds[0];
+    return names::kSecrets[0];
 }
 
 }  // namespace
+
+std::vector<std::string> unsupported_rotations(
+    const Settings& settings,
+    const std::function<data::SharedValue(const std::string& secret)>& find) {
+    std::vector<std::string> found;
+    for (const names::SecretName& known :
+         {names::ca, names::front_proxy_ca, names::service_account}) {
+        const std::string name = known(settings.name);
+        const data::SharedValue secret = find(name);
+        if (secret == nullptr || !asks_for_rotation(*secret)) continue;
+        found.push_back(fmt::format(
+            "Secret {}: it is not replaced, for everything in the cluster trusts it; remove the "
+            "annotation {}",
+            name, names::kRotateAnnotation));
+    }
+    return found;
+}
 
 Result<CertificateSet> plan_certificates(const CertificateInputs& inputs, pki::KeySource& keys) {
     return Planner(inputs, keys).run();
@@ -545,10 +538,10 @@ std::string checksum(const SecretData& secret) {
 std::vector<Value> build_secrets(const Settings& settings, const CertificateSet& set) {
     std::vector<Value> secrets;
     for (const auto& [name, content] : set.secrets) {
-        const SecretKind& kind = kind_of(settings, name);
-        Value meta = object_meta(settings, name, kind.component);
-        if (!kind.lifecycle.empty())
-            meta.at("labels").set(names::kCertificateLifecycleLabel, kind.lifecycle);
+        const names::SecretName& known = name_of(settings, name);
+        Value meta = object_meta(settings, name, known.component);
+        if (!known.lifecycle.empty())
+            meta.at("labels").set(names::kCertificateLifecycleLabel, known.lifecycle);
         meta.at("annotations").set(names::kChecksumAnnotation, checksum(content));
         auto rotated = set.rotated_at.find(name);
         if (rotated != set.rotated_at.end()) {

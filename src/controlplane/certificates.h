@@ -4,10 +4,11 @@
 // key is never rewritten without a reason, whoever made it and of whatever type it is. Leaves are
 // renewed kRenewBefore their end, when their SANs or names are not what the spec asks for, when
 // they do not belong to their CA, when their text is broken, or when the rotate annotation asks for
-// it. A CA is made only when its Secret does not exist: one that is broken stops the pass instead,
-// since replacing it would cut off every node.
+// it. A CA, or the key that signs service accounts' tokens, is made only when its Secret does not
+// exist: one that is broken stops the pass instead, since replacing it would cut off every node.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -58,6 +59,12 @@ struct CertificateSet {
     /// When the next one has to be renewed.
     WallTime renew_at;
 };
+
+/// What is asked for by a rotate annotation and not done, for Settings::unsupported: another CA or
+/// key of service accounts. `find` returns a live Secret by its name, or null.
+std::vector<std::string> unsupported_rotations(
+    const Settings& settings,
+    const std::function<data::SharedValue(const std::string& secret)>& find);
 
 /// FailedPrecondition or InvalidArgument name the Secret and the remedy.
 Result<CertificateSet> plan_certificates(const CertificateInputs& inputs, pki::KeySource& keys);

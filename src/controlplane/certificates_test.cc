@@ -7,6 +7,7 @@
 #include "controlplane/names.h"
 #include "controlplane/testdata_test.h"
 #include "data/base64.h"
+#include "kube/object.h"
 #include "pki/kubeconfig.h"
 
 namespace basalt::controlplane {
@@ -258,6 +259,31 @@ TEST_F(Certificates, RotateWhenAskedOnce) {
     EXPECT_EQ(stored["metadata"]["annotations"][names::kRotateAnnotation].as_string(),
               format_rfc3339(now_));
     EXPECT_TRUE(plan().changes.empty());
+}
+
+// An annotation that cannot be followed must not keep anything else from being done.
+TEST_F(Certificates, AuthoritiesStayWhenTheirRotationIsAskedFor) {
+    CertificateSet first = plan();
+    store(first);
+    auto find = [&](const std::string& secret) { return inputs_.secrets.at(secret); };
+    EXPECT_TRUE(unsupported_rotations(settings_, find).empty());
+    const std::vector<std::string> kept = {"tenant-a-ca", "tenant-a-front-proxy-ca-certificate",
+                                           "tenant-a-sa-certificate"};
+    for (const std::string& name : kept) {
+        EXPECT_EQ(kube::label_of(*inputs_.secrets.at(name), names::kCertificateLifecycleLabel), "");
+        Value asked = *inputs_.secrets.at(name);
+        asked.at("metadata").at("annotations").set(names::kRotateAnnotation, "");
+        inputs_.secrets[name] = std::make_shared<const Value>(asked);
+    }
+    edit("tenant-a-api-server-certificate", "apiserver.crt", "garbage");
+    CertificateSet second = plan();
+    EXPECT_EQ(second.changes.size(), 1U) << "a leaf is mended";
+    for (const std::string& name : kept)
+        EXPECT_EQ(second.secrets.at(name), first.secrets.at(name)) << name;
+    std::vector<std::string> said = unsupported_rotations(settings_, find);
+    ASSERT_EQ(said.size(), kept.size());
+    for (size_t i = 0; i < kept.size(); ++i)
+        EXPECT_TRUE(said[i].starts_with("Secret " + kept[i] + ": ")) << said[i];
 }
 
 TEST_F(Certificates, RepairThePublicHalf) {

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "controller/finalizers.h"
+#include "controlplane/apply_status.h"
 #include "controlplane/cache_options.h"
 #include "controlplane/datastore_plan.h"
 #include "controlplane/diagnosis.h"
@@ -115,6 +116,7 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
       options_(std::move(options)),
       applier_(manager.client(), std::string(names::kFieldManager)),
       control_planes_(manager.cache(applied_options(tenant_control_planes()))),
+      data_stores_(manager.cache(applied_options(data_stores()))),
       pods_(manager.cache(pod_options())),
       nodes_(manager.cache(node_options())) {
     controller::Controller::Options controller_options;
@@ -133,6 +135,10 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
     }
     controller_->watch_mapped(pods_, by_label);
     nodes_.add_handler([this](const kube::Change&) { count_cores(); });
+    // Who waits for a look at it does so in vain; all else is told by datastore_changed().
+    data_stores_.add_handler([this](const kube::Change& change) {
+        if (!change.after) datastore_changed(std::string(kube::name_of(change.object())));
+    });
 }
 
 ControlPlaneController::~ControlPlaneController() = default;
@@ -194,19 +200,13 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
         manager_.client(), tenant_control_planes(), *pass->object, std::string(names::kFinalizer));
     if (!guarded.ok()) co_return std::move(guarded).error();
 
+    // As they are, whichever step has to wait.
+    const kube::ObjectKey key = kube::key_of(*pass->object);
+    pass->deployment = owned_.at("Deployment")->get(key);
+    pass->service = owned_.at("Service")->get(key);
+    note_rotations(pass);
     Result<bool> went = co_await run_steps(pass);
-    if (!went.ok() && went.error().code() != Code::kCancelled) {
-        // The step that failed is the first one without a verdict.
-        static constexpr std::string_view kSteps[] = {
-            kDataStoreReady, kEndpointReady, kCertificatesReady, kPodsReady, kClusterReady};
-        size_t reached = std::min(pass->progress.steps.size(), std::size(kSteps) - 1);
-        std::string reason = went.error().reason().empty()
-                                 ? std::string(code_name(went.error().code()))
-                                 : went.error().reason();
-        if (pass->progress.first_failure() == nullptr) {
-            pass->stop(kSteps[reached], reason, went.error().message());
-        }
-    }
+    if (pass->knows_nothing) co_return Outcome();
     Result<void> written = co_await write_status(pass);
     if (!went.ok()) co_return std::move(went).error();
     if (!written.ok()) co_return std::move(written).error();
@@ -216,15 +216,15 @@ async::Task<Result<Outcome>> ControlPlaneController::run(Pass* pass) {
 
 ControlPlaneController::Step ControlPlaneController::run_steps(Pass* pass) {
     using Method = Step (ControlPlaneController::*)(Pass*);
-    static constexpr std::pair<const char*, Method> kSteps[] = {
-        {"datastore", &ControlPlaneController::check_datastore},
-        {"endpoint", &ControlPlaneController::ensure_endpoint},
-        {"certificates", &ControlPlaneController::ensure_certificates},
-        {"pods", &ControlPlaneController::ensure_pods},
-        {"cluster", &ControlPlaneController::ensure_cluster}};
-    for (const auto& [handler, method] : kSteps) {
-        HandlerTimer timer(manager_, handler);
-        Result<bool> go_on = co_await (this->*method)(pass);
+    static constexpr Method kMethods[] = {
+        &ControlPlaneController::check_datastore, &ControlPlaneController::ensure_endpoint,
+        &ControlPlaneController::ensure_certificates, &ControlPlaneController::ensure_pods,
+        &ControlPlaneController::ensure_cluster};
+    static_assert(std::size(kMethods) == std::size(kSteps));
+    for (size_t i = 0; i < std::size(kSteps); ++i) {
+        HandlerTimer timer(manager_, kSteps[i].handler);
+        Result<bool> go_on = co_await (this->*kMethods[i])(pass);
+        if (!go_on.ok()) pass->fail(kSteps[i].condition, go_on.error());
         if (!go_on.ok() || !*go_on) co_return std::move(go_on);
     }
     co_return true;
@@ -273,15 +273,10 @@ Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
     out.etcd_endpoints = pass.datastore->endpoints;
     out.override_endpoints = pass.override_endpoints;
     out.datastore_name = pass.settings.datastore;
-    out.secret_checksums = {
-        {"api-server-certificate", checksum_of(names::api_server(name))},
-        {"api-server-kubelet-client-certificate", checksum_of(names::kubelet_client(name))},
-        {"ca", checksum_of(names::ca(name))},
-        {"controller-manager-kubeconfig", checksum_of(names::controller_manager_kubeconfig(name))},
-        {"front-proxy-ca-certificate", checksum_of(names::front_proxy_ca(name))},
-        {"front-proxy-client-certificate", checksum_of(names::front_proxy_client(name))},
-        {"service-account", checksum_of(names::service_account(name))},
-        {"scheduler-kubeconfig", checksum_of(names::scheduler_kubeconfig(name))}};
+    for (const names::SecretName& secret : names::kSecrets) {
+        if (!secret.pod_label.empty())
+            out.secret_checksums[std::string(secret.pod_label)] = checksum_of(secret(name));
+    }
     out.datastore_config_checksum = checksum_of(names::datastore_config(name));
     out.datastore_certificate_checksum = checksum_of(names::datastore_certificate(name));
     if (pass.settings.tunnel)
@@ -293,6 +288,22 @@ Surroundings ControlPlaneController::surroundings_of(const Pass& pass) const {
     return out;
 }
 
+std::vector<Value> ControlPlaneController::plan_pods(Pass* pass, const Surroundings& surroundings,
+                                                     Value workload) const {
+    const Settings& settings = pass->settings;
+    std::vector<Value> intents = {
+        build_kubeadm_config(settings, *pass->endpoint), build_egress_selector(settings),
+        build_network_policy(settings, surroundings), std::move(workload)};
+    Value budget = build_disruption_budget(settings);
+    if (!budget.is_null()) intents.push_back(std::move(budget));
+    for (const Value& intent : intents) {
+        if (intent["kind"].as_string() != "ConfigMap") continue;
+        pass->checksums[std::string(kube::name_of(intent))] =
+            intent["metadata"]["annotations"][names::kChecksumAnnotation].str();
+    }
+    return intents;
+}
+
 ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     const Settings& settings = pass->settings;
     kube::ObjectKey key(settings.namespace_name, settings.name);
@@ -300,33 +311,44 @@ ControlPlaneController::Step ControlPlaneController::ensure_pods(Pass* pass) {
     const Surroundings surroundings = surroundings_of(*pass);
     Value workload = build_deployment(settings, *pass->endpoint, surroundings);
     if (!may_start(pass, workload)) co_return false;
-    std::vector<Value> intents = {
-        build_kubeadm_config(settings, *pass->endpoint), build_egress_selector(settings),
-        build_network_policy(settings, surroundings), std::move(workload)};
-    Value budget = build_disruption_budget(settings);
-    if (!budget.is_null()) intents.push_back(std::move(budget));
-    pass->checksums[names::kubeadm_config(settings.name)] =
-        intents[0]["metadata"]["annotations"][names::kChecksumAnnotation].str();
+    std::vector<Value> intents = plan_pods(pass, surroundings, std::move(workload));
     // What the Deployment still shows, before it is changed.
     const data::SharedValue before = pass->deployment;
     const bool had_budget = before != nullptr && (*before)["spec"]["replicas"].as_int(1) > 1;
     const bool had_tunnel = before != nullptr && has_container(*before, "konnectivity-server");
-    if (settings.deployment.replicas < 2) {
-        Result<void> removed = co_await remove_unwanted(
-            pass, kube::resources::pod_disruption_budgets(), settings.name, had_budget);
-        if (!removed.ok()) co_return std::move(removed).error();
-    }
+    Result<void> removed = co_await remove_budget(pass, had_budget);
+    if (!removed.ok()) co_return std::move(removed).error();
     Result<void> applied = co_await apply_all(pass, std::move(intents));
     if (!applied.ok()) co_return std::move(applied).error();
-    if (!settings.tunnel) {
-        const std::vector<std::string> secrets = {names::tunnel_certificate(settings.name),
-                                                  names::tunnel_kubeconfig(settings.name)};
-        for (const std::string& secret : secrets) {
-            Result<void> removed =
-                co_await remove_unwanted(pass, kube::resources::secrets(), secret, had_tunnel);
-            if (!removed.ok()) co_return std::move(removed).error();
-        }
+    removed = co_await remove_tunnel_secrets(pass, had_tunnel);
+    if (!removed.ok()) co_return std::move(removed).error();
+    Result<bool> serving = co_await judge_pods(pass);
+    co_return std::move(serving);
+}
+
+async::Task<Result<void>> ControlPlaneController::remove_budget(Pass* pass, bool was_wanted) {
+    if (pass->settings.deployment.replicas >= 2) co_return Result<void>();
+    Result<void> removed = co_await remove_unwanted(pass, kube::resources::pod_disruption_budgets(),
+                                                    pass->settings.name, was_wanted);
+    co_return std::move(removed);
+}
+
+async::Task<Result<void>> ControlPlaneController::remove_tunnel_secrets(Pass* pass,
+                                                                        bool was_wanted) {
+    if (pass->settings.tunnel) co_return Result<void>();
+    static constexpr names::SecretName kTunnelSecrets[] = {names::tunnel_certificate,
+                                                           names::tunnel_kubeconfig};
+    for (const names::SecretName& known : kTunnelSecrets) {
+        std::string secret = known(pass->settings.name);
+        Result<void> removed = co_await remove_unwanted(pass, kube::resources::secrets(),
+                                                        std::move(secret), was_wanted);
+        if (!removed.ok()) co_return std::move(removed);
     }
+    co_return Result<void>();
+}
+
+ControlPlaneController::Step ControlPlaneController::judge_pods(Pass* pass) {
+    const Settings& settings = pass->settings;
     if (settings.asleep()) {
         free_slot(settings.key());
         co_await drop_session(settings.key());
@@ -549,25 +571,15 @@ async::Task<Result<void>> ControlPlaneController::write_status(Pass* pass) {
     inputs.now = manager_.loop().wall_now();
     Value status = build_status(inputs);
     report(*pass);
-    Result<void> applied = co_await apply_status(pass, std::move(status));
+    Result<void> applied = co_await put_status(pass, std::move(status));
     co_return applied;
 }
 
-async::Task<Result<void>> ControlPlaneController::apply_status(Pass* pass, Value status) {
-    Value intent = kube::make_object(tenant_control_planes(), kube::key_of(*pass->object));
-    intent.set("status", std::move(status));
-    kube::WriteOptions options;
-    options.subresource = "status";
-    Result<controller::Applied> applied =
-        co_await applier_.apply(tenant_control_planes(), intent, pass->object, options);
-    if (!applied.ok()) {
-        if (applied.error().code() == Code::kNotFound) co_return Result<void>();
-        co_return std::move(applied).error().context("write the status");
-    }
-    if (applied->written) {
-        control_planes_.observe_write(*applied->object);
-        pass->object = applied->object;
-    }
+async::Task<Result<void>> ControlPlaneController::put_status(Pass* pass, Value status) {
+    Result<data::SharedValue> applied =
+        co_await apply_status(applier_, control_planes_, pass->object, std::move(status));
+    if (!applied.ok()) co_return std::move(applied).error();
+    pass->object = *applied;
     co_return Result<void>();
 }
 

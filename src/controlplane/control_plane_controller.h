@@ -36,7 +36,8 @@ struct ControlPlaneOptions {
     std::vector<std::string> protected_ranges;  ///< Surroundings::protected_ranges.
     std::vector<std::string> dns_addresses;     ///< Surroundings::dns_addresses.
     size_t workers_count = 8;
-    /// A control plane whose DataStore is gone or does not answer is let go after this.
+    /// A control plane whose DataStore is gone or does not answer is let go this long after the
+    /// first attempt to remove its data.
     Duration deletion_patience = std::chrono::minutes(5);
 };
 
@@ -63,9 +64,16 @@ class ControlPlaneController {
     async::Task<Result<controller::Outcome>> run(Pass* pass);
     Step run_steps(Pass* pass);
     Step check_datastore(Pass* pass);
+    /// The DataStore is there, and nobody has looked at it yet: nothing is known of it.
+    bool is_unseen(const std::string& datastore) const;
     Step ensure_endpoint(Pass* pass);
     Step ensure_certificates(Pass* pass);
     Step ensure_pods(Pass* pass);
+    std::vector<data::Value> plan_pods(Pass* pass, const Surroundings& surroundings,
+                                       data::Value workload) const;
+    async::Task<Result<void>> remove_budget(Pass* pass, bool was_wanted);
+    async::Task<Result<void>> remove_tunnel_secrets(Pass* pass, bool was_wanted);
+    Step judge_pods(Pass* pass);
     Step ensure_cluster(Pass* pass);
     const StorageClaim* find_claimant(const Pass& pass, std::vector<StorageClaim>* claims) const;
     std::string storage_stamp(const Pass& pass) const;
@@ -83,6 +91,7 @@ class ControlPlaneController {
     async::Task<Result<void>> remove_kamaji_limits(Pass* pass);
     static std::shared_ptr<const DataStoreView> store_of(const Pass& pass,
                                                          const std::string& resource);
+    void note_rotations(Pass* pass) const;
     async::Task<Result<void>> collect_secrets(Pass* pass);
     Result<void> plan_key_material(Pass* pass);
     async::Task<Result<void>> apply_all(Pass* pass, std::vector<data::Value> intents);
@@ -93,10 +102,12 @@ class ControlPlaneController {
     async::Task<Result<controller::Outcome>> finalize(Pass* pass);
     async::Task<Result<bool>> remove_workload(Pass* pass);
     async::Task<Result<bool>> remove_storage(Pass* pass);
+    async::Task<Result<bool>> wait_for_datastores(Pass* pass, Duration patience,
+                                                  std::vector<std::string> left);
     async::Task<Result<void>> remove_storage_from(std::string datastore, std::string user,
                                                   std::string schema);
     async::Task<Result<void>> write_status(Pass* pass);
-    async::Task<Result<void>> apply_status(Pass* pass, data::Value status);
+    async::Task<Result<void>> put_status(Pass* pass, data::Value status);
     async::Task<void> prepare_cluster(Pass* pass, std::vector<data::SharedValue> pods);
     async::Task<Result<std::shared_ptr<TenantSession>>> session_of(Pass* pass, std::string host);
     Result<std::vector<data::Value>> tenant_objects_of(const Pass& pass) const;
@@ -117,6 +128,7 @@ class ControlPlaneController {
     ControlPlaneOptions options_;
     controller::Applier applier_;
     kube::Cache& control_planes_;
+    kube::Cache& data_stores_;
     kube::Cache& pods_;
     kube::Cache& nodes_;
     std::map<std::string, kube::Cache*> owned_;  ///< By kind.

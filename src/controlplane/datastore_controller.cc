@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "controller/finalizers.h"
+#include "controlplane/apply_status.h"
 #include "controlplane/cache_options.h"
 #include "controlplane/names.h"
 #include "controlplane/resources.h"
@@ -449,17 +450,10 @@ async::Task<Result<void>> DataStoreController::write_status(const State* state,
     inputs.verdict = state->verdict;
     inputs.used_by = std::move(used_by);
     inputs.now = manager_.loop().wall_now();
-    Value intent = kube::make_object(data_stores(), kube::key_of(*object));
-    intent.set("status", build_datastore_status(inputs));
-    kube::WriteOptions options;
-    options.subresource = "status";
-    Result<controller::Applied> applied =
-        co_await applier_.apply(data_stores(), intent, object, options);
-    if (!applied.ok()) {
-        if (applied.error().code() == Code::kNotFound) co_return Result<void>();
-        co_return std::move(applied).error().context("write the status");
-    }
-    if (applied->written) data_stores_.observe_write(*applied->object);
+    Value status = build_datastore_status(inputs);
+    Result<data::SharedValue> applied =
+        co_await apply_status(applier_, data_stores_, object, std::move(status));
+    if (!applied.ok()) co_return std::move(applied).error();
     co_return Result<void>();
 }
 

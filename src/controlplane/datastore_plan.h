@@ -19,6 +19,7 @@
 namespace basalt::controlplane {
 
 /// Condition types of a DataStore beside Ready.
+/// True: a server's version does not keep tenants apart (etcd::kSecureVersions does).
 inline constexpr std::string_view kInsecure = "Insecure";
 inline constexpr std::string_view kDataStoreValidation = "kamaji.clastix.io/DataStoreValidation";
 inline constexpr std::string_view kDataStoreAllowedDeletion =
@@ -55,6 +56,8 @@ Result<DataStoreMaterial> resolve_datastore(const data::Value& datastore,
 
 /// What is known of a DataStore's fitness.
 struct Verdict {
+    /// Reached, and fit for tenants' writes. Also with `insecure`, which is reported beside it: not
+    /// to be ready would stop the care for control planes that are there already.
     bool ready = false;
     std::string reason;  ///< Of the condition Ready.
     std::string message;

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/strings.h"
 #include "controller/finalizers.h"
 #include "controlplane/control_plane_controller.h"
 #include "controlplane/datastore_plan.h"
@@ -19,10 +20,20 @@ namespace {
 
 constexpr Duration kRetry = std::chrono::seconds(5);
 
+// Whose owner is taken away, as when the control plane is deleted with its dependents orphaned, is
+// known by our labels: its Pods must not write to what is removed.
+bool is_workload_of(const Value& deployment, const Value& control_plane) {
+    if (kube::is_owned_by(deployment, kube::uid_of(control_plane))) return true;
+    return !kube::controller_of(deployment) &&
+           kube::label_of(deployment, names::kProjectLabel) == names::kProject &&
+           kube::label_of(deployment, names::kNameLabel) == kube::name_of(control_plane);
+}
+
 }  // namespace
 
 async::Task<Result<Outcome>> ControlPlaneController::finalize(Pass* pass) {
-    const Value& object = *pass->object;
+    const data::SharedValue held = pass->object;
+    const Value& object = *held;
     const controller::Key key = kube::key_of(object);
     free_slot(key.to_string());
     co_await drop_session(key.to_string());
@@ -67,7 +78,7 @@ async::Task<Result<bool>> ControlPlaneController::remove_workload(Pass* pass) {
     Result<data::SharedValue> found = co_await find_owned(kube::resources::deployments(), key);
     if (!found.ok()) co_return std::move(found).error();
     data::SharedValue deployment = *found;
-    if (deployment != nullptr && kube::is_owned_by(*deployment, kube::uid_of(*pass->object))) {
+    if (deployment != nullptr && is_workload_of(*deployment, *pass->object)) {
         kube::DeleteOptions options;
         options.propagation = kube::Propagation::kForeground;
         Result<bool> removed =
@@ -83,8 +94,31 @@ async::Task<Result<bool>> ControlPlaneController::remove_workload(Pass* pass) {
     co_return !pods_left;
 }
 
-async::Task<Result<bool>> ControlPlaneController::remove_storage(Pass* pass) {
+// False once patience is over. It counts from the first attempt that failed, which the condition
+// keeps: a DataStore that was away before, Pods that were slow to go and a restart of this process
+// do not use it up.
+async::Task<Result<bool>> ControlPlaneController::wait_for_datastores(
+    Pass* pass, Duration patience, std::vector<std::string> left) {
     const Value& object = *pass->object;
+    const WallTime now = manager_.loop().wall_now();
+    Value status = object["status"];
+    if (!status.is_object()) status = Value::object();
+    controller::Condition condition(
+        kDataRemoved, controller::kFalse, "DataStoreUnavailable",
+        fmt::format("Its data cannot be removed yet from DataStore {}", join(left, ", ")),
+        kube::generation_of(object));
+    controller::set_condition(status, condition, now);
+    Result<WallTime> since = parse_rfc3339(
+        controller::find_condition(status, kDataRemoved)["lastTransitionTime"].as_string());
+    if (since.ok() && now - *since >= patience) co_return false;
+    Result<void> applied = co_await put_status(pass, std::move(status));
+    if (!applied.ok()) co_return std::move(applied).error();
+    co_return true;
+}
+
+async::Task<Result<bool>> ControlPlaneController::remove_storage(Pass* pass) {
+    const data::SharedValue held = pass->object;
+    const Value& object = *held;
     const Value& storage = object["status"]["storage"];
     std::string schema = storage["setup"]["schema"].str();
     std::string user = storage["setup"]["user"].str();
@@ -94,26 +128,35 @@ async::Task<Result<bool>> ControlPlaneController::remove_storage(Pass* pass) {
         user = pass->settings.user;
     }
     if (schema.empty()) co_return true;
-    // Neither recorded nor given a credential: most likely nothing was ever set up. It is looked
-    // for all the same, but what cannot be reached is not waited for.
-    const kube::ObjectKey config(std::string(kube::namespace_of(object)),
-                                 names::datastore_config(std::string(kube::name_of(object))));
-    const bool untouched = storage["setup"].empty() && owned_.at("Secret")->get(config) == nullptr;
+    // Its DataStores are on record before anything is there: what is not was never set up. It is
+    // looked for all the same, but a DataStore that is known to be unusable is not waited for.
+    kube::ObjectKey config(std::string(kube::namespace_of(object)),
+                           names::datastore_config(kube::name_of(object)));
+    Result<data::SharedValue> credential =
+        co_await find_owned(kube::resources::secrets(), std::move(config));
+    if (!credential.ok()) co_return std::move(credential).error();
+    const bool untouched =
+        storage["dataStoreName"].empty() && storage["setup"].empty() && *credential == nullptr;
     std::vector<std::string> left;
     std::string why;
+    bool any_unseen = false;
     const std::vector<std::string> stores = used_datastores(object, options_.defaults);
     for (const std::string& name : stores) {
         Result<void> removed = co_await remove_storage_from(name, user, schema);
         if (removed.ok()) continue;
         if (removed.error().code() == Code::kCancelled) co_return std::move(removed).error();
-        if (untouched) continue;
+        const bool unseen = is_unseen(name);
+        if (untouched && !unseen) continue;
+        any_unseen |= unseen;
         why += fmt::format("{}{}: {}", left.empty() ? "" : "; ", name, removed.error().message());
         left.push_back(name);
     }
     if (left.empty()) co_return true;
-    auto since = parse_rfc3339(object["metadata"]["deletionTimestamp"].as_string());
-    Duration waited = since.ok() ? manager_.loop().wall_now() - *since : options_.deletion_patience;
-    if (waited < options_.deletion_patience) {
+    // What was not looked at yet, as after a start of this process, says nothing; but this ends.
+    const Duration patience = options_.deletion_patience * (any_unseen ? 2 : 1);
+    Result<bool> waits = co_await wait_for_datastores(pass, patience, left);
+    if (!waits.ok()) co_return std::move(waits).error();
+    if (*waits) {
         events_.record(object, controller::Severity::kWarning, "DataStoreUnavailable",
                        fmt::format("Waiting to remove its data from DataStore {}", why));
         co_return false;

@@ -23,8 +23,20 @@ class DeletionTest : public ControlPlaneFixture {
         ASSERT_EQ(models["main"]->users.size(), 1u);
         ASSERT_EQ(models["events"]->users.size(), 1u);
     }
+    /// Of the Deployment, while it is paused and nobody puts it right.
+    void edit_unseen(const std::function<void(Value& metadata)>& edit) {
+        Value object = *server->object(kPlanes + "a");
+        object.at("metadata").at("annotations").set(names::kPausedAnnotation, "true");
+        server->put(kPlanes + "a", object);
+        loop.run_for(1s);
+        Value deployment = *server->object(kDeployments + "a");
+        edit(deployment.at("metadata"));
+        server->put(kDeployments + "a", deployment);
+        loop.run_for(1s);
+    }
     void remove() {
         Value object = *server->object(kPlanes + "a");
+        object.at("metadata").erase("annotations");
         object.at("metadata").set("deletionTimestamp", format_rfc3339(loop.wall_now()));
         server->put(kPlanes + "a", object);
     }
@@ -43,20 +55,34 @@ class DeletionTest : public ControlPlaneFixture {
 // While it was paused nobody put the labels back, so the Deployment is in no cache.
 TEST_F(DeletionTest, ADeploymentThatLostItsLabelsGoesToo) {
     ASSERT_NO_FATAL_FAILURE(start_one());
-    Value object = *server->object(kPlanes + "a");
-    object.at("metadata").at("annotations").set(names::kPausedAnnotation, "true");
-    server->put(kPlanes + "a", object);
-    loop.run_for(1s);
-    Value deployment = *server->object(kDeployments + "a");
-    deployment.at("metadata").erase("labels");
-    server->put(kDeployments + "a", deployment);
-    loop.run_for(1s);
+    edit_unseen([](Value& metadata) { metadata.erase("labels"); });
     remove();
-    object = *server->object(kPlanes + "a");
-    object.at("metadata").erase("annotations");
-    server->put(kPlanes + "a", object);
     EXPECT_TRUE(loop.run_until([&] { return !server->object(kDeployments + "a"); }, 10s));
     EXPECT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+}
+
+// kubectl delete --cascade=orphan: the garbage collector takes the owner away first.
+TEST_F(DeletionTest, AnOrphanedDeploymentGoesToo) {
+    ASSERT_NO_FATAL_FAILURE(start_one());
+    edit_unseen([](Value& metadata) { metadata.erase("ownerReferences"); });
+    remove();
+    EXPECT_TRUE(loop.run_until([&] { return !server->object(kDeployments + "a"); }, 10s));
+    EXPECT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+    EXPECT_TRUE(models["main"]->users.empty());
+}
+
+TEST_F(DeletionTest, ADeploymentOfSomebodyElseStays) {
+    ASSERT_NO_FATAL_FAILURE(start_one());
+    edit_unseen([](Value& metadata) {
+        metadata.set("ownerReferences", Value::array({Value::object({{"apiVersion", "v1"},
+                                                                     {"kind", "ConfigMap"},
+                                                                     {"name", "other"},
+                                                                     {"uid", "other-uid"},
+                                                                     {"controller", true}})}));
+    });
+    remove();
+    EXPECT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+    EXPECT_TRUE(server->object(kDeployments + "a"));
 }
 
 TEST_F(DeletionTest, PodsGoFirstThenWhatIsStored) {
@@ -94,6 +120,54 @@ TEST_F(DeletionTest, ASilentDataStoreDelaysItForABoundedTime) {
     EXPECT_TRUE(models["main"]->users.empty()) << "the one that answers does not wait";
     ASSERT_TRUE(loop.run_until([&] { return is_free(); }, 2min));
     EXPECT_TRUE(has_event("DataLeftBehind"));
+}
+
+// Neither a DataStore that was away long before, nor Pods that were slow to go, use patience up.
+TEST_F(DeletionTest, PatienceBeginsWithTheFirstAttempt) {
+    ASSERT_NO_FATAL_FAILURE(start_one());
+    models["events"]->fault.before = [](std::string_view) -> std::optional<Error> {
+        return unavailable("connection refused");
+    };
+    Value pod = kube::make_object(kube::resources::pods(), {"team", "a-1"});
+    pod.at("metadata")
+        .set("labels", Value::object({{names::kNameLabel, "a"},
+                                      {names::kProjectLabel, names::kProject},
+                                      {"pod-template-hash", "1"}}));
+    server->put("/api/v1/namespaces/team/pods/a-1", pod);
+    loop.run_for(1s);
+    remove();
+    loop.run_for(20min);
+    EXPECT_TRUE(condition("a", kDataRemoved).is_null());
+    server->erase("/api/v1/namespaces/team/pods/a-1");
+    EXPECT_TRUE(wait_condition("a", kDataRemoved, "DataStoreUnavailable"));
+    EXPECT_NE(condition("a", kDataRemoved)["message"].as_string().find("DataStore events"),
+              std::string_view::npos);
+    loop.run_for(4min);
+    EXPECT_FALSE(is_free());
+    ASSERT_TRUE(loop.run_until([&] { return is_free(); }, 2min));
+}
+
+TEST_F(DeletionTest, ADataStoreThatNobodyLookedAtIsWaitedFor) {
+    const std::string main = "/apis/kamaji.clastix.io/v1alpha1/datastores/main";
+    server->put(main, kube::make_object(data_stores(), kube::ObjectKey("main")));
+    registry.erase("main");
+    put_plane("a", "main");
+    start();
+    ASSERT_TRUE(wait_condition("a", kDataStoreReady, "WaitingForDataStore"));
+    remove();
+    loop.run_for(1min);
+    EXPECT_FALSE(is_free()) << "nothing is on record, but nothing is known either";
+    set_ready("main");
+    ASSERT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+}
+
+TEST_F(DeletionTest, WhatWasNeverSetUpIsNotWaitedFor) {
+    put_plane("a", "nowhere");
+    start();
+    ASSERT_TRUE(wait_condition("a", kDataStoreReady, "DataStoreNotFound"));
+    remove();
+    ASSERT_TRUE(loop.run_until([&] { return is_free(); }, 10s));
+    EXPECT_FALSE(has_event("DataLeftBehind"));
 }
 
 class StartingTest : public ControlPlaneFixture {

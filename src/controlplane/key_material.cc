@@ -22,15 +22,19 @@ bool same_names(const std::map<std::string, data::SharedValue>& live,
 
 }  // namespace
 
+// Before all steps: it is said whichever of them has to wait.
+void ControlPlaneController::note_rotations(Pass* pass) const {
+    const kube::Cache& secrets = *owned_.at("Secret");
+    std::vector<std::string> asked =
+        unsupported_rotations(pass->settings, [&](const std::string& secret) {
+            return secrets.get(kube::ObjectKey(pass->settings.namespace_name, secret));
+        });
+    pass->settings.unsupported.insert(pass->settings.unsupported.end(), asked.begin(), asked.end());
+}
+
 async::Task<Result<void>> ControlPlaneController::collect_secrets(Pass* pass) {
-    const std::string& name = pass->settings.name;
-    for (const std::string& secret :
-         {names::ca(name), names::front_proxy_ca(name), names::service_account(name),
-          names::api_server(name), names::kubelet_client(name), names::front_proxy_client(name),
-          names::admin_kubeconfig(name), names::controller_manager_kubeconfig(name),
-          names::scheduler_kubeconfig(name), names::datastore_config(name),
-          names::datastore_certificate(name), names::tunnel_certificate(name),
-          names::tunnel_kubeconfig(name)}) {
+    for (const names::SecretName& known : names::kSecrets) {
+        const std::string secret = known(pass->settings.name);
         kube::ObjectKey key(pass->settings.namespace_name, secret);
         Result<data::SharedValue> live =
             co_await find_owned(kube::resources::secrets(), std::move(key));

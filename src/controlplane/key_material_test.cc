@@ -117,6 +117,28 @@ TEST_F(KeyMaterialTest, IsReadAgainWhenItsDataStoreBecomesAnother) {
         [&] { return content(names::datastore_certificate("a"), "ca.crt") == ca; }, 10s));
 }
 
+// Kamaji's command for all certificates of a namespace once reached the authorities, too.
+TEST_F(KeyMaterialTest, AskingForAnotherAuthorityStopsNothing) {
+    settle();
+    Value secret = *server->object(path(names::ca("a")));
+    const Value data = secret["data"];
+    kube::set_annotation(secret, names::kRotateAnnotation, "");
+    server->put(path(names::ca("a")), secret);
+    ASSERT_TRUE(wait_condition("a", kUnsupportedCondition, "NotInForce"));
+    EXPECT_NE(condition("a", kUnsupportedCondition)["message"].as_string().find("Secret a-ca: "),
+              std::string_view::npos);
+    loop.run_for(10s);
+    EXPECT_EQ((*server->object(path(names::ca("a"))))["data"], data);
+    EXPECT_EQ(condition("a", kCertificatesReady)["reason"].as_string(), "Valid");
+    serve("a");
+    EXPECT_TRUE(wait_condition("a", kPodsReady, "Serving"));
+    EXPECT_EQ(condition("a", kUnsupportedCondition)["reason"].as_string(), "NotInForce");
+    secret = *server->object(path(names::ca("a")));
+    secret.at("metadata").at("annotations").erase(names::kRotateAnnotation);
+    server->put(path(names::ca("a")), secret);
+    EXPECT_TRUE(wait_condition("a", kUnsupportedCondition, ""));
+}
+
 TEST_F(KeyMaterialTest, IsRenewedInTime) {
     settle();
     const std::string name = names::api_server("a");

@@ -5,8 +5,9 @@
 // plane>-<generator>" hold a kubeconfig whose client certificate is signed by the tenant's CA, with
 // the address and CA of one of the control plane's own admin kubeconfigs. What is good is left
 // alone; the certificate is renewed kRenewBefore its end, when user, groups or CA change, and when
-// the rotate annotation asks for it. Secrets of control planes that are no longer selected, and of
-// generators that are gone, are deleted: they are found by their labels.
+// the rotate annotation asks for it. One that cannot be written now is tried again after all
+// others. Secrets of control planes that are no longer selected, and of generators that are gone,
+// are deleted: they are found by their labels.
 //
 // A Secret that this generator did not make is never touched: its labels, or its owner together
 // with its field manager, have to say that it did.
@@ -20,64 +21,10 @@
 #include "controller/controller.h"
 #include "controller/events.h"
 #include "controller/manager.h"
-#include "controlplane/certificates.h"
+#include "controlplane/kubeconfig_plan.h"
 #include "controlplane/resources.h"
-#include "data/value.h"
-#include "pki/key.h"
 
 namespace basalt::controlplane {
-
-inline constexpr std::string_view kManagedByLabel = "kamaji.clastix.io/managed-by";
-inline constexpr std::string_view kManagedForLabel = "kamaji.clastix.io/managed-for";
-inline constexpr std::string_view kGeneratedKey = "value";
-
-/// The text of a CompoundValue: fixed, or of a field of the control plane. A path's segments are
-/// separated by dots; a member whose own name has dots (a label) is found, too. InvalidArgument
-/// names what is wrong with it.
-Result<std::string> compound_value(const data::Value& value, const data::Value& control_plane);
-
-struct GeneratedUser {
-    GeneratedUser() = default;
-    std::string name;
-    std::vector<std::string> groups;  ///< Sorted, without duplicates.
-};
-Result<GeneratedUser> generated_user(const data::Value& generator,
-                                     const data::Value& control_plane);
-
-struct KubeconfigInputs {
-    const data::Value* generator = nullptr;
-    const data::Value* control_plane = nullptr;
-    GeneratedUser user;
-    data::SharedValue ca_secret, admin_secret;  ///< Of the control plane; null when missing.
-    data::SharedValue existing;                 ///< The generated Secret as it is, or null.
-    WallTime now;
-};
-
-struct KubeconfigPlan {
-    data::Value secret;  ///< The intent.
-    std::string change;  ///< Why the certificate was made anew; "" when it was not.
-    WallTime renew_at;
-};
-/// Errors say what is missing, in words for the status.
-Result<KubeconfigPlan> plan_kubeconfig(const KubeconfigInputs& inputs, pki::KeySource& keys);
-
-/// True when the Secret's labels say that `generator` made it for `control_plane`.
-bool is_generated_by(const data::Value& secret, std::string_view generator,
-                     std::string_view control_plane);
-
-/// True when a Secret, named as a generator's for this control plane, is ours whatever its labels
-/// say: the control plane controls it, and what it holds was applied by our field manager under the
-/// key that only generators write. A Secret that lost its labels is mended, not given up.
-bool is_surely_ours(const data::Value& secret, const data::Value& control_plane);
-
-struct GeneratorStatusInputs {
-    const data::Value* object = nullptr;
-    int64_t selected_count = 0;
-    std::vector<std::pair<std::string, std::string>> errors;  ///< "namespace/name", message.
-    std::string invalid;  ///< What is wrong with the spec, or "".
-    WallTime now;
-};
-data::Value build_generator_status(const GeneratorStatusInputs& inputs);
 
 class KubeconfigGeneratorController {
  public:
@@ -111,6 +58,7 @@ class KubeconfigGeneratorController {
     Result<std::vector<data::SharedValue>> select(const data::Value& generator) const;
     void watch_sources();
     std::vector<controller::Key> all_generators() const;
+    std::vector<controller::Key> concerned(const kube::Change& change) const;
 
     controller::Manager& manager_;
     pki::KeySource& keys_;

@@ -277,6 +277,59 @@ TEST_F(KubeconfigGeneratorTest, FollowsTheControlPlane) {
     EXPECT_TRUE(wait([&] { return server->object(kSecret) != nullptr; }));
 }
 
+TEST_F(KubeconfigGeneratorTest, OneThatFailsKeepsNoneWaiting) {
+    put_secrets();
+    const std::string base = "/api/v1/namespaces/team/secrets/";
+    for (const char* secret : {"ca", "admin-kubeconfig"}) {
+        Value copy = *server->object(base + "tenant-a-" + secret);
+        copy.at("metadata").set("name", std::string("tenant-b-") + secret);
+        server->put(base + "tenant-b-" + secret, copy);
+    }
+    Value plane = example_object();
+    plane.at("metadata").set("name", "tenant-b").set("uid", "b-uid");
+    server->put("/apis/kamaji.clastix.io/v1alpha1/namespaces/team/tenantcontrolplanes/tenant-b",
+                plane);
+    bool broken = true;
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+        if (!broken || request.target.find("/tenant-a-viewers") == std::string::npos) return {};
+        return Result<net::HttpResponse>(unavailable("connection refused"));
+    };
+    server->put(kPath, generator("{user: {stringValue: viewer}}"));
+    start();
+    ASSERT_TRUE(wait_ready("NotAllAvailable"));
+    EXPECT_NE(server->object(base + "tenant-b-viewers"), nullptr);
+    EXPECT_EQ(status()["availableResources"].as_int(), 1);
+    EXPECT_EQ(status()["errors"][0]["resource"].as_string(), "team/tenant-a");
+    EXPECT_EQ(server->object(kSecret), nullptr);
+    broken = false;
+    EXPECT_TRUE(wait_ready("Available"));
+    EXPECT_NE(server->object(kSecret), nullptr);
+}
+
+TEST_F(KubeconfigGeneratorTest, FollowsFieldsOfTheStatus) {
+    put_secrets();
+    auto set_user = [&](const char* user) {
+        Value plane = *server->object(kPlane);
+        plane.at("status").at("storage").at("setup").set("user", user);
+        server->put(kPlane, plane);
+    };
+    auto wait_user = [&](const char* user) {
+        return wait([&] {
+            if (server->object(kSecret) == nullptr) return false;
+            const std::string pem = config_in(*server->object(kSecret)).client_certificate_pem;
+            return pki::Certificate::parse(pem).value().common_name() == user;
+        });
+    };
+    server->put(kPath, generator("{user: {fromDefinition: status.storage.setup.user}}"));
+    start();
+    ASSERT_TRUE(wait_ready("NotAllAvailable"));
+    set_user("one");
+    EXPECT_TRUE(wait_user("one"));
+    set_user("two");
+    EXPECT_TRUE(wait_user("two"));
+}
+
 TEST_F(KubeconfigGeneratorTest, RenewsBeforeTheEnd) {
     put_secrets();
     server->put(kPath, generator("{user: {stringValue: viewer}}"));

@@ -51,6 +51,14 @@ std::string address_of(const Value& control_plane) {
     return endpoint.empty() ? "" : fmt::format("https://{}", endpoint);
 }
 
+// "x509", "kubeconfig", or "" for a Secret without certificates.
+std::string_view strategy_of(const Value& secret) {
+    const std::string_view component = kube::label_of(secret, names::kComponentLabel);
+    const bool authority =
+        component == names::ca.component || component == names::front_proxy_ca.component;
+    return authority ? "x509" : kube::label_of(secret, names::kCertificateLifecycleLabel);
+}
+
 void shorten(std::optional<WallTime>& ends_at, WallTime other) {
     if (!ends_at || other < *ends_at) ends_at = other;
 }
@@ -75,8 +83,7 @@ std::string_view certificate_status(std::optional<WallTime> ends_at, WallTime no
 
 std::optional<WallTime> certificates_end(const Value& secret) {
     std::optional<WallTime> ends_at;
-    const bool kubeconfigs =
-        kube::label_of(secret, names::kCertificateLifecycleLabel) == "kubeconfig";
+    const bool kubeconfigs = strategy_of(secret) == "kubeconfig";
     for (const data::Member& member : secret["data"].members()) {
         if (!kubeconfigs && !member.key().ends_with(".crt")) continue;
         Result<std::string> text = data::base64_decode(member.value.as_string());
@@ -120,7 +127,7 @@ ControlPlaneMetrics::~ControlPlaneMetrics() {
 void ControlPlaneMetrics::read_certificate(const kube::Change& change) {
     const Value& secret = change.object();
     const kube::ObjectKey key = kube::key_of(secret);
-    const std::string_view strategy = kube::label_of(secret, names::kCertificateLifecycleLabel);
+    const std::string_view strategy = strategy_of(secret);
     if (!change.after || strategy.empty()) {
         certificates_.erase(key);
         return;

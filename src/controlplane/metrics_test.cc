@@ -30,7 +30,9 @@ class MetricsTest : public ::testing::Test {
         group.cancel();
         loop.run_until([&] { return group.size() == 0; }, 1min);
     }
-    void put_certificate(const std::string& name, Duration lifetime) {
+    void put_certificate(const std::string& name, Duration lifetime,
+                         std::string_view label = names::kCertificateLifecycleLabel,
+                         std::string_view value = "x509") {
         pki::CertificateSpec spec;
         spec.common_name = "kube-apiserver";
         spec.server = true;
@@ -38,7 +40,7 @@ class MetricsTest : public ::testing::Test {
         Value secret = kube::make_object(kube::resources::secrets(), kube::ObjectKey("team", name));
         kube::set_label(secret, names::kProjectLabel, names::kProject);
         kube::set_label(secret, names::kNameLabel, "tenant-a");
-        kube::set_label(secret, names::kCertificateLifecycleLabel, "x509");
+        kube::set_label(secret, label, value);
         secret.at("data").set(
             "apiserver.crt",
             data::base64_encode(ca.issue(spec, keys, loop.wall_now()).value().certificate_pem()));
@@ -57,6 +59,16 @@ class MetricsTest : public ::testing::Test {
     ControlPlaneMetrics metrics;
     async::TaskGroup group;
 };
+
+TEST_F(MetricsTest, CountAuthoritiesWithoutALifecycleLabel) {
+    put_certificate("tenant-a-ca", 20 * pki::kDay, names::kComponentLabel, names::ca.component);
+    put_certificate("other", 20 * pki::kDay, names::kComponentLabel, "something-else");
+    loop.run_for(1s);
+    EXPECT_TRUE(
+        has("kamaji_certificates_current{tcp_namespace=\"team\",tcp_name=\"tenant-a\",status="
+            "\"expiring\",strategy=\"x509\"} 1"))
+        << manager.metrics().to_text();
+}
 
 TEST_F(MetricsTest, HaveKamajisNamesAndLabels) {
     Value plane = data::apply_merge_patch(

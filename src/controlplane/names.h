@@ -31,43 +31,66 @@ inline constexpr std::string_view kDataStoreSecretFinalizer =
     "finalizer.kamaji.clastix.io/datastore-secret";
 inline constexpr std::string_view kDataStoreFinalizer = "kamaji.clastix.io/TenantControlPlane";
 
-inline std::string ca(std::string_view tcp) { return std::string(tcp) + "-ca"; }
-inline std::string front_proxy_ca(std::string_view tcp) {
-    return std::string(tcp) + "-front-proxy-ca-certificate";
-}
-inline std::string service_account(std::string_view tcp) {
-    return std::string(tcp) + "-sa-certificate";
-}
-inline std::string api_server(std::string_view tcp) {
-    return std::string(tcp) + "-api-server-certificate";
-}
-inline std::string kubelet_client(std::string_view tcp) {
-    return std::string(tcp) + "-api-server-kubelet-client-certificate";
-}
-inline std::string front_proxy_client(std::string_view tcp) {
-    return std::string(tcp) + "-front-proxy-client-certificate";
-}
-inline std::string admin_kubeconfig(std::string_view tcp) {
-    return std::string(tcp) + "-admin-kubeconfig";
-}
-inline std::string controller_manager_kubeconfig(std::string_view tcp) {
-    return std::string(tcp) + "-controller-manager-kubeconfig";
-}
-inline std::string scheduler_kubeconfig(std::string_view tcp) {
-    return std::string(tcp) + "-scheduler-kubeconfig";
-}
-inline std::string datastore_config(std::string_view tcp) {
-    return std::string(tcp) + "-datastore-config";
-}
-inline std::string datastore_certificate(std::string_view tcp) {
-    return std::string(tcp) + "-datastore-certificate";
-}
-inline std::string tunnel_certificate(std::string_view tcp) {
-    return std::string(tcp) + "-konnectivity-certificate";
-}
-inline std::string tunnel_kubeconfig(std::string_view tcp) {
-    return std::string(tcp) + "-konnectivity-kubeconfig";
-}
+/// In the tenant's cluster.
+inline constexpr std::string_view kTunnelAgent = "konnectivity-agent";
+inline constexpr std::string_view kTunnelAgentNamespace = "kube-system";
+inline constexpr std::string_view kTunnelServerUser = "system:konnectivity-server";
+
+/// A Secret of a control plane; called with the control plane's name it gives the Secret's.
+struct SecretName {
+    std::string_view suffix;
+    std::string_view component;  ///< Value of kComponentLabel.
+    std::string_view lifecycle;  ///< Value of kCertificateLifecycleLabel: "x509", "kubeconfig", "".
+    std::string_view pod_label;  ///< Which of the Pods' labels carries its checksum; "" for none.
+
+    std::string operator()(std::string_view tcp) const { return std::string(tcp).append(suffix); }
+};
+
+/// Without a lifecycle label, as Kamaji's: who selects by it to have certificates rotated means
+/// leaves.
+inline constexpr SecretName ca{"-ca", "ca", "", "ca"};
+inline constexpr SecretName front_proxy_ca{
+    "-front-proxy-ca-certificate", "front-proxy-ca-certificate", "", "front-proxy-ca-certificate"};
+inline constexpr SecretName service_account{"-sa-certificate", "sa-certificate", "",
+                                            "service-account"};
+inline constexpr SecretName api_server{"-api-server-certificate", "api-server-certificate", "x509",
+                                       "api-server-certificate"};
+inline constexpr SecretName kubelet_client{"-api-server-kubelet-client-certificate",
+                                           "api-server-kubelet-client-certificate", "x509",
+                                           "api-server-kubelet-client-certificate"};
+inline constexpr SecretName front_proxy_client{"-front-proxy-client-certificate",
+                                               "front-proxy-client-certificate", "x509",
+                                               "front-proxy-client-certificate"};
+inline constexpr SecretName admin_kubeconfig{"-admin-kubeconfig", "admin-kubeconfig", "kubeconfig",
+                                             ""};
+inline constexpr SecretName controller_manager_kubeconfig{
+    "-controller-manager-kubeconfig", "controller-manager-kubeconfig", "kubeconfig",
+    "controller-manager-kubeconfig"};
+inline constexpr SecretName scheduler_kubeconfig{"-scheduler-kubeconfig", "scheduler-kubeconfig",
+                                                 "kubeconfig", "scheduler-kubeconfig"};
+inline constexpr SecretName datastore_config{"-datastore-config", "datastore-config", "", ""};
+inline constexpr SecretName datastore_certificate{"-datastore-certificate", "datastore-certificate",
+                                                  "x509", ""};
+inline constexpr SecretName tunnel_certificate{"-konnectivity-certificate",
+                                               "konnectivity-certificate", "x509", ""};
+inline constexpr SecretName tunnel_kubeconfig{"-konnectivity-kubeconfig", "konnectivity-kubeconfig",
+                                              "kubeconfig", ""};
+
+/// All of them.
+inline constexpr SecretName kSecrets[] = {ca,
+                                          front_proxy_ca,
+                                          service_account,
+                                          api_server,
+                                          kubelet_client,
+                                          front_proxy_client,
+                                          admin_kubeconfig,
+                                          controller_manager_kubeconfig,
+                                          scheduler_kubeconfig,
+                                          datastore_config,
+                                          datastore_certificate,
+                                          tunnel_certificate,
+                                          tunnel_kubeconfig};
+
 inline std::string egress_selector(std::string_view tcp) {
     return std::string(tcp) + "-konnectivity-egress-selector-configuration";
 }

@@ -30,12 +30,21 @@ struct ControlPlaneController::Pass {
     std::map<std::string, std::string> checksums;
     std::string tenant_checksum;
     std::optional<Duration> again;
+    bool knows_nothing = false;  ///< Right after a start: the status stays as it is.
 
     /// What lies in a Secret of this control plane, from the step for certificates on.
     SecretData key_material(const std::string& secret) const {
         auto planned = certificates.secrets.find(secret);
         return planned != certificates.secrets.end() ? planned->second
                                                      : read_secret(*live_secrets.at(secret));
+    }
+    /// An error in a step, unless it was stopped with a better word.
+    void fail(std::string_view type, const Error& error) {
+        if (error.code() == Code::kCancelled || progress.first_failure() != nullptr) return;
+        progress.stopped(
+            type,
+            error.reason().empty() ? code_name(error.code()) : std::string_view(error.reason()),
+            error.message());
     }
     bool stop(std::string_view type, std::string_view reason, std::string message) {
         progress.stopped(type, reason, message);

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/strings.h"
 #include "controlplane/names.h"
 
 namespace basalt::controlplane {
@@ -13,16 +14,32 @@ using data::Value;
 
 namespace {
 
-// In the order of a pass, which is the order of causes.
-constexpr std::string_view kSteps[] = {kDataStoreReady, kEndpointReady, kCertificatesReady,
-                                       kPodsReady, kClusterReady};
-
 // {fields…, checksum, lastUpdate}: the time moves only with the checksum.
 Value stamped(Value fields, const std::string& checksum, const Value& previous, WallTime now) {
     fields.set("checksum", checksum);
     bool same = previous["checksum"].as_string() == checksum && !previous["lastUpdate"].empty();
     fields.set("lastUpdate", same ? previous["lastUpdate"] : Value(format_rfc3339(now)));
     return fields;
+}
+
+// {fields…, lastUpdate}: the time moves only with the fields.
+Value dated(Value fields, const Value& previous, WallTime now) {
+    Value before = previous;
+    before.erase("lastUpdate");
+    const bool same = before == fields && !previous["lastUpdate"].empty();
+    fields.set("lastUpdate", same ? previous["lastUpdate"] : Value(format_rfc3339(now)));
+    return fields;
+}
+
+// As autoscalers want it: "a=b,c=d". That of an adopted Deployment is not ours.
+std::string selector_text(const Value& deployment, const std::string& name) {
+    std::map<std::string, std::string> labels;
+    for (const data::Member& label : deployment["spec"]["selector"]["matchLabels"].members())
+        labels[std::string(label.key())] = label.value.str();
+    if (labels.empty()) labels[std::string(names::kNameLabel)] = name;
+    std::vector<std::string> parts;
+    for (const auto& [key, value] : labels) parts.push_back(fmt::format("{}={}", key, value));
+    return join(parts, ",");
 }
 
 class Builder {
@@ -42,7 +59,6 @@ class Builder {
         Value storage = Value::object();
         storage.set_unless_empty(
             "driver", in_.datastore_driver.empty() ? old["driver"] : Value(in_.datastore_driver));
-        storage.set("dataStoreName", settings_.datastore);
         Value config = secret(names::datastore_config(name), old["config"]);
         config.erase("lastUpdate");
         storage.set_unless_empty("config", config);
@@ -50,9 +66,12 @@ class Builder {
                                  secret(names::datastore_certificate(name), old["certificate"]));
         auto setup = in_.checksums.find(names::datastore_config(name));
         if (setup == in_.checksums.end()) {
+            // Not before something may be there: until then the spec can be corrected.
+            storage.set_unless_empty("dataStoreName", old["dataStoreName"]);
             storage.set_unless_empty("setup", old["setup"]);
             if (old["overrides"].is_array()) storage.set("overrides", old["overrides"]);
         } else {
+            storage.set("dataStoreName", settings_.datastore);
             storage.set("overrides", recorded_overrides(settings_, in_.former_datastores));
             storage.set(
                 "setup",
@@ -99,11 +118,34 @@ class Builder {
     }
 
     Value addon(bool enabled, const Value& previous) const {
-        Value out = Value::object({{"enabled", enabled}});
-        bool same = previous["enabled"].is_bool() && previous["enabled"].as_bool() == enabled;
-        out.set("lastUpdate", same && !previous["lastUpdate"].empty()
-                                  ? previous["lastUpdate"]
-                                  : Value(format_rfc3339(in_.now)));
+        return dated(Value::object({{"enabled", enabled}}), previous, in_.now);
+    }
+
+    /// Something in the tenant's cluster, as soon as it was applied.
+    Value applied(Value fields, const Value& previous) const {
+        if (in_.tenant_objects_checksum.empty()) return previous;
+        return dated(std::move(fields), previous, in_.now);
+    }
+
+    Value tunnel(const TunnelSettings& settings, const Value& previous) const {
+        const std::string& name = settings_.name;
+        const Value agent = Value::object(
+            {{"name", names::kTunnelAgent}, {"namespace", names::kTunnelAgentNamespace}});
+        Value mode = agent;
+        mode.set("mode", settings.agent_mode);
+        Value out = Value::object({{"enabled", true}});
+        out.set_unless_empty("configMap",
+                             config_map(names::egress_selector(name), previous["configMap"]));
+        out.set_unless_empty("certificate",
+                             secret(names::tunnel_certificate(name), previous["certificate"]));
+        out.set_unless_empty("kubeconfig",
+                             secret(names::tunnel_kubeconfig(name), previous["kubeconfig"]));
+        out.set_unless_empty("sa", applied(agent, previous["sa"]));
+        out.set_unless_empty("clusterrolebinding",
+                             applied(Value::object({{"name", names::kTunnelServerUser}}),
+                                     previous["clusterrolebinding"]));
+        out.set_unless_empty("agent", applied(std::move(mode), previous["agent"]));
+        out.set_unless_empty("service", service(settings.server_port, previous["service"]));
         return out;
     }
 
@@ -112,16 +154,8 @@ class Builder {
         Value out = Value::object();
         out.set("coreDNS", addon(settings_.core_dns.has_value(), old["coreDNS"]));
         out.set("kubeProxy", addon(settings_.kube_proxy.has_value(), old["kubeProxy"]));
-        Value konnectivity = Value::object({{"enabled", settings_.tunnel.has_value()}});
-        if (settings_.tunnel) {
-            const std::string& name = settings_.name;
-            const Value& before = old["konnectivity"];
-            konnectivity.set_unless_empty(
-                "certificate", secret(names::tunnel_certificate(name), before["certificate"]));
-            konnectivity.set_unless_empty(
-                "kubeconfig", secret(names::tunnel_kubeconfig(name), before["kubeconfig"]));
-        }
-        out.set("konnectivity", konnectivity);
+        out.set("konnectivity", settings_.tunnel ? tunnel(*settings_.tunnel, old["konnectivity"])
+                                                 : Value::object({{"enabled", false}}));
         return out;
     }
 
@@ -140,43 +174,54 @@ class Builder {
 
     std::string word() const {
         if (settings_.asleep()) return "Sleeping";
-        bool serving = in_.deployment["status"]["readyReplicas"].as_int() > 0;
+        const Value& workload = in_.deployment.is_null() ? old_["kubernetesResources"]["deployment"]
+                                                         : in_.deployment["status"];
+        const bool serving = workload["readyReplicas"].as_int() > 0;
         std::string at_work = settings_.write_permissions.any() ? "WriteLimited" : "Ready";
         if (in_.progress.all_done()) return at_work;
         if (old_version().empty()) return "Provisioning";
         if (installed_version() != settings_.kubernetes.version.to_string()) return "Upgrading";
-        // A pass that was stopped later than at the Pods does not take the API server away.
-        return serving ? at_work : "NotReady";
+        if (!serving) return "NotReady";
+        // A pass that was stopped later than at the Pods, or earlier in what it carried out before,
+        // does not take the API server away.
+        const bool current = in_.progress.is_done(kPodsReady) ||
+                             old_["observedGeneration"].as_int() == settings_.generation;
+        return current ? at_work : "Upgrading";
     }
 
+    // What was not seen in this pass is as it was.
     Value resources() const {
+        const Value& old = old_["kubernetesResources"];
         Value out = Value::object();
         out.set("version", Value::object({{"version", installed_version()}, {"status", word()}}));
-        if (!in_.deployment.is_null()) out.set("deployment", deployment());
-        if (!in_.service.is_null()) {
-            Value service = in_.service["status"];
-            service.set("name", settings_.name).set("namespace", settings_.namespace_name);
-            service.set("port", settings_.network.port);
-            out.set("service", std::move(service));
-        }
+        out.set_unless_empty("deployment", deployment(old["deployment"]));
+        out.set_unless_empty("service", service(settings_.network.port, old["service"]));
         return out;
     }
 
  private:
-    Value deployment() const {
+    Value deployment(const Value& previous) const {
+        if (in_.deployment.is_null()) return previous;
         Value out = in_.deployment["status"];
-        // Conditions of the Deployment carry times that move with every Pod; they are to be read
-        // there.
-        out.erase("conditions");
+        if (!out.is_object()) out = Value::object();
         out.set("name", settings_.name).set("namespace", settings_.namespace_name);
-        out.set("selector", fmt::format("{}={}", names::kNameLabel, settings_.name));
-        const Value& old = old_["kubernetesResources"]["deployment"];
-        Value before = old;
-        before.erase("lastUpdate");
-        out.set("lastUpdate", before == out && !old["lastUpdate"].empty()
-                                  ? old["lastUpdate"]
-                                  : Value(format_rfc3339(in_.now)));
+        out.set("selector", selector_text(in_.deployment, settings_.name));
+        return dated(std::move(out), previous, in_.now);
+    }
+
+    Value service(int64_t port, const Value& previous) const {
+        if (in_.service.is_null()) return previous;
+        Value out = in_.service["status"];
+        if (!out.is_object()) out = Value::object();
+        out.set("name", settings_.name).set("namespace", settings_.namespace_name);
+        out.set("port", port);
         return out;
+    }
+
+    Value config_map(const std::string& name, const Value& previous) const {
+        auto found = in_.checksums.find(name);
+        if (found == in_.checksums.end()) return previous;
+        return Value::object({{"name", name}, {"checksum", found->second}});
     }
 
     const StatusInputs& in_;
@@ -190,9 +235,10 @@ void set_conditions(const StatusInputs& in, int64_t generation, Value& status) {
         controller::set_condition(status, Condition(type, value, reason, message, generation),
                                   in.now);
     };
-    for (std::string_view type : kSteps) {
-        auto step = std::find_if(in.progress.steps.begin(), in.progress.steps.end(),
-                                 [type](const Condition& done) { return done.type == type; });
+    for (const auto& [type, handler] : kSteps) {
+        auto step =
+            std::find_if(in.progress.steps.begin(), in.progress.steps.end(),
+                         [type = type](const Condition& done) { return done.type == type; });
         if (step != in.progress.steps.end()) {
             set(type, step->status, step->reason, step->message);
         } else {
@@ -285,7 +331,7 @@ Value build_status(const StatusInputs& inputs) {
         status.mutable_members();
     } else {
         Builder builder(inputs);
-        status.set("storage", builder.storage());
+        status.set_unless_empty("storage", builder.storage());
         status.set_unless_empty("certificates", builder.certificates());
         status.set_unless_empty("kubeconfig", builder.kubeconfig());
         status.set_unless_empty("kubeadmconfig", builder.kubeadm_config());
@@ -306,7 +352,15 @@ Value build_status(const StatusInputs& inputs) {
         status.set("conditions", old["conditions"]);
         status.at("conditions").mutable_items();
     }
-    status.set("observedGeneration", generation);
+    const Progress& progress = inputs.progress;
+    const bool asleep = inputs.settings != nullptr && inputs.settings->asleep() &&
+                        progress.is_done(kPodsReady) && progress.first_failure() == nullptr;
+    const Value& observed = old["observedGeneration"];
+    if (progress.all_done() || asleep) {
+        status.set("observedGeneration", generation);
+    } else if (!observed.is_null()) {
+        status.set("observedGeneration", observed);
+    }
     set_conditions(inputs, generation, status);
     return status;
 }

@@ -26,14 +26,26 @@ inline constexpr std::string_view kClusterReady =
 inline constexpr std::string_view kUnsupportedCondition = "Unsupported";
 /// Writes of the tenant are refused by spec.writePermissions; absent when none are.
 inline constexpr std::string_view kWriteLimited = "WriteLimited";
-inline constexpr std::string_view kQueued = "Queued";
+/// False while a control plane that is being deleted waits for a DataStore; absent otherwise.
+inline constexpr std::string_view kDataRemoved = "DataRemoved";
+
+/// The steps of a pass, in their order, which is the order of causes.
+struct StepName {
+    std::string_view condition;
+    const char* handler;  ///< In metrics.
+};
+inline constexpr StepName kSteps[] = {{kDataStoreReady, "datastore"},
+                                      {kEndpointReady, "endpoint"},
+                                      {kCertificatesReady, "certificates"},
+                                      {kPodsReady, "pods"},
+                                      {kClusterReady, "cluster"}};
 
 /// How far a pass came; a step that was not reached says Unknown in its condition.
 struct Progress {
     std::vector<controller::Condition> steps;
     /// Adds a step that holds.
     void done(std::string_view type, std::string_view reason, std::string_view message = {});
-    /// Adds the step that stopped the pass.
+    /// Adds the step that stopped the pass, also after it seemed done.
     void stopped(std::string_view type, std::string_view reason, std::string_view message);
     bool all_done() const;
     bool is_done(std::string_view type) const;
@@ -54,8 +66,6 @@ struct StatusInputs {
     /// Name of a Secret or ConfigMap -> checksum of its data.
     std::map<std::string, std::string> checksums;
     std::string tenant_objects_checksum;  ///< "" until they were applied.
-    /// Kubernetes version of the API server that answers; "" when none did.
-    std::string serving_version;
     WallTime now;
 };
 

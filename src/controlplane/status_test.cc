@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include "controlplane/tenant_objects.h"
 #include "controlplane/testdata_test.h"
 #include "data/json.h"
+#include "kube/object.h"
 
 namespace basalt::controlplane {
 namespace {
@@ -26,10 +28,19 @@ class Status : public testing::Test {
         }
         inputs_.deployment = data::parse_yaml(R"(
 metadata: {generation: 2}
-spec: {replicas: 1}
-status: {observedGeneration: 2, replicas: 1, updatedReplicas: 1, readyReplicas: 1}
+spec: {replicas: 1, selector: {matchLabels: {kamaji.clastix.io/name: tenant-a, a: b}}}
+status:
+  observedGeneration: 2
+  replicas: 1
+  updatedReplicas: 1
+  readyReplicas: 1
+  conditions: [{type: Available, status: "True"}]
 )")
                                  .value();
+        inputs_.service =
+            data::parse_yaml("{status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}}").value();
+        inputs_.checksums["tenant-a-konnectivity-egress-selector-configuration"] = "cc";
+        inputs_.tenant_objects_checksum = "dd";
     }
 
     Value build() {
@@ -60,6 +71,83 @@ TEST_F(Status, DoesNotChangeWhenNothingDoes) {
     object_.set("status", build());
     inputs_.now += std::chrono::hours(1);
     EXPECT_EQ(build(), object_["status"]);
+}
+
+TEST_F(Status, ShowsWhatThereIsOfTheTunnel) {
+    settings_.tunnel->agent_mode = "Deployment";
+    all_done();
+    const Value status = build();
+    const Value& tunnel = status["addons"]["konnectivity"];
+    EXPECT_EQ(data::to_json(tunnel["configMap"]),
+              R"({"name":"tenant-a-konnectivity-egress-selector-configuration","checksum":"cc"})");
+    EXPECT_EQ(tunnel["service"]["port"].as_int(), 8132);
+    EXPECT_EQ(tunnel["service"]["loadBalancer"]["ingress"][0]["ip"].as_string(), "192.0.2.1");
+    EXPECT_EQ(tunnel["agent"]["mode"].as_string(), "Deployment");
+    TenantInputs in_tenant;
+    in_tenant.endpoint = example_endpoint();
+    std::map<std::string, kube::ObjectKey> made;
+    for (const Value& object : build_tunnel_agent(settings_, in_tenant))
+        made[object["kind"].str()] = kube::key_of(object);
+    auto key_of = [](const Value& part) {
+        return kube::ObjectKey(part["namespace"].str(), part["name"].str());
+    };
+    EXPECT_EQ(key_of(tunnel["agent"]), made["Deployment"]);
+    EXPECT_EQ(key_of(tunnel["sa"]), made["ServiceAccount"]);
+    EXPECT_EQ(key_of(tunnel["clusterrolebinding"]), made["ClusterRoleBinding"]);
+    settings_.tunnel.reset();
+    EXPECT_EQ(data::to_json(build()["addons"]["konnectivity"]), R"({"enabled":false})");
+}
+
+// An autoscaler that reads no replicas, or no selector, stops.
+TEST_F(Status, KeepsWhatAPassDidNotSee) {
+    all_done();
+    const Value full = build();
+    const Value& deployment = full["kubernetesResources"]["deployment"];
+    EXPECT_EQ(deployment["selector"].as_string(), "a=b,kamaji.clastix.io/name=tenant-a");
+    EXPECT_EQ(deployment["replicas"].as_int(), 1);
+    EXPECT_EQ(deployment["conditions"][0]["type"].as_string(), "Available");
+    object_.set("status", full);
+    inputs_ = StatusInputs();
+    inputs_.settings = &settings_;
+    inputs_.progress.stopped(kDataStoreReady, "Unreachable", "no");
+    const Value status = build();
+    for (const char* part :
+         {"kubernetesResources", "addons", "certificates", "kubeconfig", "storage"}) {
+        EXPECT_EQ(status[part], full[part]) << part;
+    }
+}
+
+TEST_F(Status, NamesTheGenerationThatWasCarriedOutCompletely) {
+    inputs_.progress.done(kDataStoreReady, "Ready");
+    inputs_.progress.stopped(kEndpointReady, "WaitingForAddress", "no address yet");
+    EXPECT_TRUE(build()["observedGeneration"].is_null());
+    inputs_.progress = {};
+    all_done();
+    object_.set("status", build());
+    EXPECT_EQ(object_["status"]["observedGeneration"].as_int(), 3);
+
+    // Another spec of the same version: the old Pods serve until the new ones do.
+    object_.at("metadata").set("generation", 4);
+    settings_ = settings_of(object_);
+    inputs_.progress = {};
+    inputs_.progress.stopped(kPodsReady, "Starting", "0 of 1");
+    Value status = build();
+    EXPECT_EQ(status["observedGeneration"].as_int(), 3);
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Upgrading");
+    EXPECT_EQ(condition(status, kReady)["observedGeneration"].as_int(), 4);
+    inputs_.progress = {};
+    all_done();
+    status = build();
+    EXPECT_EQ(status["observedGeneration"].as_int(), 4);
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Ready");
+    object_.set("status", status);
+
+    // A Pod that fails later changes nothing of the spec.
+    inputs_.progress = {};
+    inputs_.progress.stopped(kPodsReady, "Starting", "1 of 2");
+    status = build();
+    EXPECT_EQ(status["observedGeneration"].as_int(), 4);
+    EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Ready");
 }
 
 TEST_F(Status, NamesTheFirstStepThatIsNotDone) {
@@ -100,6 +188,7 @@ TEST_F(Status, SleepsWithoutReplicas) {
     Value status = build();
     EXPECT_EQ(status["kubernetesResources"]["version"]["status"].as_string(), "Sleeping");
     EXPECT_EQ(condition(status, kReady)["reason"].as_string(), "Sleeping");
+    EXPECT_EQ(status["observedGeneration"].as_int(), 3);
 }
 
 TEST_F(Status, KeepsWhatItKnewOfAnUnreadableSpec) {
@@ -120,6 +209,16 @@ TEST_F(Status, HasNoNullsWhenTheDataStoreIsNotKnown) {
     inputs_.progress.stopped(kDataStoreReady, "Unsupported", "no");
     const std::string text = data::to_json(build());
     EXPECT_EQ(text.find(":null"), std::string::npos) << text;
+}
+
+// Until something may be there the spec can name another one.
+TEST_F(Status, NamesADataStoreOnceItIsInUse) {
+    inputs_.checksums.clear();
+    inputs_.progress.stopped(kDataStoreReady, "DataStoreNotFound", "no");
+    EXPECT_TRUE(build()["storage"]["dataStoreName"].is_null());
+    object_.at("status").at("storage").set("dataStoreName", "used");
+    settings_ = settings_of(object_);
+    EXPECT_EQ(build()["storage"]["dataStoreName"].as_string(), "used");
 }
 
 TEST_F(Status, RecordsWhereOverridesAre) {

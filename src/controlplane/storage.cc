@@ -40,6 +40,13 @@ ControlPlaneController::Step ControlPlaneController::check_datastore(Pass* pass)
     for (const std::string& name : settings.used_datastores()) {
         const bool main = name == settings.datastore;
         const DataStoreRegistry::Entry* entry = datastores_.find(name);
+        if (entry == nullptr && is_unseen(name)) {
+            // At a start of this process. What the status says stays until more is known.
+            pass->knows_nothing =
+                controller::find_condition((*pass->object)["status"], kReady).is_object();
+            co_return pass->stop(kDataStoreReady, "WaitingForDataStore",
+                                 fmt::format("DataStore {} is being looked at", name));
+        }
         if (entry == nullptr) {
             co_return pass->stop(
                 kDataStoreReady, "DataStoreNotFound",
@@ -69,6 +76,11 @@ ControlPlaneController::Step ControlPlaneController::check_datastore(Pass* pass)
     }
     pass->progress.done(kDataStoreReady, "Ready");
     co_return true;
+}
+
+bool ControlPlaneController::is_unseen(const std::string& datastore) const {
+    if (datastores_.find(datastore) != nullptr) return false;
+    return !data_stores_.has_synced() || data_stores_.get(kube::ObjectKey(datastore)) != nullptr;
 }
 
 // A control plane that has, or that comes first to, the same keys or the same user somewhere.
@@ -111,7 +123,7 @@ async::Task<Result<void>> ControlPlaneController::record_datastores(Pass* pass) 
     Value& storage = status.at("storage");
     storage.set("dataStoreName", settings.datastore);
     storage.set("overrides", std::move(overrides));
-    Result<void> applied = co_await apply_status(pass, std::move(status));
+    Result<void> applied = co_await put_status(pass, std::move(status));
     co_return applied;
 }
 
@@ -237,7 +249,8 @@ async::Task<Result<void>> ControlPlaneController::clean_former_datastores(Pass* 
             co_await remove_storage_from(name, pass->settings.user, pass->settings.schema);
         if (removed.ok()) continue;
         if (removed.error().code() == Code::kCancelled) co_return std::move(removed);
-        if (datastores_.find(name) == nullptr) continue;  // Deleted, with all that it held.
+        // Deleted, with all that it held.
+        if (datastores_.find(name) == nullptr && !is_unseen(name)) continue;
         log_warn("a former datastore cannot be cleaned",
                  {{"control_plane", pass->settings.key()}, {"error", removed.error()}});
         left.push_back(name);
@@ -251,7 +264,10 @@ async::Task<Result<void>> ControlPlaneController::remove_storage_from(std::strin
                                                                       std::string user,
                                                                       std::string schema) {
     const DataStoreRegistry::Entry* entry = datastores_.find(datastore);
-    if (entry == nullptr) co_return unavailable("there is no such DataStore");
+    if (entry == nullptr) {
+        co_return unavailable(is_unseen(datastore) ? "it is being looked at"
+                                                   : "there is no such DataStore");
+    }
     if (entry->view == nullptr || entry->view->client == nullptr)
         co_return unavailable(entry->message);
     Result<etcd::Tenant> tenant = etcd_tenant(user, schema);

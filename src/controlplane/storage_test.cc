@@ -37,6 +37,51 @@ TEST_F(StorageTest, AFullDataStoreIsOneConditionOnAllOfIt) {
     EXPECT_TRUE(failures.empty());
 }
 
+TEST_F(StorageTest, ADataStoreThatIsAwayHidesNoPods) {
+    put_plane("a", "main");
+    start();
+    serve("a");
+    ASSERT_TRUE(wait_condition("a", kPodsReady, "Serving"));
+    loop.run_for(5s);
+    auto resources = [&] {
+        return (*server->object(kPlanes + "a"))["status"]["kubernetesResources"];
+    };
+    const Value before = resources();
+    set_full("main");
+    ASSERT_TRUE(wait_condition("a", kReady, "NoSpace"));
+    EXPECT_EQ(resources(), before);
+    Value deployment = *server->object(kDeployments + "a");
+    deployment.at("status").set("readyReplicas", 0);
+    server->put(kDeployments + "a", deployment);
+    EXPECT_TRUE(loop.run_until(
+        [&] { return resources()["deployment"]["readyReplicas"].as_int(7) == 0; }, 10s));
+}
+
+// Right after a start nobody has looked at the DataStores yet.
+TEST_F(StorageTest, WhatIsNotKnownYetIsNotSaid) {
+    const std::string main = "/apis/kamaji.clastix.io/v1alpha1/datastores/main";
+    server->put(main, kube::make_object(data_stores(), kube::ObjectKey("main")));
+    put_plane("a", "main");
+    start();
+    serve("a");
+    ASSERT_TRUE(wait_condition("a", kPodsReady, "Serving"));
+    loop.run_for(5s);
+    const Value before = *server->object(kPlanes + "a");
+    registry.erase("main");
+    subject.datastore_changed("main");
+    put_plane("b", "main");
+    ASSERT_TRUE(wait_condition("b", kDataStoreReady, "WaitingForDataStore"));
+    loop.run_for(5s);
+    EXPECT_EQ(*server->object(kPlanes + "a"), before);
+    set_ready("main");
+    EXPECT_TRUE(wait_condition("b", kCertificatesReady, "Valid"));
+    EXPECT_EQ(condition("a", kDataStoreReady)["reason"].as_string(), "Ready");
+    // Gone before anybody looked.
+    registry.erase("main");
+    server->erase(main);
+    EXPECT_TRUE(wait_condition("a", kDataStoreReady, "DataStoreNotFound"));
+}
+
 // Were it the other way round, a process that ended in between, and a spec that named another
 // DataStore then, would leave a user behind for ever.
 TEST_F(StorageTest, OnRecordBeforeAnythingIsThere) {

@@ -73,22 +73,6 @@ constexpr struct {
 
 constexpr std::string_view kDeployment = "spec.controlPlane.deployment";
 
-// Names that a KubeconfigGenerator must not have: "<control plane>-<generator>" is one of our own
-// Secrets then.
-constexpr std::string_view kReservedGenerators[] = {"ca",
-                                                    "front-proxy-ca-certificate",
-                                                    "sa-certificate",
-                                                    "api-server-certificate",
-                                                    "api-server-kubelet-client-certificate",
-                                                    "front-proxy-client-certificate",
-                                                    "admin-kubeconfig",
-                                                    "controller-manager-kubeconfig",
-                                                    "scheduler-kubeconfig",
-                                                    "datastore-config",
-                                                    "datastore-certificate",
-                                                    "konnectivity-certificate",
-                                                    "konnectivity-kubeconfig"};
-
 std::string text_or(const Value& value, std::string_view fallback) {
     return value.empty() ? std::string(fallback) : value.str();
 }
@@ -736,9 +720,11 @@ std::vector<FieldError> validate_kubeconfig_generator(const Value& object, const
     std::vector<FieldError> errors;
     if (kube::is_deleting(object)) return errors;
     const std::string_view name = kube::name_of(object);
-    const auto* reserved =
-        std::find(std::begin(kReservedGenerators), std::end(kReservedGenerators), name);
-    if (old == nullptr && reserved != std::end(kReservedGenerators)) {
+    // "<control plane>-<generator>" would be one of our own Secrets.
+    const bool reserved =
+        std::any_of(std::begin(names::kSecrets), std::end(names::kSecrets),
+                    [name](const names::SecretName& own) { return own.suffix.substr(1) == name; });
+    if (old == nullptr && reserved) {
         errors.emplace_back(
             "metadata.name",
             fmt::format(

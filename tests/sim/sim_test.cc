@@ -188,5 +188,20 @@ TEST_F(StoryTest, AGeneratorsSecretGetsItsLabelsBack) {
     EXPECT_EQ((*world.api().get(kube::resources::secrets(), secret))["data"], before["data"]);
 }
 
+// A process that starts knows nothing of its DataStores yet: it said so of every control plane.
+TEST_F(StoryTest, AnotherControllerTakesOverWithoutAWord) {
+    make_control_plane("{konnectivity: {}}");
+    ASSERT_TRUE(wait([&] { return is_ready(); }));
+    EXPECT_FALSE(wait([] { return false; }, std::chrono::minutes(1)));
+    auto version = [&] {
+        return std::string(kube::resource_version_of(
+            *world.api().get(controlplane::tenant_control_planes(), key)));
+    };
+    const std::string before = version();
+    world.crash_instance(0);
+    world.start_instance();
+    EXPECT_FALSE(wait([&] { return version() != before; }));
+}
+
 }  // namespace
 }  // namespace basalt::sim

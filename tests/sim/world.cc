@@ -614,8 +614,9 @@ void World::check_left_data(const Write& write) {
     if (schema.empty()) return;
     const std::string prefix = "/" + schema + "/";
     const Duration patience = controlplane::ControlPlaneOptions().deletion_patience;
-    Result<WallTime> since =
-        parse_rfc3339((*write.before)["metadata"]["deletionTimestamp"].as_string());
+    const Value& waiting =
+        controller::find_condition((*write.before)["status"], controlplane::kDataRemoved);
+    Result<WallTime> since = parse_rfc3339(waiting["lastTransitionTime"].as_string());
     for (const auto& [name, store] : datastores_) {
         const etcd::ModelEtcd& model = store->model;
         auto key = model.data.lower_bound(prefix);

@@ -82,6 +82,7 @@ Result<int> describe(const Arguments& arguments) {
     BASALT_ASSIGN(world.control_plane,
                   session->run(session->client().get(tenant_control_planes(), key)));
     kube::ObjectKey store(world.control_plane["status"]["storage"]["dataStoreName"].str());
+    if (store.name.empty()) store.name = world.control_plane["spec"]["dataStore"].str();
     if (!store.name.empty()) {
         BASALT_ASSIGN(world.datastore, find(*session, data_stores(), store));
     }
