@@ -4,6 +4,10 @@
 
 namespace basalt::controller {
 
+namespace {
+constexpr double kDebtMax = 60;  // Seconds.
+}
+
 Queue::Queue(QueueOptions options) : options_(options), tokens_(options.retries_burst) {}
 
 bool Queue::add(const Key& key, Priority priority, TimePoint ready_at, TimePoint now) {
@@ -87,6 +91,8 @@ TimePoint Queue::take_retry_token(TimePoint now) {
     if (!tokens_at_) tokens_at_ = now;
     const double elapsed = std::chrono::duration<double>(now - *tokens_at_).count();
     tokens_ = std::min(options_.retries_burst, tokens_ + elapsed * options_.retries_per_second) - 1;
+    // However many keys fail, another's retry waits no longer than this debt takes to pay.
+    tokens_ = std::max(tokens_, -options_.retries_per_second * kDebtMax);
     tokens_at_ = now;
     if (tokens_ >= 0) return now;
     const std::chrono::duration<double> wait(-tokens_ / options_.retries_per_second);
@@ -110,7 +116,7 @@ void Queue::done(const Key& key, Verdict verdict, std::optional<Duration> delay,
         const Priority priority = item.priority;
         enqueue(key, item, priority, item.ready_at, now);
     }
-    if (verdict == Verdict::kRetry) {
+    if (verdict == Verdict::kRetry && !changed_meanwhile) {
         const Duration wait =
             std::max(backoff(item.retries_count, random), delay.value_or(Duration(0)));
         enqueue(key, item, Priority::kRetry, std::max(now + wait, take_retry_token(now)), now);

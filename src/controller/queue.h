@@ -7,9 +7,10 @@
 //
 // Within one priority keys come out in the order in which they became ready. A failing key waits 5
 // ms doubling to 1,000 s (jittered); retries of all keys together are limited to 10 a second after
-// a burst of 100, the limits of client-go. A new event about a key that waits for its retry does
-// not cut the wait short unless it is of higher priority than kRetry, which events of users are: a
-// user who mends an object sees the effect at once.
+// a burst of 100, the limits of client-go, but none is put off by others for more than a minute. A
+// new event about a key that waits for its retry does not cut the wait short unless it is of higher
+// priority than kRetry, which events of users are: a user who mends an object sees the effect at
+// once.
 //
 // No I/O, no clock, no threads: time comes in by argument. Cost: O(log n) an operation.
 #pragma once

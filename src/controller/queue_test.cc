@@ -136,6 +136,35 @@ TEST_F(QueueTest, LimitsRetriesOfAllKeys) {
     EXPECT_NEAR(static_cast<double>(queue.ready_count(now)), 210, 2);
 }
 
+// A thousand keys that fail do not put off another's retry for longer than a minute.
+TEST_F(QueueTest, OthersFailuresPutOffARetryForABoundedTime) {
+    for (int i = 0; i <= 1000; ++i) {
+        const std::string name = std::to_string(i);
+        add(name.c_str());
+        EXPECT_EQ(pop(), name);
+        done(name.c_str(), Verdict::kRetry);
+    }
+    EXPECT_LT(queue.ready_count(now + 50s), 700u);
+    EXPECT_EQ(queue.ready_count(now + 61s), 1001u);
+}
+
+// A key that changes all the time and fails is tried for its changes: no retry that others would
+// have to wait for.
+TEST_F(QueueTest, FailuresOfAKeyThatChangesCostOthersNothing) {
+    for (int i = 0; i < 1000; ++i) {
+        add("busy");
+        EXPECT_EQ(pop(), "busy");
+        add("busy");
+        done("busy", Verdict::kRetry);
+    }
+    add("other");
+    EXPECT_EQ(pop(), "busy");
+    EXPECT_EQ(pop(), "other");
+    done("other", Verdict::kRetry);
+    now += 1s;
+    EXPECT_EQ(pop(), "other");
+}
+
 TEST_F(QueueTest, RetryAfterIsTheLeastDelay) {
     add("a");
     EXPECT_EQ(pop(), "a");

@@ -124,7 +124,8 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
     controller_options.workers_count = options_.workers_count;
     controller_ = &manager.add_controller(
         controller_options, [this](controller::Key key) { return reconcile(std::move(key)); });
-    controller_->watch(control_planes_);
+    // Not what we write into the status ourselves: a pass that fails would begin anew at once.
+    controller_->watch(control_planes_, controller::spec_changed);
     auto by_label = [](const kube::Change& change) {
         return std::vector<controller::Key>{key_by_label(change.object())};
     };
@@ -414,9 +415,11 @@ async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::sess
     }
     if (!transport.ok()) co_return std::move(transport).error();
     controller::Key tcp_key(settings.namespace_name, settings.name);
-    auto session =
-        std::make_shared<TenantSession>(manager_.loop(), *std::move(transport), std::move(identity),
-                                        [this, tcp_key] { controller_->enqueue(tcp_key); });
+    auto session = std::make_shared<TenantSession>(
+        manager_.loop(), *std::move(transport), std::move(identity),
+        [this, tcp_key](Duration delay) {
+            controller_->enqueue_after(tcp_key, delay, controller::Priority::kNormal);
+        });
     sessions_[key] = session;
     co_return session;
 }
@@ -454,28 +457,34 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
     Result<std::shared_ptr<TenantSession>> session = co_await session_of(pass, std::move(host));
     if (!session.ok()) co_return std::move(session).error();
     std::shared_ptr<TenantSession> tenant = *session;
-    Result<void> ensured = co_await tenant->ensure(*std::move(objects));
-    if (!ensured.ok()) {
-        doubt_storage(*pass, ensured.error());
-        if (!ensured.error().retriable() && ensured.error().code() != Code::kNotFound) {
-            co_return std::move(ensured).error();
+    const Value& status = (*pass->object)["status"];
+    const bool was_ready = controller::is_condition_true(status, kClusterReady);
+    Result<TenantSession::State> state = co_await tenant->ensure(*std::move(objects), !was_ready);
+    const Duration soon = look_again(status, manager_.loop().wall_now());
+    if (!state.ok()) {
+        const Error& error = state.error();
+        doubt_storage(*pass, error);
+        if (error.retriable() || error.code() == Code::kNotFound) {
+            // Right after a start: the Service's rules, or the tenant's own namespaces, are not
+            // there yet.
+            pass->again = soon;
+            co_return pass->stop(kClusterReady, "WaitingForCluster", error.message());
         }
-        // Right after a start: the Service's rules, or the tenant's own namespaces, are not there
-        // yet.
-        pass->again = look_again((*pass->object)["status"], manager_.loop().wall_now());
-        co_return pass->stop(kClusterReady, "WaitingForCluster", ensured.error().message());
+        if (error.reason() == TenantSession::kTooManyObjects) pass->again = soon;
+        if (!pass->again) co_return std::move(state).error();
+        co_return pass->stop(kClusterReady, error.reason(), error.message());
     }
-    bool was_ready = controller::is_condition_true((*pass->object)["status"], kClusterReady);
-    if (!was_ready) {
-        Result<bool> signs = co_await tenant->signs_tokens();
-        if (!signs.ok() || !*signs) {
-            pass->again = look_again((*pass->object)["status"], manager_.loop().wall_now());
-            co_return pass->stop(
-                kClusterReady, "WaitingForControllerManager",
-                "The controller manager does not yet sign tokens for joining nodes");
-        }
+    if (*state == TenantSession::State::kUnsigned) {
+        pass->again = soon;
+        co_return pass->stop(kClusterReady, "WaitingForControllerManager",
+                             "The controller manager does not yet sign tokens for joining nodes");
     }
-    pass->tenant_checksum = data::hash_hex(content);
+    if (*state == TenantSession::State::kUnderWay && !was_ready) {
+        co_return pass->stop(kClusterReady, "WaitingForCluster",
+                             "The tenant's API server takes long to answer");
+    }
+    // What was true stays so until the outcome of work that takes long is known.
+    if (*state == TenantSession::State::kInPlace) pass->tenant_checksum = data::hash_hex(content);
     pass->progress.done(kClusterReady, "InPlace");
     free_slot(pass->settings.key());
     co_return true;

@@ -1,6 +1,8 @@
 #include "controlplane/tenant_session.h"
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -9,6 +11,7 @@
 #include "data/base64.h"
 #include "data/hash.h"
 #include "data/json.h"
+#include "data/utf8.h"
 
 namespace basalt::controlplane {
 
@@ -24,6 +27,20 @@ constexpr Duration kProbeTokenLife = std::chrono::minutes(2);
 // Before it expires another takes its place: an expired one is never signed.
 constexpr Duration kProbeTokenUse = kProbeTokenLife / 2;
 constexpr Duration kTenantTimeout = std::chrono::seconds(15);
+// How long a pass over a control plane waits for its cluster.
+constexpr Duration kPatience = std::chrono::seconds(2);
+// Of the text that a cluster refuses something with.
+constexpr size_t kMessageMax = 300;
+// Our own objects are the largest of what we ask for, and a tenth of this.
+constexpr size_t kAnswerMax = 512UL << 10;
+constexpr int64_t kPageSize = 50;
+// We make a dozen of one kind; each takes less than a KiB.
+constexpr size_t kObjectsMax = 1000;
+constexpr size_t kObjectSizeMax = 4UL << 10;
+constexpr size_t kRemovalsAtOnce = 20;
+// Changes that wake us at once, and the pace of more.
+constexpr double kChangesBurst = 20;
+constexpr double kChangesPerSecond = 1;
 constexpr Duration kAheadIntervalMin = std::chrono::milliseconds(100);
 constexpr Duration kAheadIntervalMax = std::chrono::seconds(10);
 
@@ -32,6 +49,8 @@ kube::ClientOptions client_options() {
     options.host = "tenant";
     options.field_manager = std::string(names::kFieldManager);
     options.request_timeout = kTenantTimeout;
+    options.response_size_max = kAnswerMax;
+    options.watch_event_size_max = kAnswerMax;
     return options;
 }
 
@@ -47,6 +66,13 @@ std::string revision_of(const Value& object, const kube::Resource& resource) {
 
 std::string id_of(const kube::Resource& resource, const Value& object) {
     return resource.plural + "/" + kube::key_of(object).to_string();
+}
+
+// What a cluster says goes into conditions, events and logs: of no length and with no reason that
+// it likes.
+Error distrust(const Error& error) {
+    return Error(error.code(), data::clip_utf8(error.message(), kMessageMax))
+        .with_cause(error.cause_code());
 }
 
 std::string random_text(async::Loop& loop, size_t size) {
@@ -106,6 +132,7 @@ TenantSession::TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTranspo
       route_(std::make_shared<Route>(std::move(transport))),
       client_(loop, route_, client_options()),
       on_change_(std::move(on_change)),
+      changes_left_(kChangesBurst),
       group_(loop) {
     for (const TenantKind& kind : tenant_kinds()) {
         bool namespaced = !std::string_view(kind.kind).starts_with("Cluster");
@@ -114,6 +141,9 @@ TenantSession::TenantSession(async::Loop& loop, std::shared_ptr<net::HttpTranspo
         options.label_selector = fmt::format("{}={}", kTenantLabel, kTenantLabelValue);
         options.metadata_only = true;
         options.transform = keep_identity;
+        options.reflector.page_size = kPageSize;
+        options.reflector.objects_count_max = kObjectsMax;
+        options.reflector.object_size_max = kObjectSizeMax;
         kinds_.push_back({options.resource, std::make_unique<kube::Cache>(client_, options)});
     }
 }
@@ -134,10 +164,24 @@ void TenantSession::watch() {
             auto written = written_.find(id_of(kind.resource, change.object()));
             bool ours = written != written_.end() && change.after &&
                         written->second.revision == revision_of(*change.after, kind.resource);
-            if (!ours) on_change_();
+            if (!ours) on_change_(pace());
         });
         kind.cache->start(group_);
     }
+}
+
+// A tenant may change its objects a thousand times a second.
+Duration TenantSession::pace() {
+    const TimePoint now = client_.loop().now();
+    const std::chrono::duration<double> elapsed = now - changes_at_;
+    changes_at_ = now;
+    changes_left_ = std::min(kChangesBurst, changes_left_ + elapsed.count() * kChangesPerSecond);
+    if (changes_left_ >= 1) {
+        changes_left_ -= 1;
+        return Duration(0);
+    }
+    const std::chrono::duration<double> rest((1 - changes_left_) / kChangesPerSecond);
+    return std::chrono::duration_cast<Duration>(rest);
 }
 
 const TenantSession::Kind& TenantSession::kind_of(const Value& object) const {
@@ -252,40 +296,125 @@ async::Task<Result<void>> TenantSession::write_all(std::vector<Value> objects) {
     co_return std::move(written);
 }
 
-async::Task<Result<void>> TenantSession::ensure(std::vector<Value> objects) {
-    std::vector<std::string> wanted;
-    for (const Value& object : objects) wanted.push_back(id_of(kind_of(object).resource, object));
+async::Task<Result<TenantSession::State>> TenantSession::ensure(std::vector<Value> objects,
+                                                                bool prove) {
     ahead_.clear();
-    Result<void> written = co_await write_all(std::move(objects));
-    if (!written.ok()) co_return std::move(written);
+    const uint64_t wish = data::hash(Value(data::Array(objects))) + (prove ? 1 : 0);
+    for (;;) {
+        if (!working_) {
+            const bool known = outcome_ && wish_ == wish;
+            std::optional<Result<State>> last = std::exchange(outcome_, std::nullopt);
+            const bool settled = !prove || (known && last->ok() && **last == State::kInPlace);
+            if (known && (!last->ok() || **last == State::kUnsigned)) co_return *std::move(last);
+            if (settled && is_in_place(objects)) co_return State::kInPlace;
+            working_ = true;
+            wish_ = wish;
+            group_.spawn(work(objects, prove, wish));
+        }
+        if (slow_) co_return State::kUnderWay;
+        awaited_ = true;
+        async::Task<Result<void>> waiting = worked_.wait();
+        Result<void> waited =
+            co_await async::with_timeout(client_.loop(), kPatience, std::move(waiting));
+        awaited_ = false;
+        if (!waited.ok() && waited.error().code() == Code::kCancelled)
+            co_return std::move(waited).error();
+        if (working_) {
+            slow_ = true;
+            co_return State::kUnderWay;
+        }
+        // Otherwise it was what an earlier call wished.
+        if (wish_ == wish) co_return *std::exchange(outcome_, std::nullopt);
+    }
+}
+
+async::Task<void> TenantSession::work(std::vector<Value> objects, bool prove, uint64_t wish) {
+    const TimePoint began = client_.loop().now();
+    Result<void> done = co_await settle(std::move(objects));
+    if (done.ok()) done = check_limits();
+    Result<State> outcome(State::kInPlace);
+    if (!done.ok()) {
+        outcome = std::move(done).error();
+    } else if (prove) {
+        Result<bool> signs = co_await signs_tokens();
+        // Not being able to ask is one reason more to ask again.
+        if (!signs.ok() || !*signs) outcome = State::kUnsigned;
+    }
+    slow_ = client_.loop().now() - began > kPatience;
+    wish_ = wish;
+    outcome_.emplace(std::move(outcome));
+    working_ = false;
+    worked_.notify_all();
+    if (!awaited_ && on_change_) on_change_(Duration(0));
+}
+
+async::Task<Result<void>> TenantSession::settle(std::vector<Value> objects) {
+    std::vector<Value> writing = objects;
+    Result<void> done = co_await write_all(std::move(writing));
+    if (!done.ok()) co_return distrust(done.error());
     if (rerouted_) {
         Result<std::string> answer = co_await server_version();
-        if (!answer.ok()) co_return std::move(answer).error();
+        if (!answer.ok()) co_return distrust(answer.error());
         rerouted_ = false;
     }
     if (!watching_) watch();
-    Result<void> removed = co_await remove_others(std::move(wanted));
-    co_return std::move(removed);
+    std::vector<async::Task<Result<void>>> removals;
+    std::vector<Extra> others = find_others(objects);
+    if (others.size() > kRemovalsAtOnce) others.resize(kRemovalsAtOnce);
+    for (Extra& extra : others) removals.push_back(remove(std::move(extra)));
+    done = co_await async::join_all(client_.loop(), std::move(removals));
+    if (!done.ok()) co_return distrust(done.error());
+    co_return Result<void>();
 }
 
-async::Task<Result<void>> TenantSession::remove_others(std::vector<std::string> wanted) {
-    std::vector<std::pair<const Kind*, kube::ObjectKey>> extra;
+bool TenantSession::is_in_place(const std::vector<Value>& objects) const {
+    if (!watching_ || rerouted_ || !check_limits().ok() || !find_others(objects).empty())
+        return false;
+    return std::all_of(objects.begin(), objects.end(), [this](const Value& object) {
+        return in_place(object, id_of(kind_of(object).resource, object));
+    });
+}
+
+size_t TenantSession::memory_size() const {
+    size_t size = 0;
+    for (const Kind& kind : kinds_) size += kind.cache->memory_size();
+    return size;
+}
+
+Result<void> TenantSession::check_limits() const {
+    for (const Kind& kind : kinds_) {
+        if (!kind.cache->stats().over_limit) continue;
+        return failed_precondition(
+                   fmt::format(
+                       "The cluster has more than {} {} with the label {}={}, or larger ones than "
+                       "can be followed: remove those that are not Basalt's",
+                       kObjectsMax, kind.resource.plural, kTenantLabel, kTenantLabelValue))
+            .with_cause(0, std::string(kTooManyObjects));
+    }
+    return {};
+}
+
+std::vector<TenantSession::Extra> TenantSession::find_others(
+    const std::vector<Value>& objects) const {
+    std::set<std::string> wanted;
+    for (const Value& object : objects) wanted.insert(id_of(kind_of(object).resource, object));
+    std::vector<Extra> others;
     for (const Kind& kind : kinds_) {
         kind.cache->for_each([&](const data::SharedValue& object) {
-            std::string id = id_of(kind.resource, *object);
-            if (std::find(wanted.begin(), wanted.end(), id) == wanted.end() &&
-                !kube::is_deleting(*object)) {
-                extra.emplace_back(&kind, kube::key_of(*object));
-            }
+            if (!wanted.contains(id_of(kind.resource, *object)) && !kube::is_deleting(*object))
+                others.emplace_back(&kind, kube::key_of(*object));
         });
     }
-    for (const auto& [kind, key] : extra) {
-        kube::DeleteOptions options;
-        Result<Value> removed = co_await client_.remove(kind->resource, key, options);
-        if (!removed.ok() && removed.error().code() != Code::kNotFound)
-            co_return std::move(removed).error();
-        written_.erase(kind->resource.plural + "/" + key.to_string());
-    }
+    return others;
+}
+
+async::Task<Result<void>> TenantSession::remove(Extra extra) {
+    const auto& [kind, key] = extra;
+    kube::DeleteOptions options;
+    Result<Value> removed = co_await client_.remove(kind->resource, key, options);
+    if (!removed.ok() && removed.error().code() != Code::kNotFound)
+        co_return std::move(removed).error();
+    written_.erase(kind->resource.plural + "/" + key.to_string());
     co_return Result<void>();
 }
 

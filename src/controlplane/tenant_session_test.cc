@@ -58,7 +58,11 @@ class TenantSessionTest : public ::testing::Test {
     std::shared_ptr<kube::testing::TestServer> server =
         std::make_shared<kube::testing::TestServer>(loop);
     int changes_count = 0;
-    TenantSession session{loop, server, {"https://service", "one"}, [this] { ++changes_count; }};
+    TenantSession session{loop, server, {"https://service", "one"}, [this](Duration delay) {
+                              ++changes_count;
+                              longest_delay = std::max(longest_delay, delay);
+                          }};
+    Duration longest_delay{0};
     const std::string config = config_map_path("kube-system", "kubeadm-config");
 };
 
@@ -195,6 +199,94 @@ TEST_F(TenantSessionTest, ARefusedWriteIsTriedAgain) {
     server->intercept = {};
     ASSERT_TRUE(run(session.ensure(objects())).ok());
     EXPECT_NE(server->object(config), nullptr);
+}
+
+// One that answers after longer than a pass waits: its passes do not wait for it any more, and what
+// was found out in the meantime is not asked again.
+TEST_F(TenantSessionTest, ASlowClusterHoldsNobodyUp) {
+    using State = TenantSession::State;
+    settle();
+    for (int i = 0; i < 100; ++i) {
+        const std::string name = fmt::format("extra-{}", i);
+        Value extra = kube::testing::config_map("default", name, "x");
+        extra.at("metadata").at("labels").set(kTenantLabel, kTenantLabelValue);
+        server->put(config_map_path("default", name), extra);
+    }
+    loop.run_for(1s);
+    server->latency = 14s;
+    const size_t before = server->count("DELETE");
+    TimePoint began = loop.now();
+    EXPECT_EQ(*run(session.ensure(objects())), State::kUnderWay);
+    EXPECT_LE(loop.now() - began, 2s);
+    began = loop.now();
+    EXPECT_EQ(*run(session.ensure(objects())), State::kUnderWay);
+    EXPECT_EQ(loop.now(), began) << "not waited for again";
+    EXPECT_LE(server->count("DELETE") - before, 20u) << "a few at a time";
+    changes_count = 0;
+    ASSERT_TRUE(loop.run_until([&] { return changes_count > 0; }, 20s)) << "told when it is done";
+    server->latency = 2ms;
+    while (server->count("DELETE") - before < 100) {
+        ASSERT_TRUE(run(session.ensure(objects())).ok());
+        loop.run_for(1s);
+    }
+    EXPECT_EQ(*run(session.ensure(objects())), State::kInPlace);
+    EXPECT_EQ(server->count("DELETE") - before, 100u);
+}
+
+// Objects that cannot be got rid of, more than anybody needs.
+TEST_F(TenantSessionTest, KeepsABoundedNumberOfObjects) {
+    settle();
+    for (int i = 0; i < 3000; ++i) {
+        const std::string name = fmt::format("extra-{}", i);
+        Value extra = kube::testing::config_map("default", name, "x");
+        extra.at("metadata").at("labels").set(kTenantLabel, kTenantLabelValue);
+        extra.at("metadata").set("deletionTimestamp", "2026-01-01T00:00:00Z");
+        server->put(config_map_path("default", name), extra);
+    }
+    loop.run_for(1min);
+    Result<TenantSession::State> refused = run(session.ensure(objects()));
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().reason(), TenantSession::kTooManyObjects);
+    EXPECT_LT(session.memory_size(), 2UL << 20);
+    for (int i = 0; i < 3000; ++i) {
+        server->erase(config_map_path("default", fmt::format("extra-{}", i)));
+    }
+    loop.run_for(2min);
+    EXPECT_TRUE(run(session.ensure(objects())).ok());
+}
+
+TEST_F(TenantSessionTest, ChangesOfTheTenantWakeAtALimitedRate) {
+    settle();
+    Value edited = *server->object(config);
+    int at_once = 0;
+    for (int i = 0; i < 1000; ++i) {
+        edited.at("data").set("ClusterConfiguration", std::to_string(i));
+        server->put(config, edited);
+        longest_delay = Duration(0);
+        const int before = changes_count;
+        loop.run_for(5ms);
+        at_once += changes_count > before && longest_delay == Duration(0);
+    }
+    EXPECT_GE(changes_count, 900);
+    EXPECT_LE(at_once, 30) << "the others are put off by up to a second, together";
+}
+
+// Its words go into conditions, whose reasons and lengths are limited.
+TEST_F(TenantSessionTest, ClipsWhatTheClusterSays) {
+    server->intercept =
+        [&](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+        if (request.target.find("kubeadm-config") == std::string::npos) return {};
+        return Result<net::HttpResponse>(kube::testing::respond(
+            403, kube::testing::status_document(403, "no reason!", std::string(100'000, 'x'))));
+    };
+    Result<TenantSession::State> refused = run(session.ensure(objects()));
+    ASSERT_FALSE(refused.ok());
+    EXPECT_LE(refused.error().message().size(), 300u);
+    EXPECT_EQ(refused.error().reason(), "");
+    server->intercept = [&](const net::HttpRequest&) -> std::optional<Result<net::HttpResponse>> {
+        return Result<net::HttpResponse>(kube::testing::respond(200, std::string(1 << 20, '[')));
+    };
+    EXPECT_FALSE(run(session.ensure(objects())).ok()) << "larger than any answer has to be";
 }
 
 TEST_F(TenantSessionTest, AsksForASignatureWithATokenThatIsGoodForNothingElse) {

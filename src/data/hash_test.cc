@@ -72,6 +72,10 @@ TEST(Base64, IsStrict) {
 TEST(Utf8, Lengths) {
     EXPECT_EQ(utf8_length(""), 0u);
     EXPECT_EQ(utf8_length(std::string_view("\0", 1)), 1u);
+    EXPECT_EQ(clip_utf8("abc", 3), "abc");
+    EXPECT_EQ(clip_utf8("abcdef", 5), "ab…");
+    EXPECT_EQ(clip_utf8("aéé", 4), "a…") << "not inside of a character";
+    EXPECT_EQ(clip_utf8("abcdef", 2), "");
     EXPECT_EQ(utf8_length("é"), 2u);
     EXPECT_EQ(utf8_length("\uFFFD"), 3u);
     EXPECT_EQ(utf8_length("😀"), 4u);

@@ -29,4 +29,15 @@ bool is_valid_utf8(std::string_view text) noexcept {
     return true;
 }
 
+std::string clip_utf8(std::string_view text, size_t size_max) {
+    static constexpr std::string_view kEllipsis = "\u2026";
+    if (text.size() <= size_max) return std::string(text);
+    size_t end = size_max < kEllipsis.size() ? 0 : size_max - kEllipsis.size();
+    // Not inside of a sequence.
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+    std::string clipped(text.substr(0, end));
+    if (size_max >= kEllipsis.size()) clipped += kEllipsis;
+    return clipped;
+}
+
 }  // namespace basalt::data

@@ -88,7 +88,8 @@ class Cache final : private Sink {
     std::vector<SharedValue> list(std::string_view ns = {},
                                   const LabelSelector& selector = {}) const;
     void for_each(const std::function<void(const SharedValue& object)>& visit) const;
-    size_t size() const { return objects_.size(); }
+    size_t size() const override { return objects_.size(); }
+    bool has(const ObjectKey& key) const override { return objects_.contains(key); }
 
     /// Before start(), or any time (then the present objects are indexed).
     void add_index(const std::string& name, IndexFn fn);

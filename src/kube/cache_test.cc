@@ -138,6 +138,51 @@ TEST_P(CacheTest, BookmarksMoveTheVersion) {
     EXPECT_EQ(count_relists(), 1u) << "the bookmark's version was still good";
 }
 
+// Of a server that is not trusted: what is too much is not kept, whichever way it comes, and what
+// is there stays until a list is within the limits again.
+TEST_P(CacheTest, KeepsNoMoreThanItsLimits) {
+    CacheOptions options(resources::config_maps());
+    options.reflector.objects_count_max = 3;
+    options.reflector.object_size_max = 1000;
+    for (const char* name : {"a", "b", "c"}) put(name, "1");
+    start(options);
+    ASSERT_TRUE(run_until([&] { return cache->has_synced(); }));
+    put("d", "1");
+    ASSERT_TRUE(run_until([&] { return cache->stats().over_limit; }));
+    loop.run_for(2min);
+    EXPECT_TRUE(cache->stats().over_limit) << "a new list has as many";
+    EXPECT_EQ(cache->size(), 3u);
+    server->erase(config_map_path("n", "a"));
+    ASSERT_TRUE(run_until([&] { return value_of("d") == "1"; }));
+    EXPECT_FALSE(cache->stats().over_limit);
+    put("b", std::string(2000, 'x'));
+    ASSERT_TRUE(run_until([&] { return cache->stats().over_limit; }));
+    EXPECT_EQ(value_of("b"), "1");
+    server->supports_watch_list = false;
+    loop.run_for(2min);
+    EXPECT_TRUE(cache->stats().over_limit);
+    put("b", "2");
+    ASSERT_TRUE(run_until([&] { return value_of("b") == "2"; }));
+    for (const char* name : {"e", "f"}) put(name, "1");
+    loop.run_for(2min);
+    EXPECT_LE(cache->size(), 3u);
+}
+
+TEST_P(CacheTest, ListsWithNamelessObjectsAreRefused) {
+    server->supports_watch_list = false;
+    put("a", "1");
+    server->intercept =
+        [](const net::HttpRequest& request) -> std::optional<Result<net::HttpResponse>> {
+        if (request.target.find("watch=") != std::string::npos) return std::nullopt;
+        return Result<net::HttpResponse>(testing::respond(
+            200, std::string(R"({"metadata":{"resourceVersion":"5"},"items":[{"metadata":{}}]})")));
+    };
+    start();
+    loop.run_for(1min);
+    EXPECT_FALSE(cache->has_synced());
+    EXPECT_NE(cache->stats().last_error.find("without a name"), std::string::npos);
+}
+
 TEST_P(CacheTest, DeadStreamIsGivenUp) {
     put("a", "1");
     CacheOptions options(resources::config_maps());

@@ -498,7 +498,7 @@ async::Task<Result<std::unique_ptr<Watch>>> Client::watch(const Resource& resour
 async::Task<Result<std::unique_ptr<Watch>>> Client::watch_call(Call call) {
     Result<net::HttpResponse> response = co_await open_call(std::move(call));
     if (!response.ok()) co_return std::move(response).error();
-    co_return std::make_unique<Watch>(std::move(response->body));
+    co_return std::make_unique<Watch>(std::move(response->body), options_.watch_event_size_max);
 }
 
 }  // namespace basalt::kube

@@ -141,6 +141,8 @@ struct ClientOptions {
     /// Longest Retry-After that a call waits out itself; longer ones are returned as errors.
     Duration retry_after_max = std::chrono::seconds(30);
     size_t response_size_max = 64ULL << 20;
+    /// One event above this ends a watch: the API server takes no object above 3 MiB.
+    size_t watch_event_size_max = 16ULL << 20;
     /// Asked before each write (all but GET); its error is returned instead. A leader's fence.
     std::function<Result<void>()> write_guard;
     RequestObserver observer;

@@ -14,6 +14,12 @@ namespace {
 constexpr size_t kEventsPerTurn = 256;
 /// A watch that ends sooner than this without an event is a failure in disguise.
 constexpr Duration kShortestWatch = std::chrono::seconds(1);
+constexpr std::string_view kOverLimit = "OverLimit";
+
+// No transient failure: the same events would come again, only a new list can be within the limits.
+Error over_limit(std::string message) {
+    return failed_precondition(std::move(message)).with_cause(0, std::string(kOverLimit));
+}
 
 }  // namespace
 
@@ -24,14 +30,28 @@ Reflector::Reflector(Client& client, Sink& sink, Options options)
       use_watch_list_(options_.watch_list),
       backoff_next_(options_.backoff_min) {}
 
-SharedValue Reflector::share(Value object) const {
+Result<SharedValue> Reflector::share(Value object) const {
+    if (name_of(object).empty()) {
+        return invalid_argument(
+            fmt::format("{}: an object without a name", options_.resource.to_string()));
+    }
     if (options_.metadata_only) {
         object.set("apiVersion", options_.resource.api_version());
         object.set("kind", options_.resource.kind);
     }
     if (options_.transform) options_.transform(object);
     object.shrink_to_fit();
+    if (object.heap_size() > options_.object_size_max) {
+        return over_limit(fmt::format("{}: an object is larger than {} bytes",
+                                      options_.resource.to_string(), options_.object_size_max));
+    }
     return std::make_shared<const Value>(std::move(object));
+}
+
+Result<void> Reflector::check_count(size_t count) const {
+    if (count <= options_.objects_count_max) return {};
+    return over_limit(fmt::format("{}: more than {} objects", options_.resource.to_string(),
+                                  options_.objects_count_max));
 }
 
 int64_t Reflector::random_timeout_seconds() {
@@ -68,12 +88,14 @@ async::Task<void> Reflector::run() {
         Result<void> synced = co_await sync();
         if (synced.ok()) {
             stats_.last_error.clear();
+            stats_.over_limit = false;
             synced = co_await watch_once();
         }
         // A list is needed again. After "410 Gone" at once, after failures later.
         if (!synced.ok()) {
             if (synced.error().code() == Code::kCancelled) co_return;
             stats_.last_error = synced.error().to_string();
+            stats_.over_limit = synced.error().reason() == kOverLimit;
             if (!is_expired(synced.error())) {
                 log_warn("list or watch failed", {{"resource", options_.resource.to_string()},
                                                   {"error", stats_.last_error}});
@@ -99,7 +121,10 @@ async::Task<Result<void>> Reflector::sync() {
         log_debug("no streaming lists", {{"resource", options_.resource.to_string()},
                                          {"error", stream.error().to_string()}});
     }
-    Result<void> listed = co_await sync_by_list();
+    // The limit of each page, and of all of them: a server could send pages for ever.
+    async::Task<Result<void>> listing = sync_by_list();
+    Result<void> listed =
+        co_await async::with_timeout(client_.loop(), options_.list_timeout, std::move(listing));
     co_return std::move(listed);
 }
 
@@ -141,7 +166,11 @@ async::Task<Result<void>> Reflector::receive_initial(Watch* stream,
         if (present.type == EventType::kDeleted) {
             found.erase(key);
         } else {
-            found[std::move(key)] = share(std::move(present.object));
+            Result<SharedValue> object = share(std::move(present.object));
+            if (!object.ok()) co_return std::move(object).error();
+            found[std::move(key)] = *std::move(object);
+            Result<void> counted = check_count(found.size());
+            if (!counted.ok()) co_return std::move(counted);
         }
         if (++turn % kEventsPerTurn == 0) {
             Result<void> yielded = co_await async::yield(client_.loop());
@@ -176,7 +205,13 @@ async::Task<Result<void>> Reflector::sync_by_list() {
             objects.clear();
             continue;
         }
-        for (Value& item : page->items) objects.push_back(share(std::move(item)));
+        for (Value& item : page->items) {
+            Result<SharedValue> object = share(std::move(item));
+            if (!object.ok()) co_return std::move(object).error();
+            objects.push_back(*std::move(object));
+        }
+        Result<void> counted = check_count(objects.size());
+        if (!counted.ok()) co_return std::move(counted);
         version = std::move(page->resource_version);
         token = std::move(page->continue_token);
         if (token.empty()) break;
@@ -271,16 +306,18 @@ Result<void> Reflector::deliver(WatchEvent event) {
     ++stats_.events_count;
     std::string version(resource_version_of(event.object));
     if (version.empty()) return invalid_argument("watch: an event without a resource version");
-    if (event.type != EventType::kBookmark && name_of(event.object).empty()) {
-        return invalid_argument("watch: an object without a name");
+    if (event.type == EventType::kBookmark) {
+        resource_version_ = std::move(version);
+        return {};
+    }
+    BASALT_ASSIGN(SharedValue object, share(std::move(event.object)));
+    if (event.type == EventType::kDeleted) {
+        sink_.remove(std::move(object));
+    } else {
+        BASALT_TRY(check_count(sink_.size() + (sink_.has(key_of(*object)) ? 0 : 1)));
+        sink_.upsert(std::move(object));
     }
     resource_version_ = std::move(version);
-    switch (event.type) {
-        case EventType::kAdded:
-        case EventType::kModified: sink_.upsert(share(std::move(event.object))); break;
-        case EventType::kDeleted: sink_.remove(share(std::move(event.object))); break;
-        case EventType::kBookmark: break;
-    }
     return {};
 }
 

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -28,6 +29,9 @@ class Sink {
     /// The whole state: what is not in `objects` is gone.
     virtual void replace(std::vector<SharedValue> objects, const std::string& resource_version) = 0;
     virtual void upsert(SharedValue object) = 0;
+    /// Objects that it holds.
+    virtual size_t size() const = 0;
+    virtual bool has(const ObjectKey& key) const = 0;
     /// `object` is the last state.
     virtual void remove(SharedValue object) = 0;
 };
@@ -48,6 +52,10 @@ class Reflector {
         bool watch_list = true;
         int64_t page_size = 500;
         Transform transform;
+        /// For servers that are not trusted: more objects, or a larger one after the transform, end
+        /// the list or watch, and the sink keeps what it has until a later list is within them.
+        size_t objects_count_max = std::numeric_limits<size_t>::max();
+        size_t object_size_max = std::numeric_limits<size_t>::max();
         Duration backoff_min = std::chrono::milliseconds(800);
         Duration backoff_max = std::chrono::seconds(30);
         Duration backoff_reset = std::chrono::minutes(2);
@@ -65,7 +73,8 @@ class Reflector {
         uint64_t events_count = 0;
         /// Why watches ended: "timeout", "expired", "closed", "error", "very_short".
         std::map<std::string, uint64_t> close_reasons;
-        std::string last_error;  ///< "" once a watch or list has worked again.
+        std::string last_error;   ///< "" once a watch or list has worked again.
+        bool over_limit = false;  ///< The latest list or watch ended by one of the limits above.
     };
 
     Reflector(Client& client, Sink& sink, Options options);
@@ -88,7 +97,8 @@ class Reflector {
     async::Task<Result<void>> backoff();
     WatchOptions watch_options(int64_t timeout_seconds) const;
     int64_t random_timeout_seconds();
-    SharedValue share(Value object) const;
+    Result<SharedValue> share(Value object) const;
+    Result<void> check_count(size_t count) const;
     Result<void> deliver(WatchEvent event);
     void note_end(const Result<void>& ended, TimePoint since, uint64_t events_before);
 

@@ -24,10 +24,9 @@ struct WatchEvent {
 /// Decodes the bytes of a watch; no I/O (watch_fuzz.cc).
 class WatchDecoder {
  public:
-    /// One event above this ends the watch: the API server takes no object above 3 MiB.
-    static constexpr size_t kMaxEventSize = 16ULL << 20;
-
-    WatchDecoder() : splitter_(kMaxEventSize) {}
+    /// An event above `event_size_max` bytes is an error.
+    explicit WatchDecoder(size_t event_size_max = ClientOptions().watch_event_size_max)
+        : splitter_(event_size_max) {}
     void feed(std::string_view chunk) { splitter_.feed(chunk); }
     /// The next event, or nothing when more bytes are needed. Unknown event types are skipped.
     /// Errors: what an ERROR event says; InvalidArgument for what is no event.
@@ -41,7 +40,8 @@ class WatchDecoder {
 
 class Watch {
  public:
-    explicit Watch(std::unique_ptr<net::BodyReader> body) : body_(std::move(body)) {}
+    Watch(std::unique_ptr<net::BodyReader> body, size_t event_size_max)
+        : body_(std::move(body)), decoder_(event_size_max) {}
 
     /// The next event; nullopt at the end. Unavailable when the connection broke.
     async::Task<Result<std::optional<WatchEvent>>> next();
