@@ -223,9 +223,11 @@ ControlPlaneController::Step ControlPlaneController::run_steps(Pass* pass) {
         &ControlPlaneController::ensure_cluster};
     static_assert(std::size(kMethods) == std::size(kSteps));
     for (size_t i = 0; i < std::size(kSteps); ++i) {
-        HandlerTimer timer(manager_, kSteps[i].handler);
-        Result<bool> go_on = co_await (this->*kMethods[i])(pass);
-        if (!go_on.ok()) pass->fail(kSteps[i].condition, go_on.error());
+        const StepName& step = kSteps[i];
+        const Method method = kMethods[i];
+        HandlerTimer timer(manager_, step.handler);
+        Result<bool> go_on = co_await (this->*method)(pass);
+        if (!go_on.ok()) pass->fail(step.condition, go_on.error());
         if (!go_on.ok() || !*go_on) co_return std::move(go_on);
     }
     co_return true;
@@ -470,8 +472,8 @@ ControlPlaneController::Step ControlPlaneController::ensure_cluster(Pass* pass) 
             pass->again = soon;
             co_return pass->stop(kClusterReady, "WaitingForCluster", error.message());
         }
-        if (error.reason() == TenantSession::kTooManyObjects) pass->again = soon;
-        if (!pass->again) co_return std::move(state).error();
+        if (error.reason() != TenantSession::kTooManyObjects) co_return std::move(state).error();
+        pass->again = soon;
         co_return pass->stop(kClusterReady, error.reason(), error.message());
     }
     if (*state == TenantSession::State::kUnsigned) {

@@ -47,7 +47,7 @@ static_assert(kStartGateSeconds < kStartupFailures * kStartupPeriodSeconds);
 
 /// Of a Secret of the control plane, the keys that a volume needs.
 struct SecretKeys {
-    std::string (*secret)(std::string_view tcp);
+    names::SecretName secret;
     std::vector<const char*> keys;
 };
 

@@ -133,10 +133,6 @@ TEST_F(KeyMaterialTest, AskingForAnotherAuthorityStopsNothing) {
     serve("a");
     EXPECT_TRUE(wait_condition("a", kPodsReady, "Serving"));
     EXPECT_EQ(condition("a", kUnsupportedCondition)["reason"].as_string(), "NotInForce");
-    secret = *server->object(path(names::ca("a")));
-    secret.at("metadata").at("annotations").erase(names::kRotateAnnotation);
-    server->put(path(names::ca("a")), secret);
-    EXPECT_TRUE(wait_condition("a", kUnsupportedCondition, ""));
 }
 
 TEST_F(KeyMaterialTest, IsRenewedInTime) {

@@ -31,6 +31,7 @@ constexpr Duration kTenantTimeout = std::chrono::seconds(15);
 constexpr Duration kPatience = std::chrono::seconds(2);
 // Of the text that a cluster refuses something with.
 constexpr size_t kMessageMax = 300;
+constexpr size_t kReasonMax = 64;
 // Our own objects are the largest of what we ask for, and a tenth of this.
 constexpr size_t kAnswerMax = 512UL << 10;
 constexpr int64_t kPageSize = 50;
@@ -68,11 +69,16 @@ std::string id_of(const kube::Resource& resource, const Value& object) {
     return resource.plural + "/" + kube::key_of(object).to_string();
 }
 
-// What a cluster says goes into conditions, events and logs: of no length and with no reason that
-// it likes.
+// What a cluster says goes into conditions, events and logs, which take words as reasons, and
+// messages that somebody can read.
 Error distrust(const Error& error) {
+    const std::string& reason = error.reason();
+    const bool word =
+        reason.size() <= kReasonMax && std::all_of(reason.begin(), reason.end(), [](char c) {
+            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        });
     return Error(error.code(), data::clip_utf8(error.message(), kMessageMax))
-        .with_cause(error.cause_code());
+        .with_cause(error.cause_code(), word ? reason : std::string());
 }
 
 std::string random_text(async::Loop& loop, size_t size) {
@@ -312,11 +318,7 @@ async::Task<Result<TenantSession::State>> TenantSession::ensure(std::vector<Valu
             group_.spawn(work(objects, prove, wish));
         }
         if (slow_) co_return State::kUnderWay;
-        awaited_ = true;
-        async::Task<Result<void>> waiting = worked_.wait();
-        Result<void> waited =
-            co_await async::with_timeout(client_.loop(), kPatience, std::move(waiting));
-        awaited_ = false;
+        Result<void> waited = co_await wait_for_work();
         if (!waited.ok() && waited.error().code() == Code::kCancelled)
             co_return std::move(waited).error();
         if (working_) {
@@ -326,6 +328,16 @@ async::Task<Result<TenantSession::State>> TenantSession::ensure(std::vector<Valu
         // Otherwise it was what an earlier call wished.
         if (wish_ == wish) co_return *std::exchange(outcome_, std::nullopt);
     }
+}
+
+async::Task<Result<void>> TenantSession::wait_for_work() {
+    if (!working_) co_return Result<void>();
+    awaited_ = true;
+    async::Task<Result<void>> waiting = worked_.wait();
+    Result<void> waited =
+        co_await async::with_timeout(client_.loop(), kPatience, std::move(waiting));
+    awaited_ = false;
+    co_return waited;
 }
 
 async::Task<void> TenantSession::work(std::vector<Value> objects, bool prove, uint64_t wish) {

@@ -113,6 +113,7 @@ class TenantSession {
     async::Task<Result<void>> settle(std::vector<data::Value> objects);
     /// settle() and the proof; keeps the outcome for ensure().
     async::Task<void> work(std::vector<data::Value> objects, bool prove, uint64_t wish);
+    async::Task<Result<void>> wait_for_work();
     Duration pace();
 
     class Route;

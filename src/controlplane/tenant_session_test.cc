@@ -1,5 +1,6 @@
 #include "controlplane/tenant_session.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "async/sim_loop.h"
@@ -121,10 +122,16 @@ TEST_F(TenantSessionTest, GoesOnByAnotherAddressOfTheSameCluster) {
     EXPECT_TRUE(session.is_preparing());
     const size_t before = writes_count();
     session.reroute(std::make_shared<Nowhere>(), "https://service");
-    EXPECT_FALSE(run(session.ensure(objects())).ok());
+    Result<TenantSession::State> state = run(session.ensure(objects()));
+    EXPECT_TRUE(!state.ok() || *state == TenantSession::State::kUnderWay);
+    loop.run_for(1min);
+    EXPECT_FALSE(run(session.ensure(objects())).ok()) << "what was found out meanwhile";
     EXPECT_TRUE(session.is_preparing());
     session.reroute(server, "https://service");
-    ASSERT_TRUE(run(session.ensure(objects())).ok());
+    loop.run_for(1min);
+    (void)run(session.ensure(objects()));
+    loop.run_for(1s);
+    EXPECT_EQ(*run(session.ensure(objects())), TenantSession::State::kInPlace);
     EXPECT_FALSE(session.is_preparing());
     EXPECT_EQ(session.identity().server, "https://service");
     EXPECT_EQ(writes_count(), before);
@@ -193,7 +200,7 @@ TEST_F(TenantSessionTest, ARefusedWriteIsTriedAgain) {
         return Result<net::HttpResponse>(kube::testing::respond(
             403, kube::testing::status_document(403, "Forbidden", "not now")));
     };
-    Result<void> refused = run(session.ensure(objects()));
+    Result<TenantSession::State> refused = run(session.ensure(objects()));
     ASSERT_FALSE(refused.ok());
     EXPECT_NE(refused.error().message().find("kubeadm-config"), std::string::npos);
     server->intercept = {};
