@@ -139,8 +139,10 @@ Value build_volumes(const Settings& settings) {
     volumes.push_back(
         Value::object({{"name", "konnectivity-config"},
                        {"configMap", Value::object({{"name", names::egress_selector(name)}})}}));
-    volumes.push_back(Value::object(
-        {{"name", "konnectivity-uds"}, {"emptyDir", Value::object({{"medium", "Memory"}})}}));
+    // Nothing but a socket is in it; what is written there counts as memory.
+    volumes.push_back(
+        Value::object({{"name", "konnectivity-uds"},
+                       {"emptyDir", Value::object({{"medium", "Memory"}, {"sizeLimit", "1Mi"}})}}));
     if (has_our_egress(settings)) {
         // In memory: directories of the kubelet may be mounted without the right to execute.
         volumes.push_back(Value::object(

@@ -212,6 +212,11 @@ std::vector<std::string> denied_destinations(const Surroundings& surroundings) {
     };
     add(surroundings.etcd_endpoints);
     for (const auto& [resource, endpoints] : surroundings.override_endpoints) add(endpoints);
+    // As outside() above: closed until somebody said what of it is the provider's.
+    for (bool v6 : {false, true}) {
+        if (of_family(surroundings.protected_ranges, v6).empty())
+            denied.emplace(v6 ? kAnyV6 : kAnyV4);
+    }
     return {denied.begin(), denied.end()};
 }
 

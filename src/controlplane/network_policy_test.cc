@@ -108,9 +108,17 @@ TEST(DirectEgress, DeniesTheProviderAndItsDataStores) {
     surroundings.etcd_endpoints.emplace_back("192.0.2.1:2379");
     surroundings.override_endpoints = {{"/events", {"[2001:db8::1]:2379"}}};
     std::vector<std::string> args = direct_egress_args(settings_of(without_tunnel()), surroundings);
-    EXPECT_NE(std::find(args.begin(), args.end(),
-                        "--deny=10.200.0.0/22,10.32.0.0/16,10.33.0.0/16,192.0.2.1,2001:db8::1"),
-              args.end());
+    EXPECT_NE(
+        std::find(args.begin(), args.end(),
+                  "--deny=10.200.0.0/22,10.32.0.0/16,10.33.0.0/16,192.0.2.1,2001:db8::1,::/0"),
+        args.end());
+    surroundings.protected_ranges = {"10.0.0.0/8", "fd00::/8"};
+    EXPECT_EQ(direct_egress_args(settings_of(without_tunnel()), surroundings).back(),
+              "--deny=10.0.0.0/8,192.0.2.1,2001:db8::1,fd00::/8");
+    // An address of a DataStore does not tell what is the provider's in its family.
+    surroundings.protected_ranges = {"fd00::/8"};
+    EXPECT_EQ(direct_egress_args(settings_of(without_tunnel()), surroundings).back(),
+              "--deny=0.0.0.0/0,192.0.2.1,2001:db8::1,fd00::/8");
     surroundings.protected_ranges.clear();
     args = direct_egress_args(settings_of(without_tunnel()), surroundings);
     EXPECT_EQ(args.back(), "--deny-all");

@@ -61,8 +61,8 @@ data::Value build_deployment(const Settings& settings, const Endpoint& endpoint,
 data::Value build_disruption_budget(const Settings& settings);
 /// What may be dialled from the control plane's Pods, and who may dial them.
 data::Value build_network_policy(const Settings& settings, const Surroundings& surroundings);
-/// Addresses and ranges that `basalt-tunnel direct` refuses: the protected ones and the
-/// DataStores'.
+/// Addresses and ranges that `basalt-tunnel direct` refuses: the protected ones, the DataStores',
+/// and the whole of an address family of which no range is protected.
 std::vector<std::string> denied_destinations(const Surroundings& surroundings);
 /// Of protected_ranges: "10.0.0.0/8", "fd00::/8", without host bits.
 Result<void> check_ranges(const std::vector<std::string>& ranges);

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
 
+#include "data/yaml.h"
 #include "linux/file.h"
 #include "linux/linux_test_support.h"
 #include "local/datastore.h"
@@ -107,6 +109,45 @@ TEST(DataStore, Object) {
     Result<std::string> object = datastore_object(fixture.paths, 3);
     ASSERT_TRUE(object.ok()) << object.error().to_string();
     expect_golden("datastore.yaml", *object);
+}
+
+// Whatever runs in the management cluster has no capability that its manifest does not name.
+TEST(Manifests, ConfineEveryContainer) {
+    int containers_count = 0;
+    const std::filesystem::path root = std::string(BASALT_SOURCE_DIR) + "/deploy";
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
+        const std::string path = entry.path().string();
+        const bool is_kind = path.find("/crds/") != std::string::npos;  // No objects.
+        if (entry.path().extension() != ".yaml" || is_kind) continue;
+        Result<std::string> text = linux::read_file(path);
+        ASSERT_TRUE(text.ok()) << path;
+        // Variables are no YAML everywhere.
+        std::string plain = *text;
+        for (size_t at = 0; (at = plain.find("${", at)) != std::string::npos;)
+            plain.replace(at, plain.find('}', at) + 1 - at, "x");
+        Result<std::vector<data::Value>> documents = data::parse_yaml_documents(plain);
+        ASSERT_TRUE(documents.ok()) << path << ": " << documents.error().to_string();
+        for (const data::Value& document : *documents) {
+            const data::Value& pod = document["spec"]["template"]["spec"];
+            for (const char* kind : {"containers", "initContainers"}) {
+                for (const data::Value& container : pod[kind].items()) {
+                    ++containers_count;
+                    const std::string name = path + ": " + container["name"].str();
+                    const data::Value& own = container["securityContext"];
+                    const data::Value& seccomp = own["seccompProfile"].is_null()
+                                                     ? pod["securityContext"]["seccompProfile"]
+                                                     : own["seccompProfile"];
+                    EXPECT_EQ(own["capabilities"]["drop"].as_string_list(),
+                              std::vector<std::string>{"ALL"})
+                        << name;
+                    EXPECT_EQ(seccomp["type"].as_string(), "RuntimeDefault") << name;
+                    EXPECT_FALSE(own["allowPrivilegeEscalation"].as_bool(true)) << name;
+                    EXPECT_TRUE(own["readOnlyRootFilesystem"].as_bool()) << name;
+                }
+            }
+        }
+    }
+    EXPECT_GE(containers_count, 5);
 }
 
 TEST(DataStore, CertificatesAreMadeOnce) {

@@ -101,6 +101,20 @@ class GrpcService {
 /// For unary methods: reads exactly one message.
 async::Task<Result<std::string>> read_unary(GrpcServerCall& call);
 
+/// For a server that anyone can reach: what connections get on which it has accepted nothing, or
+/// nothing that still goes on. A call is accepted by send_header() or its first message.
+struct GrpcStrangerLimits {
+    /// Above these the oldest such connection ends.
+    size_t max_connections = 256;
+    size_t max_connections_per_address = 128;  ///< A load balancer may show one for all.
+    Duration timeout = std::chrono::seconds(15);
+    /// Bytes that one connection can make the server keep. HTTP/2's own default.
+    uint32_t window = 65535;
+    size_t max_header_size = 16 * 1024;
+    /// Also later, unless the client has shown a certificate.
+    size_t max_streams = 8;
+};
+
 struct GrpcServerOptions {
     std::shared_ptr<const TlsContext> tls;  ///< With ALPN "h2". Without: HTTP/2 by prior knowledge.
     size_t max_connections = 1024;
@@ -109,6 +123,7 @@ struct GrpcServerOptions {
     Duration handshake_timeout = std::chrono::seconds(10);
     Duration ping_after = std::chrono::seconds(60);
     Duration ping_timeout = std::chrono::seconds(20);  // grpc-go's server default
+    std::optional<GrpcStrangerLimits> strangers;       ///< Without: everybody is trusted alike.
 };
 
 class GrpcServer {
@@ -117,6 +132,8 @@ class GrpcServer {
     virtual const Endpoint& endpoint() const = 0;
     virtual void set_tls(std::shared_ptr<const TlsContext> tls) = 0;
     virtual size_t connections_count() const = 0;
+    /// Bytes that have come and that no call has read yet.
+    virtual size_t buffered_size() const = 0;
     /// Sends GOAWAY, lets calls in progress finish for at most `grace`, then breaks them off.
     virtual async::Task<void> stop(Duration grace) = 0;
 };

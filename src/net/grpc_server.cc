@@ -1,3 +1,4 @@
+#include <functional>
 #include <list>
 
 #include "base/log.h"
@@ -27,9 +28,10 @@ namespace {
 class ServerCall final : public GrpcServerCall {
  public:
     ServerCall(async::Loop& loop, std::shared_ptr<Http2Connection> connection,
-               Http2StreamPtr stream, size_t max_message_size)
+               Http2StreamPtr stream, size_t max_message_size, std::function<void()> on_accepted)
         : connection_(std::move(connection)),
           stream_(std::move(stream)),
+          on_accepted_(std::move(on_accepted)),
           decoder_(max_message_size),
           method_(stream_->head.path),
           metadata_(decode_metadata(stream_->head.headers)) {
@@ -58,7 +60,9 @@ class ServerCall final : public GrpcServerCall {
         Headers headers{{"content-type", "application/grpc"}};
         BASALT_ASSIGN(Headers metadata, encode_metadata(initial_));
         for (const auto& [name, value] : metadata.fields()) headers.add(name, value);
-        return connection_->respond(stream_, 200, headers, false);
+        BASALT_TRY(connection_->respond(stream_, 200, headers, false));
+        if (on_accepted_) on_accepted_();
+        return {};
     }
 
     void send_status(const Result<void>& status) {
@@ -111,6 +115,7 @@ class ServerCall final : public GrpcServerCall {
 
     std::shared_ptr<Http2Connection> connection_;
     Http2StreamPtr stream_;
+    std::function<void()> on_accepted_;
     GrpcDecoder decoder_;
     std::string method_;
     GrpcMetadata metadata_;
@@ -138,48 +143,93 @@ struct RunningCall {
     }
 };
 
+ConnectionLimits limits_of(const GrpcServerOptions& options) {
+    ConnectionLimits limits;
+    limits.max_connections = options.max_connections;
+    limits.handshake_timeout = options.handshake_timeout;
+    if (options.strangers) {
+        limits.max_strangers = options.strangers->max_connections;
+        limits.max_strangers_per_address = options.strangers->max_connections_per_address;
+        limits.stranger_timeout = options.strangers->timeout;
+    }
+    return limits;
+}
+
 class GrpcServerCore final : public ServerCore {
  public:
     GrpcServerCore(async::Loop& loop, std::unique_ptr<Listener> listener,
                    std::shared_ptr<GrpcService> service, GrpcServerOptions options)
-        : ServerCore(loop, std::move(listener), options.tls, options.max_connections,
-                     options.handshake_timeout),
+        : ServerCore(loop, std::move(listener), options.tls, limits_of(options)),
           service_(std::move(service)),
           options_(std::move(options)) {}
 
+    size_t buffered_size() const {
+        size_t size = 0;
+        for (const auto& connection : connections_) size += connection->buffered_size();
+        return size;
+    }
+
  protected:
-    Task<void> serve(std::unique_ptr<Stream> stream) override {
-        return serve_connection(*this, std::move(stream));
+    Task<void> serve(std::unique_ptr<Stream> stream, GuestPtr guest) override {
+        auto caller = std::make_shared<Caller>();
+        caller->guest = std::move(guest);
+        return serve_connection(*this, std::move(stream), std::move(caller));
     }
     void begin_stop() override {
         for (const auto& connection : connections_) connection->drain();
     }
 
  private:
-    static Task<void> serve_connection(GrpcServerCore& self, std::unique_ptr<Stream> stream) {
+    /// Who is at the other end of a connection.
+    struct Caller {
+        GuestPtr guest;
+        size_t accepted_count = 0;  ///< Calls that were accepted and go on.
+    };
+    using CallerPtr = std::shared_ptr<Caller>;
+
+    Http2Connection::Options connection_options(bool has_certificate) const {
         Http2Connection::Options options{};
         options.session.server = true;
         options.session.stream_window = kStreamWindow;
         options.session.connection_window = kConnectionWindow;
-        options.session.max_streams =
-            static_cast<uint32_t>(self.options_.max_streams_per_connection);
+        options.session.max_streams = static_cast<uint32_t>(options_.max_streams_per_connection);
         options.session.max_header_size = kMaxHeaderSize;
-        options.ping_after = self.options_.ping_after;
-        options.ping_timeout = self.options_.ping_timeout;
+        options.ping_after = options_.ping_after;
+        options.ping_timeout = options_.ping_timeout;
+        if (const std::optional<GrpcStrangerLimits>& limits = options_.strangers) {
+            options.session.stream_window = limits->window;
+            options.session.connection_window = static_cast<int32_t>(limits->window);
+            options.session.hold_connection_window = true;
+            options.session.max_header_size = limits->max_header_size;
+            if (!has_certificate)
+                options.session.max_streams = static_cast<uint32_t>(limits->max_streams);
+        }
+        return options;
+    }
+
+    void accepted(Caller& caller, Http2Connection& connection, const Http2StreamPtr& stream) {
+        ++caller.accepted_count;
+        set_stranger(caller.guest, false);
+        connection.widen(stream, kStreamWindow, kConnectionWindow);
+    }
+
+    static Task<void> serve_connection(GrpcServerCore& self, std::unique_ptr<Stream> stream,
+                                       CallerPtr caller) {
+        const bool has_certificate = stream->info().identity.has_value();
         std::shared_ptr<Http2Connection> connection = Http2Connection::start(
-            self.loop_, std::move(stream), options,
-            [&self](std::shared_ptr<Http2Connection> from, Http2StreamPtr request) {
-                self.group().spawn(serve_call(self, std::move(from), std::move(request)));
+            self.loop_, std::move(stream), self.connection_options(has_certificate),
+            [&self, caller](std::shared_ptr<Http2Connection> from, Http2StreamPtr request) {
+                self.group().spawn(serve_call(self, std::move(from), std::move(request), caller));
             });
         auto position = self.connections_.insert(self.connections_.end(), connection);
         if (self.stopping()) connection->drain();
         Result<void> ended = co_await connection->wait_closed();
         self.connections_.erase(position);
-        if (!ended.ok()) connection->fail(unavailable("the server is stopping"));
+        if (!ended.ok()) connection->fail(unavailable("the server ends the connection"));
     }
 
     static Task<void> serve_call(GrpcServerCore& self, std::shared_ptr<Http2Connection> connection,
-                                 Http2StreamPtr stream) {
+                                 Http2StreamPtr stream, CallerPtr caller) {
         const Http2Head& head = stream->head;
         if (head.method != "POST" ||
             !head.headers.get("content-type").starts_with("application/grpc")) {
@@ -188,7 +238,16 @@ class GrpcServerCore final : public ServerCore {
             static_cast<void>(refused);
             co_return;
         }
-        ServerCall call(self.loop_, connection, stream, self.options_.max_message_size);
+        bool was_accepted = false;
+        std::function<void()> on_accepted;
+        if (self.options_.strangers) {
+            on_accepted = [&] {
+                was_accepted = true;
+                self.accepted(*caller, *connection, stream);
+            };
+        }
+        ServerCall call(self.loop_, connection, stream, self.options_.max_message_size,
+                        std::move(on_accepted));
         RunningCall running;
         async::TaskGroup group(self.loop_);
         group.spawn(RunningCall::run(self.loop_, *self.service_, call, running));
@@ -204,6 +263,7 @@ class GrpcServerCore final : public ServerCore {
             log_warn("gRPC call failed", {{"method", call.method()}, {"error", status.error()}});
         }
         call.send_status(status);
+        if (was_accepted && --caller->accepted_count == 0) self.set_stranger(caller->guest, true);
     }
 
     std::shared_ptr<GrpcService> service_;
@@ -217,6 +277,7 @@ class GrpcServerHandle final : public GrpcServer {
     const Endpoint& endpoint() const override { return core_->endpoint(); }
     void set_tls(std::shared_ptr<const TlsContext> tls) override { core_->set_tls(std::move(tls)); }
     size_t connections_count() const override { return core_->connections_count(); }
+    size_t buffered_size() const override { return core_->buffered_size(); }
     Task<void> stop(Duration grace) override { return ServerCore::stop(core_, grace); }
 
  private:

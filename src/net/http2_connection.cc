@@ -52,6 +52,14 @@ size_t Http2Connection::free_streams() const {
     return streams_.size() < limit ? limit - streams_.size() : 0;
 }
 
+size_t Http2Connection::buffered_size() const {
+    size_t size = 0;
+    for (const auto& [id, stream] : streams_) {
+        for (const std::string& piece : stream->pieces) size += piece.size();
+    }
+    return size;
+}
+
 Task<Result<void>> Http2Connection::wait_ready() {
     while (!ready_ && !error_) {
         Result<void> waited = co_await state_changed_.wait();
@@ -99,6 +107,13 @@ Task<Result<void>> Http2Connection::write(std::shared_ptr<Http2Connection> self,
     self->session_.write(stream->id, std::move(data));
     self->output_ready();
     co_return Result<void>();
+}
+
+void Http2Connection::widen(const Http2StreamPtr& stream, uint32_t stream_window,
+                            int32_t connection_window) {
+    if (stream->closed) return;
+    session_.widen(stream->id, stream_window, connection_window);
+    output_ready();
 }
 
 void Http2Connection::end(const Http2StreamPtr& stream) {

@@ -63,6 +63,8 @@ class Http2Connection final : public Http2Events,
     bool usable() const { return ready_ && !error_ && !draining_ && session_.can_open_streams(); }
     size_t free_streams() const;
     size_t streams_count() const { return streams_.size(); }
+    /// Received and not yet read.
+    size_t buffered_size() const;
     bool told_to_calm_down() const { return told_to_calm_down_; }
     bool failed() const { return error_.has_value(); }
     const StreamInfo& info() const { return stream_->info(); }
@@ -73,6 +75,8 @@ class Http2Connection final : public Http2Events,
     /// Waits while too much is queued. After that the data are the connection's.
     static async::Task<Result<void>> write(std::shared_ptr<Http2Connection> self,
                                            Http2StreamPtr stream, std::string data);
+    /// Http2Session::widen.
+    void widen(const Http2StreamPtr& stream, uint32_t stream_window, int32_t connection_window);
     void end(const Http2StreamPtr& stream);
     void end_with_trailers(const Http2StreamPtr& stream, Headers trailers);
     static async::Task<Result<std::optional<std::string>>> read(

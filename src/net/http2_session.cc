@@ -33,6 +33,7 @@ struct IncomingStream {
     Http2Head head;
     Headers trailers;
     size_t header_size = 0;
+    size_t unread_size = 0;  ///< Bytes that hold the connection's window.
     bool has_head = false;
     bool ended = false;
 };
@@ -89,6 +90,7 @@ struct Http2Session::State {
     std::unique_ptr<nghttp2_session, SessionDeleter> session;
     std::unordered_map<int32_t, StreamRecord> streams;
     bool failed = false;
+    bool hold = false;  ///< Http2Session::Options::hold_connection_window, until widen().
 
     StreamRecord* find(int32_t id) {
         auto found = streams.find(id);
@@ -104,7 +106,8 @@ struct Http2Session::State {
     static int on_frame_sent(nghttp2_session*, const nghttp2_frame* frame, void* user_data);
     static int on_data(nghttp2_session* session, uint8_t flags, int32_t id, const uint8_t* data,
                        size_t size, void* user_data);
-    static int on_stream_close(nghttp2_session*, int32_t id, uint32_t code, void* user_data);
+    static int on_stream_close(nghttp2_session* session, int32_t id, uint32_t code,
+                               void* user_data);
     static ssize_t read_data(nghttp2_session* session, int32_t id, uint8_t* buffer, size_t size,
                              uint32_t* flags, nghttp2_data_source*, void* user_data);
 
@@ -222,16 +225,23 @@ int Http2Session::State::on_frame_sent(nghttp2_session* session, const nghttp2_f
 int Http2Session::State::on_data(nghttp2_session* session, uint8_t, int32_t id, const uint8_t* data,
                                  size_t size, void* user_data) {
     State& state = of(user_data);
-    nghttp2_session_consume_connection(session, size);
-    if (state.find(id) != nullptr) {
+    StreamRecord* stream = state.find(id);
+    if (state.hold && stream != nullptr) {
+        stream->in.unread_size += size;
+    } else {
+        nghttp2_session_consume_connection(session, size);
+    }
+    if (stream != nullptr) {
         state.events.on_data(id, std::string_view(reinterpret_cast<const char*>(data), size));
     }
     return 0;
 }
 
-int Http2Session::State::on_stream_close(nghttp2_session*, int32_t id, uint32_t code,
+int Http2Session::State::on_stream_close(nghttp2_session* session, int32_t id, uint32_t code,
                                          void* user_data) {
     State& state = of(user_data);
+    if (StreamRecord* stream = state.find(id); stream != nullptr && stream->in.unread_size > 0)
+        nghttp2_session_consume_connection(session, stream->in.unread_size);
     if (state.streams.erase(id) > 0) state.events.on_closed(id, code);
     return 0;
 }
@@ -274,6 +284,7 @@ ssize_t Http2Session::State::read_data(nghttp2_session* session, int32_t id, uin
 }
 
 void Http2Session::State::create() {
+    hold = options.hold_connection_window;
     nghttp2_session_callbacks* callbacks = nullptr;
     BASALT_ASSERT(nghttp2_session_callbacks_new(&callbacks) == 0);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, &State::on_begin_headers);
@@ -419,6 +430,22 @@ size_t Http2Session::queued_size(int32_t id) const {
 
 void Http2Session::consume(int32_t id, size_t size) {
     nghttp2_session_consume_stream(state_->session.get(), id, size);
+    StreamRecord* stream = state_->find(id);
+    if (!state_->hold || stream == nullptr) return;
+    const size_t held = std::min(size, stream->in.unread_size);
+    stream->in.unread_size -= held;
+    nghttp2_session_consume_connection(state_->session.get(), held);
+}
+
+void Http2Session::widen(int32_t id, uint32_t stream_window, int32_t connection_window) {
+    nghttp2_session* session = state_->session.get();
+    nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, id,
+                                          static_cast<int32_t>(stream_window));
+    if (!std::exchange(state_->hold, false)) return;
+    nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, connection_window);
+    for (auto& [other, stream] : state_->streams) {
+        nghttp2_session_consume_connection(session, std::exchange(stream.in.unread_size, 0));
+    }
 }
 
 void Http2Session::reset(int32_t id, uint32_t code) {

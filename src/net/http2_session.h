@@ -57,6 +57,9 @@ class Http2Session {
         int32_t connection_window = 16 * 1024 * 1024;
         uint32_t max_streams = 100;  ///< Servers: what the client may open.
         size_t max_header_size = 64 * 1024;
+        /// Until widen() the connection's window waits for readers, too: that much is all that the
+        /// peer can make us keep.
+        bool hold_connection_window = false;
     };
     Http2Session(Options options, Http2Events& events);
     ~Http2Session();
@@ -78,8 +81,11 @@ class Http2Session {
     void end_with_trailers(int32_t id, Headers trailers);
     size_t queued_size(int32_t id) const;
     /// Opens the stream's window again for what the reader took. (The connection's window never
-    /// waits for readers, so that a slow one does not stop the others.)
+    /// waits for readers, so that a slow one does not stop the others, except as
+    /// hold_connection_window says.)
     void consume(int32_t id, size_t size);
+    /// Larger windows for a stream and its connection; the latter waits for no reader from now on.
+    void widen(int32_t id, uint32_t stream_window, int32_t connection_window);
     void reset(int32_t id, uint32_t code);
     void ping();
     /// Server: announces the end; streams opened meanwhile are still served.

@@ -69,19 +69,25 @@ HttpServerResponse plain_text(int status) {
     return response;
 }
 
+ConnectionLimits limits_of(const HttpServerOptions& options) {
+    ConnectionLimits limits;
+    limits.max_connections = options.max_connections;
+    limits.handshake_timeout = options.header_timeout;
+    return limits;
+}
+
 class HttpServerCore final : public ServerCore {
  public:
     HttpServerCore(async::Loop& loop, std::unique_ptr<Listener> listener,
                    std::shared_ptr<HttpHandler> handler, HttpServerOptions options)
-        : ServerCore(loop, std::move(listener), options.tls, options.max_connections,
-                     options.header_timeout),
+        : ServerCore(loop, std::move(listener), options.tls, limits_of(options)),
           handler_(std::move(handler)),
           options_(std::move(options)) {}
 
     size_t buffered_size() const { return buffered_size_; }
 
  protected:
-    Task<void> serve(std::unique_ptr<Stream> stream) override {
+    Task<void> serve(std::unique_ptr<Stream> stream, GuestPtr) override {
         return serve_connection(*this, std::move(stream));
     }
     void begin_stop() override {

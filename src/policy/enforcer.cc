@@ -1,5 +1,8 @@
 #include "policy/enforcer.h"
 
+#include <fstream>
+#include <sstream>
+
 #include "async/subprocess.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -22,6 +25,14 @@ kube::CacheOptions pod_options() {
     options.variant = "policy";
     options.transform = keep_of_pod;
     return options;
+}
+
+// Empty without that family.
+std::string text_of(const std::string& path) {
+    std::ifstream file(path);
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
 }
 
 }  // namespace
@@ -56,6 +67,8 @@ std::string Enforcer::render() const {
     namespaces_.for_each([&](const data::SharedValue& item) {
         world.namespace_labels[(*item)["metadata"]["name"].str()] = (*item)["metadata"]["labels"];
     });
+    world.v4_routes = text_of(options_.routes + "/route");
+    world.v6_routes = text_of(options_.routes + "/ipv6_route");
     return render_rules(world);
 }
 

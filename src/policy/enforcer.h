@@ -22,6 +22,7 @@ class Enforcer {
         Options() = default;
         std::string node;
         std::string nft = "nft";
+        std::string routes = "/proc/self/net";  ///< Where the kernel tells its routes.
     };
     /// Asks `caches` for what it needs; before they are started.
     Enforcer(async::Loop& loop, kube::CacheSet& caches, Options options);

@@ -29,6 +29,7 @@ class EnforcerTest : public ::testing::Test {
                          "\necho run >> runs\ntest -e broken && echo 'no rights' >&2 && exit 1\n"
                          "cat > new && mv new rules\n");
         ::chmod((directory_ + "/nft").c_str(), 0700);
+        write("route", "veth5 0500010A 00000000 0005 0 0 0 FFFFFFFF 0 0 0\n");
         put_pod("web", "10.1.0.5");
         Value space = kube::make_object(kube::resources::namespaces(), kube::ObjectKey("a"));
         server->put("/api/v1/namespaces/a", space);
@@ -56,7 +57,7 @@ class EnforcerTest : public ::testing::Test {
         server->put(kPolicy,
                     data::parse_yaml("{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, "
                                      "metadata: {name: closed, namespace: a}, spec: "
-                                     "{podSelector: {}, policyTypes: [Ingress]}}")
+                                     "{podSelector: {}, policyTypes: [Ingress, Egress]}}")
                         .value());
     }
     void write(const std::string& name, const std::string& text) {
@@ -85,6 +86,7 @@ class EnforcerTest : public ::testing::Test {
         Enforcer::Options made;
         made.node = "n1";
         made.nft = directory_ + "/nft";
+        made.routes = directory_;
         return made;
     }
 
@@ -104,6 +106,7 @@ TEST_F(EnforcerTest, FollowsTheCluster) {
     EXPECT_FALSE(enforcer.check_ready().ok());
     ASSERT_TRUE(wait([&] { return enforcer.check_ready().ok(); }));
     EXPECT_TRUE(rules_mention("10.1.0.5"));
+    EXPECT_TRUE(rules_mention("iifname { \"veth5\" }"));
     put_pod("more", "10.1.0.6");
     ASSERT_TRUE(wait([&] { return rules_mention("10.1.0.6"); }));
     ASSERT_TRUE(rules_mention("reject"));

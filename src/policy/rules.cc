@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "kube/object.h"
+#include "policy/interfaces.h"
 
 namespace basalt::policy {
 
@@ -269,6 +270,7 @@ std::vector<const Value*> sorted_policies(const World& world) {
 struct Dispatch {
     std::string chains;
     std::vector<std::string> v4, v6;
+    std::set<std::string> addresses;
 };
 
 Dispatch dispatch(const World& world, const std::vector<Pod>& pods, Direction direction) {
@@ -298,6 +300,8 @@ Dispatch dispatch(const World& world, const std::vector<Pod>& pods, Direction di
         ChainWriter writer(world, pods, direction, members);
         out.chains += writer.write(name, of_group);
         for (const Pod* pod : members) {
+            out.addresses.insert(pod->v4.begin(), pod->v4.end());
+            out.addresses.insert(pod->v6.begin(), pod->v6.end());
             for (const std::string& ip : pod->v4) {
                 out.v4.push_back(fmt::format("{} : jump {}", ip, name));
             }
@@ -316,6 +320,18 @@ std::string jumps(const char* end, const Dispatch& to) {
     if (!to.v6.empty())
         text += fmt::format("\t\tip6 {} vmap {{ {} }}\n", end, fmt::join(to.v6, ", "));
     return text;
+}
+
+// What restricted Pods send from their link-local addresses, which are known only by the interface.
+// The interfaces that lead out of the node are not among them: its own link-local traffic stays.
+std::string from_link_local(const World& world, const Dispatch& egress) {
+    const std::set<std::string> interfaces =
+        interfaces_to(egress.addresses, world.v4_routes, world.v6_routes);
+    if (interfaces.empty()) return {};
+    return fmt::format(
+        "\t\tiifname {{ \"{}\" }} ip6 saddr fe80::/10 meta l4proto != ipv6-icmp "
+        "reject with icmpx admin-prohibited\n",
+        fmt::join(interfaces, "\", \""));
 }
 
 // A Pod that reaches itself through its Service.
@@ -355,7 +371,7 @@ std::string render_rules(const World& world) {
     text +=
         "\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n"
         "\t\tct state established,related accept\n";
-    text += jumps("saddr", egress) + "\t}\n}\n";
+    text += from_link_local(world, egress) + jumps("saddr", egress) + "\t}\n}\n";
     return text;
 }
 

@@ -6,6 +6,10 @@
 // Answers belong to the connection that was allowed. A Pod reaches itself, and its node reaches it
 // (the kubelet's probes). hostNetwork Pods are their node and no Pods here.
 //
+// A Pod that is selected for egress also has an address that no API knows: its link-local one of
+// IPv6, on which whatever listens on [::] of its node would answer. Nothing new may come from
+// there but ICMPv6, which finds neighbours.
+//
 // Addresses are seen after the Service's address was replaced by an endpoint's, so an ipBlock means
 // real ends, never a ClusterIP.
 //
@@ -30,6 +34,7 @@ struct World {
     std::vector<data::Value> pods;      ///< Pod: metadata, spec.{nodeName,hostNetwork,containers},
                                         ///< status.{phase,podIPs}
     std::map<std::string, data::Value> namespace_labels;
+    std::string v4_routes, v6_routes;  ///< The node's /proc/net/route and /proc/net/ipv6_route.
 };
 
 /// A script for `nft -f -` that replaces the node's table in one transaction. The same world, in

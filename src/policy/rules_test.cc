@@ -36,6 +36,8 @@ World example() {
     for (const data::Member& member : yaml["namespaces"].members()) {
         world.namespace_labels[std::string(member.key())] = member.value;
     }
+    world.v4_routes = yaml["v4_routes"].str();
+    world.v6_routes = yaml["v6_routes"].str();
     return world;
 }
 
@@ -124,6 +126,30 @@ TEST(Rules, TakeNothingOnTrust) {
               data::parse_yaml("matchExpressions: [{key: a, operator: Perhaps}]").value()}}),
         Value());
     EXPECT_EQ(render_rules(world), before);
+}
+
+// Its link-local address is in no API: it must not lead where its other addresses do not.
+TEST(Rules, CloseTheLinkLocalWayOfRestrictedPods) {
+    World world = example();
+    EXPECT_TRUE(mentions(render_rules(world), "iifname { \"veth5\" } ip6 saddr fe80::/10"));
+    // Pods behind a bridge, which is the way of all of them.
+    world.v4_routes =
+        "eth0 00000000 0100C80A 0003 0 0 0 00000000 0 0 0\n"
+        "cni0 0001200A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n";
+    world.v6_routes.clear();
+    EXPECT_TRUE(mentions(render_rules(world), "iifname { \"cni0\" } ip6 saddr fe80::/10"));
+    // Pods in the node's own network: what its neighbours say to it from there goes on.
+    world.v4_routes =
+        "eth0 00000000 0100C80A 0003 0 0 0 00000000 0 0 0\n"
+        "eth0 0000200A 00000000 0001 0 0 0 0000FFFF 0 0 0\n";
+    EXPECT_FALSE(mentions(render_rules(world), "fe80"));
+    // Only names that need no quotes get into the script.
+    world.v4_routes = "\"}accept 0501200A 00000000 0005 0 0 0 FFFFFFFF 0 0 0\nx\nveth9 zz\n";
+    EXPECT_FALSE(mentions(render_rules(world), "fe80"));
+    // A Pod that no policy selects is open.
+    world = example();
+    world.policies.clear();
+    EXPECT_FALSE(mentions(render_rules(world), "fe80"));
 }
 
 TEST(Rules, DefaultTheTypes) {

@@ -15,6 +15,7 @@
 
 #include "base/strings.h"
 #include "tunnel/agent_core.h"
+#include "tunnel/link.h"
 #include "tunnel/server_core.h"
 
 namespace basalt::tunnel {
@@ -296,6 +297,157 @@ TEST(ServerCore, Scripts) {
     auto paths = scripts("server_core");
     EXPECT_GE(paths.size(), 5u);
     for (const auto& path : paths) run_file<ServerScript>(path);
+}
+
+class ManyPackets : public ::testing::Test {
+ protected:
+    ManyPackets() : core_({}, [] { return uint64_t{0}; }, [](StreamId) {}) {}
+    /// What a stream has to send when nobody asked until now.
+    std::vector<Packet> all_of(StreamId id) {
+        std::vector<Packet> packets;
+        while (std::optional<Packet> packet = core_.next(id, now_)) packets.push_back(*packet);
+        return packets;
+    }
+    ServerCore core_;
+    TimePoint now_{};
+};
+
+// A peer that only asks: what waits for it must not grow with what it sends.
+TEST_F(ManyPackets, OfAFrontendThatDoesNotReadAreNotAnswered) {
+    AgentInfo info;
+    info.agent_id = "a";
+    info.window = 1000;
+    StreamId agent = core_.add_agent(info, now_).value();
+    StreamId closes = core_.add_frontend(true).value();
+    StreamId dials = core_.add_frontend(true).value();
+    for (int i = 0; i < 100'000; ++i) {
+        core_.packet(closes, close_request(i), now_);
+        core_.packet(dials, dial_request(i, "10.0.0.1:443"), now_);
+    }
+    EXPECT_EQ(all_of(closes).size(), 1u);
+    EXPECT_TRUE(core_.finished(closes));
+    // The second one ended it, and the agent was told that nobody waits for the first.
+    EXPECT_EQ(all_of(dials).size(), 1u);
+    EXPECT_TRUE(core_.finished(dials));
+    EXPECT_EQ(all_of(agent).size(), 2u);
+}
+
+TEST_F(ManyPackets, ThatWaitForAStreamStopItsReading) {
+    AgentInfo info;
+    info.agent_id = "a";
+    StreamId agent = core_.add_agent(info, now_).value();
+    StreamId frontend = core_.add_frontend(false).value();
+    core_.packet(frontend, dial_request(1, "10.0.0.1:443"), now_);
+    core_.packet(agent, dial_response(1, 7), now_);
+    EXPECT_TRUE(core_.may_read(frontend));
+    // The agent goes with much that nobody has read yet: that is for the frontend, before the end.
+    core_.packet(agent, data_packet(7, std::string(300'000, 'x')), now_);
+    core_.remove(agent, now_);
+    EXPECT_FALSE(core_.may_read(frontend));
+    EXPECT_EQ(all_of(frontend).size(), 3u);
+    EXPECT_TRUE(core_.may_read(frontend));
+}
+
+// Many connections with slow readers: within one limit, and the others go on.
+TEST_F(ManyPackets, ForSlowReadersStayWithinOneLimit) {
+    ServerCoreOptions options;
+    options.memory_limit = size_t{4} << 20;
+    ServerCore core(options, [] { return uint64_t{0}; }, [](StreamId) {});
+    AgentInfo info;
+    info.agent_id = "a";
+    info.window = options.link.window_size;
+    StreamId agent = core.add_agent(info, now_).value();
+    std::vector<StreamId> frontends;
+    for (int64_t i = 1; i <= 20; ++i) {
+        frontends.push_back(core.add_frontend(false).value());
+        core.packet(frontends.back(), dial_request(i, "10.0.0.1:443"), now_);
+        core.packet(agent, dial_response(i, i), now_);
+        EXPECT_TRUE(core.next(frontends.back(), now_));
+    }
+    const std::string block(size_t{32} << 10, 'x');
+    // As the driver does: it reads only while it may.
+    auto flood = [&] {
+        for (int64_t i = 0; i < 20 * 32 && core.may_read(agent); ++i)
+            core.packet(agent, data_packet(i % 20 + 1, block), now_);
+    };
+    flood();
+    EXPECT_FALSE(core.may_read(agent));
+    EXPECT_FALSE(core.may_read(frontends[0]));
+    EXPECT_LE(core.held_size(), options.memory_limit + block.size() + 64);
+    // One reader takes what is there: not enough for all, so that those who wait most are ended.
+    while (core.next(frontends[19], now_)) {
+    }
+    for (int i = 0; i < 100 && !core.may_read(agent); ++i) {
+        now_ += std::chrono::milliseconds(500);
+        core.tick(now_);
+    }
+    EXPECT_TRUE(core.may_read(agent));
+    EXPECT_GT(core.counters().overflow_closed, 0u);
+    EXPECT_LT(core.counters().overflow_closed, 10u);
+    EXPECT_LE(core.held_size(), options.memory_limit / 4 * 3);
+    core.packet(agent, data_packet(20, block), now_);
+    std::optional<Packet> packet = core.next(frontends[19], now_);
+    ASSERT_TRUE(packet);
+    EXPECT_EQ(packet->data.size(), block.size());
+    // Whatever ends is counted off.
+    for (StreamId id : frontends) core.remove(id, now_);
+    core.remove(agent, now_);
+    EXPECT_EQ(core.held_size(), 0u);
+}
+
+// What an agent left behind is not its link's any more, and its readers may be just as slow.
+TEST_F(ManyPackets, OfAnAgentThatLeftEndToo) {
+    ServerCoreOptions options;
+    options.memory_limit = size_t{1} << 20;
+    ServerCore core(options, [] { return uint64_t{0}; }, [](StreamId) {});
+    AgentInfo info;
+    info.agent_id = "a";
+    StreamId agent = core.add_agent(info, now_).value();
+    for (int64_t i = 1; i <= 4; ++i) {
+        StreamId frontend = core.add_frontend(false).value();
+        core.packet(frontend, dial_request(i, "10.0.0.1:443"), now_);
+        core.packet(agent, dial_response(i, i), now_);
+        core.packet(agent, data_packet(i, std::string(300'000, 'x')), now_);
+    }
+    core.remove(agent, now_);
+    EXPECT_GT(core.held_size(), options.memory_limit);
+    StreamId next = core.add_frontend(false).value();
+    EXPECT_FALSE(core.may_read(next));
+    for (int i = 0; i < 10; ++i) {
+        now_ += std::chrono::milliseconds(500);
+        core.tick(now_);
+    }
+    EXPECT_TRUE(core.may_read(next));
+    EXPECT_EQ(core.counters().overflow_closed, 2u);
+}
+
+TEST(Link, PacketsOfAByteAreJoined) {
+    LinkLimits limits;
+    Link link(limits, limits.window_size);
+    ASSERT_TRUE(link.open(1));
+    for (uint32_t i = 0; i < limits.window_size; ++i) {
+        std::string byte(1, static_cast<char>('a' + i % 26));
+        ASSERT_TRUE(link.receive_data(1, byte, {}).ok());
+        link.send_data(1, byte);
+    }
+    EXPECT_FALSE(link.receive_data(1, "x", {}).ok());
+    size_t held = 0, next = 0;
+    while (next < limits.window_size) {
+        std::optional<Inbound> inbound = link.take(1);
+        ASSERT_TRUE(inbound);
+        held += sizeof(std::string) + inbound->data.capacity();
+        for (char c : inbound->data.substr(0, limits.window_size - next))
+            ASSERT_EQ(c, static_cast<char>('a' + next++ % 26));
+    }
+    EXPECT_LE(held, size_t{2} * limits.window_size);
+    size_t packets_count = 0, sent = 0;
+    while (std::optional<Packet> packet = link.next()) {
+        if (packet->kind != PacketKind::kData) continue;
+        ++packets_count;
+        for (char c : packet->data) ASSERT_EQ(c, static_cast<char>('a' + sent++ % 26));
+    }
+    EXPECT_EQ(sent, limits.window_size);
+    EXPECT_EQ(packets_count, limits.window_size / limits.chunk_size);
 }
 
 TEST(AgentCore, Scripts) {

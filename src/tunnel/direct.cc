@@ -55,6 +55,13 @@ Task<Result<std::unique_ptr<net::Stream>>> connect_first(async::Loop* loop,
     co_return std::move(last);
 }
 
+// To the API server, which tells its tenant: one text for all that was not dialled, whatever the
+// reason. Which names the provider's resolver knows is not told.
+Error refusal(const std::string& address) {
+    return permission_denied(
+        fmt::format("{} is unknown or outside of what this control plane may reach", address));
+}
+
 Task<Result<std::unique_ptr<net::Stream>>> dial(async::Loop* loop,
                                                 std::shared_ptr<const AddressFilter> filter,
                                                 std::string address, Duration timeout) {
@@ -63,14 +70,16 @@ Task<Result<std::unique_ptr<net::Stream>>> dial(async::Loop* loop,
     if (endpoint->is_unix()) co_return invalid_argument("only tcp is supported");
     Result<std::vector<std::string>> found =
         co_await async::with_timeout(*loop, timeout, net::resolve_addresses(*loop, endpoint->host));
-    if (!found.ok()) co_return std::move(found).error();
-    if (found->empty()) co_return unavailable("no address for " + endpoint->host);
+    if (!found.ok() && found.error().code() == Code::kCancelled) co_return std::move(found).error();
+    if (!found.ok() || found->empty()) {
+        Error why = found.ok() ? not_found("no address") : std::move(found).error();
+        log_warn("cannot resolve", {{"address", address}, {"error", why}});
+        co_return refusal(address);
+    }
     for (const std::string& candidate : *found) {
         if (filter->permits(candidate)) continue;
         log_warn("refused to dial", {{"address", address}, {"resolved", candidate}});
-        // What a name of the provider's resolves to is not told.
-        co_return permission_denied(
-            fmt::format("{} is outside of what this control plane may reach", address));
+        co_return refusal(address);
     }
     Result<std::unique_ptr<net::Stream>> stream =
         co_await connect_first(loop, *std::move(found), endpoint->port, timeout);

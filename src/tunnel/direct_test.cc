@@ -82,6 +82,23 @@ TEST_F(DirectTest, DialsNothingForbiddenAndSaysSo) {
     EXPECT_EQ(there.accepted_count(), 0u);
 }
 
+// What a tenant reads must not tell which names the provider's resolver knows.
+TEST_F(DirectTest, UnknownNamesAndForbiddenOnesAreToldAlike) {
+    TargetDialer dialer = make_filtered_dialer(loop_, AddressFilter());
+    auto refusal = [&](const std::string& host) {
+        auto stream = run(loop_, dialer(host + ":443"));
+        EXPECT_FALSE(stream.ok()) << host;
+        if (stream.ok()) return std::string();
+        std::string text = stream.error().to_string();
+        const size_t at = text.find(host);
+        EXPECT_NE(at, std::string::npos) << text;
+        return at == std::string::npos ? text : text.replace(at, host.size(), "NAME");
+    };
+    const std::string expected = refusal("localhost");
+    EXPECT_EQ(refusal("no-such-name.invalid"), expected);
+    EXPECT_EQ(refusal("127.0.0.1"), expected);
+}
+
 TEST_F(DirectTest, ServesTheApiServerWithoutAgents) {
     Target& there = target();
     // The address is this machine's own, so the filter cannot be what dials it here.

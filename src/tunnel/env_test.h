@@ -216,6 +216,7 @@ class TestServer {
     TunnelServer& tunnel() { return *tunnel_; }
     const std::string& socket() const { return socket_; }
     net::Endpoint agent_endpoint() const { return agents_->endpoint(); }
+    size_t agents_buffered_size() const { return agents_->buffered_size(); }
     std::shared_ptr<net::GrpcChannel> channel() const {
         net::Url url;
         url.scheme = "unix";

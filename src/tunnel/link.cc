@@ -1,9 +1,47 @@
 #include "tunnel/link.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
+#include <utility>
 
 namespace basalt::tunnel {
+
+void Link::append(std::deque<std::string>& pieces, std::string data) const {
+    constexpr size_t kLeast = 64;
+    if (pieces.empty() || pieces.back().size() + data.size() > limits_.chunk_size) {
+        pieces.push_back(std::move(data));
+        return;
+    }
+    std::string& back = pieces.back();
+    const size_t needed = back.size() + data.size();
+    // In powers of two up to the whole chunk: growing by itself a string ends up with twice that.
+    if (needed > back.capacity())
+        back.reserve(std::min(limits_.chunk_size, std::max(kLeast, std::bit_ceil(needed))));
+    back += data;
+}
+
+void Link::held(size_t size) {
+    held_size_ += size;
+    if (total_ != nullptr) *total_ += size;
+}
+
+void Link::let_go(size_t size) {
+    held_size_ -= size;
+    if (total_ != nullptr) *total_ -= size;
+}
+
+int64_t Link::largest() const {
+    int64_t found = 0;
+    size_t most = 0;
+    for (const auto& [id, connection] : connections_) {
+        const size_t size = connection.in_size + connection.out_size;
+        if (size < most || size == 0 || (size == most && id > found)) continue;
+        most = size;
+        found = id;
+    }
+    return found;
+}
 
 bool Link::open(int64_t id) {
     auto [it, added] = connections_.try_emplace(id);
@@ -15,6 +53,7 @@ void Link::drop(int64_t id) {
     auto it = connections_.find(id);
     if (it == connections_.end()) return;
     release_hold(it->second);
+    let_go(it->second.in_size + it->second.out_size);
     connections_.erase(it);
     // turns_ may still name it; next() skips ids it does not know.
 }
@@ -36,7 +75,8 @@ void Link::send_data(int64_t id, std::string data) {
     auto it = connections_.find(id);
     if (it == connections_.end() || it->second.out_ended || data.empty()) return;
     it->second.out_size += data.size();
-    it->second.out.push_back(std::move(data));
+    held(data.size());
+    append(it->second.out, std::move(data));
     enqueue(id, it->second);
 }
 
@@ -113,6 +153,7 @@ Packet Link::pop_from(int64_t id, Connection& connection) {
         }
     }
     connection.out_size -= size;
+    let_go(size);
     if (peer_window_) connection.credit -= static_cast<int64_t>(size);
     return data_packet(id, std::move(data));
 }
@@ -123,7 +164,8 @@ Result<void> Link::receive_data(int64_t id, std::string data, TimePoint now) {
     Connection& connection = it->second;
     if (data.empty()) return {};
     connection.in_size += data.size();
-    connection.in.push_back(std::move(data));
+    held(data.size());
+    append(connection.in, std::move(data));
     if (flow_control()) {
         // What the reader took but the peer was not told of does not count: the peer cannot know
         // it.
@@ -174,6 +216,7 @@ std::optional<Inbound> Link::take(int64_t id) {
     Inbound inbound{std::move(connection.in.front()), false, {}};
     connection.in.pop_front();
     connection.in_size -= inbound.data.size();
+    let_go(inbound.data.size());
     if (flow_control()) {
         connection.owed_credit += static_cast<uint32_t>(inbound.data.size());
         if (!connection.in_ended && connection.owed_credit >= limits_.window_size / 2) {
@@ -199,7 +242,7 @@ void Link::stop_inbound(int64_t id) {
     if (it == connections_.end()) return;
     release_hold(it->second);
     it->second.in.clear();
-    it->second.in_size = 0;
+    let_go(std::exchange(it->second.in_size, 0));
     it->second.in_ended = true;
     it->second.end_taken = true;
 }
@@ -208,7 +251,7 @@ void Link::stop_outbound(int64_t id) {
     auto it = connections_.find(id);
     if (it == connections_.end()) return;
     it->second.out.clear();
-    it->second.out_size = 0;
+    let_go(std::exchange(it->second.out_size, 0));
     it->second.out_offset = 0;
     it->second.out_ended = true;
     it->second.last.reset();
@@ -220,7 +263,7 @@ std::vector<int64_t> Link::expire(TimePoint now) {
     for (auto& [id, connection] : connections_) {
         if (connection.linger_until && *connection.linger_until <= now) {
             connection.out.clear();
-            connection.out_size = 0;
+            let_go(std::exchange(connection.out_size, 0));
             connection.out_offset = 0;
             connection.linger_until.reset();
             enqueue(id, connection);

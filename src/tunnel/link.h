@@ -66,6 +66,13 @@ class Link {
 
     bool flow_control() const { return peer_window_.has_value(); }
 
+    /// Bytes that wait here, of all connections in both directions, are added to `total` as they
+    /// come and taken off as they go. The owner takes off held_size() when the link ends.
+    void count_in(size_t* total) { total_ = total; }
+    size_t held_size() const { return held_size_; }
+    /// The connection for which most waits; 0 when nothing waits.
+    int64_t largest() const;
+
     // Connections. An id that is open twice is refused.
     bool open(int64_t id);
     /// Known and not ended by drop(); true for one that is closing.
@@ -138,6 +145,10 @@ class Link {
         size_t progress = 0;  ///< Bytes taken since the last check.
     };
 
+    /// Joins what fits into one chunk: packets of a byte must not cost an allocation each.
+    void append(std::deque<std::string>& pieces, std::string data) const;
+    void held(size_t size);
+    void let_go(size_t size);
     bool sendable(const Connection& connection) const;
     void enqueue(int64_t id, Connection& connection);
     Packet pop_from(int64_t id, Connection& connection);
@@ -149,6 +160,8 @@ class Link {
     std::deque<Packet> control_;
     std::deque<int64_t> turns_;  ///< Connections that may have something to send.
     size_t holding_count_ = 0;
+    size_t held_size_ = 0;
+    size_t* total_ = nullptr;
 };
 
 }  // namespace basalt::tunnel

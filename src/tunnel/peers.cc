@@ -28,6 +28,7 @@ constexpr int kQuickRetries = 6;
 /// Changes that come together are told together.
 constexpr Duration kTellPause = std::chrono::milliseconds(50);
 constexpr size_t kMaxStreams = 1000;
+constexpr size_t kIdOverhead = 3;  // A field's number and a length of two bytes.
 
 using StreamHolder = std::shared_ptr<std::unique_ptr<net::Stream>>;
 
@@ -77,9 +78,15 @@ std::string Peers::state() const {
     state.set_server_id(server_id_);
     state.set_ready(ready_);
     state.set_draining(draining_);
-    for (const std::string& id : core_.agent_ids()) state.add_agent_ids(id);
     for (const Session* session : sessions_) {
         if (session->ready && !session->draining) state.add_peer_ids(session->server_id);
+    }
+    // What does not fit seems not to be here: others then wait for it longer than they need to.
+    size_t size = state.ByteSizeLong();
+    for (const std::string& id : core_.agent_ids()) {
+        size += id.size() + kIdOverhead;
+        if (size > kMaxStateSize || state.agent_ids_size() >= kMaxStateIds) break;
+        state.add_agent_ids(id);
     }
     return state.SerializeAsString();
 }
@@ -229,12 +236,16 @@ Task<Peers::Outcome> Peers::search() {
                   {{"error", first.ok() ? unavailable("the call ended") : first.error()}});
         co_return Outcome::kError;
     }
-    heard(*session, **first);
+    Result<void> understood = heard(*session, **first);
+    if (!understood.ok()) {
+        log_warn("not a server like this one", {{"error", understood.error()}});
+        co_return Outcome::kError;
+    }
     if (session->server_id == server_id_) co_return Outcome::kSelf;
     for (const Session* other : sessions_) {
         if (other->channel && other->server_id == session->server_id) co_return Outcome::kKnown;
     }
-    if (session->server_id.empty() || sessions_.size() >= kMaxPeers) co_return Outcome::kError;
+    if (sessions_.size() >= kMaxPeers) co_return Outcome::kError;
     session->peer = core_.new_id();
     group_.spawn(this->session(std::move(session)));
     co_return Outcome::kMet;
@@ -280,7 +291,8 @@ Task<Result<void>> Peers::listen(Session& session) {
         Result<std::optional<std::string>> message = co_await session.stream->read();
         if (!message.ok()) co_return std::move(message).error();
         if (!message->has_value()) co_return Result<void>();
-        heard(session, **message);
+        Result<void> understood = heard(session, **message);
+        if (!understood.ok()) co_return understood;
         tell_core(session);
         changed_();
     }
@@ -291,11 +303,23 @@ void Peers::tell_core(const Session& session) {
     core_.set_peer(session.peer, session.agent_ids.size(), session.draining, loop_.now());
 }
 
-void Peers::heard(Session& session, std::string_view bytes) {
+Result<void> Peers::heard(Session& session, std::string_view bytes) {
     wire::PeerState state;
-    if (bytes.size() > kMaxPacketSize ||
+    if (bytes.size() > kMaxStateSize ||
         !state.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-        return;
+        return invalid_argument("not a peer's state");
+    }
+    const auto good_id = [](const std::string& id) {
+        return !id.empty() && id.size() <= kMaxServerIdSize;
+    };
+    if (!good_id(state.server_id())) return invalid_argument("a peer has a server id");
+    if (state.agent_ids_size() > kMaxStateIds ||
+        !std::all_of(state.agent_ids().begin(), state.agent_ids().end(), is_agent_id)) {
+        return invalid_argument("a peer has agents with agents' ids");
+    }
+    if (static_cast<size_t>(state.peer_ids_size()) > 2 * kMaxPeers ||
+        !std::all_of(state.peer_ids().begin(), state.peer_ids().end(), good_id)) {
+        return invalid_argument("a peer has peers with server ids");
     }
     // A session stays with whom it began.
     if (session.server_id.empty()) session.server_id = state.server_id();
@@ -303,22 +327,33 @@ void Peers::heard(Session& session, std::string_view bytes) {
     session.draining = state.draining();
     session.agent_ids = {state.agent_ids().begin(), state.agent_ids().end()};
     session.peer_ids = {state.peer_ids().begin(), state.peer_ids().end()};
+    return {};
 }
 
 Task<Result<void>> Peers::serve(net::GrpcServerCall& call) {
-    if (sessions_.size() >= kMaxPeers) co_return resource_exhausted("too many peers");
+    if (sessions_.size() >= kMaxPeers || meeting_count_ >= kMaxPeers)
+        co_return resource_exhausted("too many peers");
+    ++meeting_count_;
+    Result<void> served = co_await serve_new(call);
+    co_return served;
+}
+
+Task<Result<void>> Peers::serve_new(net::GrpcServerCall& call) {
     auto owned = std::make_unique<Session>();
     owned->stream = over(call);
     auto first = co_await async::with_timeout(loop_, kFirstStateTimeout, owned->stream->read());
+    --meeting_count_;
     if (!first.ok()) co_return std::move(first).error();
     if (!first->has_value()) co_return Result<void>();
-    heard(*owned, **first);
-    if (owned->server_id.empty()) co_return invalid_argument("a peer has a server id");
+    Result<void> understood = heard(*owned, **first);
+    if (!understood.ok()) co_return understood;
     if (owned->server_id == server_id_) {
         // Ourselves: say so, then end.
         Result<void> written = co_await owned->stream->write(state());
         co_return written;
     }
+    // Others may have come while we waited.
+    if (sessions_.size() >= kMaxPeers) co_return resource_exhausted("too many peers");
     co_await session(std::move(owned));
     co_return Result<void>();
 }

@@ -16,7 +16,9 @@
 //
 // Method /basalt.tunnel.Peers/Meet, both ways a stream of wire::PeerState: one at once, one at each
 // change. What a peer can do at most: use our agents, as the API server does. Direct destinations
-// are not for peers.
+// are not for peers. A tenant that lets its own CA sign a certificate with a server's name is a
+// peer, too: all that a peer says is bounded (kMax…), and whom we have not dialled ourselves is
+// given nothing to relay.
 #pragma once
 
 #include <cstdint>
@@ -49,6 +51,11 @@ struct PeersConfig {
 class Peers {
  public:
     static constexpr size_t kMaxPeers = 16;
+    static constexpr size_t kMaxServerIdSize = 128;
+    /// All ids of max_agents agents that are names of nodes or UUIDs; of longer ones as many as
+    /// fit.
+    static constexpr size_t kMaxStateSize = size_t{256} << 10;
+    static constexpr int kMaxStateIds = 4096;
 
     /// `changed` is called when live_count(), settled() or taken_over() may have changed.
     /// References outlive this; so does the loop, until run() has ended.
@@ -88,7 +95,9 @@ class Peers {
     async::Task<void> session(std::unique_ptr<Session> owned);
     async::Task<void> tell(Session& session);
     async::Task<Result<void>> listen(Session& session);
-    void heard(Session& session, std::string_view bytes);
+    /// InvalidArgument for what no server says.
+    Result<void> heard(Session& session, std::string_view bytes);
+    async::Task<Result<void>> serve_new(net::GrpcServerCall& call);
     void tell_core(const Session& session);
     void settle(std::string_view why);
     void touch();
@@ -103,6 +112,7 @@ class Peers {
     std::function<void()> changed_;
     async::TaskGroup group_;
     std::list<Session*> sessions_;
+    size_t meeting_count_ = 0;  ///< Those that dialled us and have not said yet who they are.
     async::Condition state_changed_;
     uint64_t version_ = 1;
     Duration eager_pause_;

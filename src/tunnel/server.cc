@@ -126,6 +126,14 @@ Task<Result<void>> TunnelServer::serve_frontend(net::GrpcServerCall& call, bool 
     co_return result;
 }
 
+Task<Result<void>> TunnelServer::ask_authenticator(AgentCredentials credentials) {
+    Result<void> acquired = co_await authentications_.acquire();
+    if (!acquired.ok()) co_return acquired;
+    Result<void> accepted = co_await config_.agents->authenticate(std::move(credentials));
+    authentications_.release();
+    co_return accepted;
+}
+
 Task<Result<void>> TunnelServer::authenticate(net::GrpcServerCall& call) {
     AgentCredentials credentials;
     credentials.identity = call.connection().identity;
@@ -134,12 +142,16 @@ Task<Result<void>> TunnelServer::authenticate(net::GrpcServerCall& call) {
     if (authorization.starts_with(kBearerPrefix)) {
         credentials.token = Secret(trim(authorization.substr(kBearerPrefix.size())));
     }
-    Result<void> acquired = co_await authentications_.acquire();
-    if (!acquired.ok()) co_return acquired;
-    Result<void> accepted =
-        co_await async::with_timeout(loop_, config_.authentication_timeout,
-                                     config_.agents->authenticate(std::move(credentials)));
-    authentications_.release();
+    // Who comes here may be anybody: what he brought is kept for so many, and so long, only.
+    if (authenticating_count_ >=
+        config_.authentications_limit + config_.authentications_waiting_limit) {
+        ++agents_refused_;
+        co_return unavailable("too many agents come at once");
+    }
+    ++authenticating_count_;
+    Result<void> accepted = co_await async::with_timeout(loop_, config_.authentication_timeout,
+                                                         ask_authenticator(std::move(credentials)));
+    --authenticating_count_;
     if (!accepted.ok() && accepted.error().code() != Code::kCancelled) {
         ++agents_refused_;
         log_warn("agent refused", {{"agent", call.metadata().get(kAgentIdHeader)},
@@ -156,6 +168,8 @@ Task<Result<void>> TunnelServer::authenticate(net::GrpcServerCall& call) {
 Task<Result<void>> TunnelServer::serve_agent(net::GrpcServerCall& call) {
     AgentInfo info;
     info.agent_id = std::string(call.metadata().get(kAgentIdHeader));
+    // Before anything else: it is logged whoever sent it.
+    if (!is_agent_id(info.agent_id)) co_return invalid_argument("an agent id has 1 to 256 bytes");
     Result<Identifiers> identifiers =
         parse_identifiers(call.metadata().get(kAgentIdentifiersHeader));
     if (!identifiers.ok()) co_return std::move(identifiers).error();
@@ -374,6 +388,10 @@ std::string TunnelServer::metrics() const {
         c.dials_relayed);
     add("basalt_tunnel_stalled_total", "counter", "Connections closed for a stalled reader.",
         c.stalled_closed);
+    add("basalt_tunnel_overflow_total", "counter",
+        "Connections closed because too much waited for slow readers.", c.overflow_closed);
+    add("basalt_tunnel_waiting_bytes", "gauge", "Payload that waits for its readers.",
+        core_.held_size());
     add("basalt_tunnel_violations_total", "counter", "Packets against the protocol.", c.violations);
     add("basalt_tunnel_agents_refused_total", "counter", "Agents that did not authenticate.",
         agents_refused_);

@@ -47,8 +47,10 @@ struct TunnelServerConfig {
     std::vector<DirectDestination> direct;
     /// Set where there are no agents: this process dials what this permits (direct.h).
     TargetDialer dialer;
-    /// Token checks at the same time, and how long one may take.
+    /// Token checks at the same time, how many wait for their turn, and how long one may take with
+    /// its waiting.
     size_t authentications_limit = 32;
+    size_t authentications_waiting_limit = 256;
     Duration authentication_timeout = std::chrono::seconds(10);
 };
 
@@ -96,6 +98,7 @@ class TunnelServer {
     async::Task<Result<void>> serve_frontend(net::GrpcServerCall& call, bool from_peer);
     async::Task<Result<void>> serve_agent(net::GrpcServerCall& call);
     async::Task<Result<void>> authenticate(net::GrpcServerCall& call);
+    async::Task<Result<void>> ask_authenticator(AgentCredentials credentials);
     async::Task<Result<void>> pump(StreamId id, MessageStream& stream);
     async::Task<void> read_loop(StreamId id, StreamState& state, MessageStream& stream);
     async::Task<Result<void>> write_loop(StreamId id, StreamState& state, MessageStream& stream);
@@ -113,6 +116,7 @@ class TunnelServer {
     Peers peers_;
     async::TaskGroup group_;
     async::Semaphore authentications_;
+    size_t authenticating_count_ = 0;  ///< With those that wait.
     std::unordered_map<StreamId, StreamState*> streams_;
     async::Condition orders_;
     async::Condition tick_needed_;

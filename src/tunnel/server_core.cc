@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 namespace basalt::tunnel {
 
 namespace {
-/// Longer ids are not those of agents: a UUID has 36 bytes, a node name at most 253.
-constexpr size_t kMaxAgentIdSize = 256;
 constexpr size_t kMaxAddressSize = 512;  // a DNS name of 253 bytes, brackets and a port fit
 
 size_t cost_of(const Packet& packet) { return packet.data.size() + packet.error.size() + 64; }
@@ -18,7 +17,7 @@ ServerCore::ServerCore(ServerCoreOptions options, std::function<uint64_t()> rand
     : options_(std::move(options)), random_(std::move(random)), wake_(std::move(wake)) {}
 
 Result<StreamId> ServerCore::add_agent(AgentInfo info, TimePoint now) {
-    if (info.agent_id.empty() || info.agent_id.size() > kMaxAgentIdSize) {
+    if (!is_agent_id(info.agent_id)) {
         return invalid_argument("an agent id has 1 to 256 bytes");
     }
     if (links_count() >= options_.max_agents) return resource_exhausted("too many agents");
@@ -28,6 +27,7 @@ Result<StreamId> ServerCore::add_agent(AgentInfo info, TimePoint now) {
     StreamId id = new_id();
     Agent& agent = agents_[id];
     agent.link = Link(options_.link, info.window);
+    agent.link.count_in(&held_size_);
     agent.info = std::move(info);
     agent.order = id;
     last_agent_seen_ = now;
@@ -41,6 +41,7 @@ StreamId ServerCore::add_direct(std::string address, uint32_t window) {
     agent.info.agent_id = "direct";
     agent.info.window = window;
     agent.link = Link(options_.link, window);
+    agent.link.count_in(&held_size_);
     agent.direct = true;
     direct_[std::move(address)] = id;
     return id;
@@ -61,13 +62,81 @@ void ServerCore::packet(StreamId id, Packet packet, TimePoint now) {
     } else if (auto relay = relays_.find(id); relay != relays_.end()) {
         relay_packet(id, relay->second, std::move(packet), now);
     }
+    check_memory(now);
+}
+
+// ---- memory ----
+
+template <class Stream>
+void ServerCore::queue(Stream& stream, Packet packet) {
+    stream.out_size += cost_of(packet);
+    held_size_ += cost_of(packet);
+    stream.out.push_back(std::move(packet));
+}
+
+template <class Stream>
+Packet ServerCore::unqueue(Stream& stream) {
+    Packet packet = std::move(stream.out.front());
+    stream.out.pop_front();
+    stream.out_size -= cost_of(packet);
+    held_size_ -= cost_of(packet);
+    return packet;
+}
+
+void ServerCore::check_memory(TimePoint now) {
+    if (!full_since_) {
+        if (held_size_ >= options_.memory_limit) full_since_ = now;
+        return;
+    }
+    if (held_size_ > options_.memory_limit / 4 * 3) return;
+    full_since_.reset();
+    for (const auto& [id, agent] : agents_) wake_(id);
+    for (const auto& [id, frontend] : frontends_) wake_(id);
+    for (const auto& [id, relay] : relays_) wake_(id);
+}
+
+void ServerCore::close_largest(TimePoint now) {
+    const auto largest = [](const auto& streams, auto size_of) {
+        std::pair<StreamId, size_t> found{0, 0};
+        for (const auto& [id, stream] : streams) {
+            if (size_of(stream) > found.second) found = {id, size_of(stream)};
+        }
+        return found;
+    };
+    const auto queued = [](const auto& stream) { return stream.out_size; };
+    const auto [agent_id, of_agent] =
+        largest(agents_, [](const Agent& agent) { return agent.link.held_size(); });
+    const auto [frontend_id, of_frontend] = largest(frontends_, queued);
+    const auto [relay_id, of_relay] = largest(relays_, queued);
+    if (of_relay > std::max(of_agent, of_frontend)) {
+        ++counters_.overflow_closed;
+        remove_relay(relay_id, now);
+        return;
+    }
+    if (of_frontend > of_agent) {
+        ++counters_.overflow_closed;
+        Frontend& frontend = frontends_.at(frontend_id);
+        detach(frontend_id, frontend, now);
+        held_size_ -= std::exchange(frontend.out_size, 0);
+        frontend.out.clear();
+        end_frontend(frontend_id, frontend, std::nullopt);
+        return;
+    }
+    if (agent_id == 0) return;
+    Agent& agent = agents_.at(agent_id);
+    const int64_t connection = agent.link.largest();
+    if (!agent.owners.contains(connection)) {
+        agent.link.stop_outbound(connection);  // Closed already; what lingers goes.
+        return;
+    }
+    ++counters_.overflow_closed;
+    close_connection(agent_id, agent, connection, "too much waits for slow readers", now);
 }
 
 // ---- frontends ----
 
 void ServerCore::push(StreamId id, Frontend& frontend, Packet packet) {
-    frontend.out_size += cost_of(packet);
-    frontend.out.push_back(std::move(packet));
+    queue(frontend, std::move(packet));
     wake_(id);
 }
 
@@ -79,13 +148,13 @@ void ServerCore::end_frontend(StreamId id, Frontend& frontend, std::optional<Pac
 }
 
 void ServerCore::frontend_packet(StreamId id, Frontend& frontend, Packet packet, TimePoint now) {
+    if (frontend.phase == Phase::kEnded) return;  // It has its last answer.
     if (frontend.phase == Phase::kRelayed) {
         Relay& relay = relays_.at(frontend.link);
         relay.continued = true;
         relay.target_spoke_last = false;
         relay.last_packet = now;
-        relay.out_size += cost_of(packet);
-        relay.out.push_back(std::move(packet));
+        queue(relay, std::move(packet));
         wake_(frontend.link);
         return;
     }
@@ -93,8 +162,10 @@ void ServerCore::frontend_packet(StreamId id, Frontend& frontend, Packet packet,
         case PacketKind::kDialRequest:
             if (frontend.phase != Phase::kIdle) {
                 ++counters_.violations;
-                push(id, frontend,
-                     dial_response(packet.dial_id, 0, "this stream has a connection already"));
+                detach(id, frontend, now);
+                end_frontend(
+                    id, frontend,
+                    dial_response(packet.dial_id, 0, "this stream has a connection already"));
                 return;
             }
             ++counters_.dials;
@@ -129,7 +200,7 @@ void ServerCore::frontend_packet(StreamId id, Frontend& frontend, Packet packet,
 }
 
 void ServerCore::frontend_data(StreamId id, Frontend& frontend, Packet packet, TimePoint now) {
-    if (frontend.phase == Phase::kEnded || packet.connection_id == 0) return;
+    if (packet.connection_id == 0) return;
     if (frontend.phase != Phase::kOpen || packet.connection_id != frontend.connection_id) {
         ++counters_.violations;
         detach(id, frontend, now);
@@ -146,6 +217,7 @@ void ServerCore::detach(StreamId id, Frontend& frontend, TimePoint now) {
         StreamId relay = frontend.link;
         frontend.link = 0;
         frontend.phase = Phase::kEnded;
+        held_size_ -= relays_.at(relay).out_size;
         relays_.erase(relay);
         wake_(relay);
         return;
@@ -259,8 +331,7 @@ void ServerCore::dial_via_peer(StreamId id, Frontend& frontend, StreamId peer) {
     Relay& relay = relays_[relay_id];
     relay.frontend = id;
     relay.peer = peer;
-    relay.out.push_back(frontend.dial);
-    relay.out_size = cost_of(frontend.dial);
+    queue(relay, frontend.dial);
     frontend.phase = Phase::kRelayed;
     frontend.link = relay_id;
     orders_.push_back({relay_id, peer});
@@ -439,6 +510,7 @@ std::vector<ServerCore::RelayOrder> ServerCore::take_orders() { return std::exch
 void ServerCore::remove(StreamId id, TimePoint now) {
     if (auto it = frontends_.find(id); it != frontends_.end()) {
         detach(id, it->second, now);
+        held_size_ -= it->second.out_size;
         frontends_.erase(it);
         wake_(id);
     } else if (agents_.contains(id)) {
@@ -446,6 +518,7 @@ void ServerCore::remove(StreamId id, TimePoint now) {
     } else if (relays_.contains(id)) {
         remove_relay(id, now);
     }
+    check_memory(now);
 }
 
 void ServerCore::remove_agent(StreamId id, TimePoint now) {
@@ -467,6 +540,8 @@ void ServerCore::remove_agent(StreamId id, TimePoint now) {
         }
         end_frontend(owner->second, frontend, close_response(connection, error));
     }
+    held_size_ -= agent.link.held_size();
+    agent.link.count_in(nullptr);
     std::set<StreamId> pending;
     for (const auto& [dial, owner] : agent.dials) pending.insert(owner);
     for (StreamId owner : pending) {
@@ -484,6 +559,7 @@ void ServerCore::remove_agent(StreamId id, TimePoint now) {
 
 void ServerCore::remove_relay(StreamId id, TimePoint now) {
     Relay relay = std::move(relays_.at(id));
+    held_size_ -= relay.out_size;
     relays_.erase(id);
     wake_(id);
     auto it = frontends_.find(relay.frontend);
@@ -508,6 +584,12 @@ void ServerCore::remove_relay(StreamId id, TimePoint now) {
 // ---- what the driver asks ----
 
 std::optional<Packet> ServerCore::next(StreamId id, TimePoint now) {
+    std::optional<Packet> packet = next_of(id);
+    if (packet) check_memory(now);
+    return packet;
+}
+
+std::optional<Packet> ServerCore::next_of(StreamId id) {
     if (auto it = agents_.find(id); it != agents_.end()) {
         Agent& agent = it->second;
         std::optional<Packet> packet = agent.link.next();
@@ -517,15 +599,9 @@ std::optional<Packet> ServerCore::next(StreamId id, TimePoint now) {
         }
         return packet;
     }
-    auto pop = [](auto& stream) {
-        Packet packet = std::move(stream.out.front());
-        stream.out.pop_front();
-        stream.out_size -= cost_of(packet);
-        return packet;
-    };
     if (auto it = relays_.find(id); it != relays_.end()) {
         if (it->second.out.empty()) return std::nullopt;
-        Packet packet = pop(it->second);
+        Packet packet = unqueue(it->second);
         wake_(it->second.frontend);
         return packet;
     }
@@ -533,8 +609,9 @@ std::optional<Packet> ServerCore::next(StreamId id, TimePoint now) {
     if (it == frontends_.end()) return std::nullopt;
     Frontend& frontend = it->second;
     if (!frontend.out.empty()) {
-        Packet packet = pop(frontend);
+        Packet packet = unqueue(frontend);
         if (frontend.phase == Phase::kRelayed) wake_(frontend.link);
+        wake_(id);  // May read again.
         return packet;
     }
     if (frontend.phase != Phase::kOpen) return std::nullopt;
@@ -547,11 +624,11 @@ std::optional<Packet> ServerCore::next(StreamId id, TimePoint now) {
     agent.owners.erase(connection);
     agent.link.drop(connection);
     end_frontend(id, frontend, std::nullopt);
-    (void)now;
     return close_response(connection, std::move(inbound->error));
 }
 
 bool ServerCore::may_read(StreamId id) const {
+    if (full_since_) return false;
     if (auto it = agents_.find(id); it != agents_.end()) return it->second.link.may_read();
     if (auto it = relays_.find(id); it != relays_.end()) {
         auto frontend = frontends_.find(it->second.frontend);
@@ -561,6 +638,9 @@ bool ServerCore::may_read(StreamId id) const {
     auto it = frontends_.find(id);
     if (it == frontends_.end()) return true;
     const Frontend& frontend = it->second;
+    // Who does not take his answers asks nothing more.
+    if (frontend.phase != Phase::kRelayed && frontend.out_size >= options_.relay_queue_size)
+        return false;
     switch (frontend.phase) {
         case Phase::kOpen: return agents_.at(frontend.link).link.accepts(frontend.connection_id);
         case Phase::kRelayed: return relays_.at(frontend.link).out_size < options_.relay_queue_size;
@@ -609,6 +689,8 @@ void ServerCore::tick(TimePoint now) {
         }
         if (dropped || agent.link.has_next()) wake_(id);
     }
+    if (full_since_ && now - *full_since_ >= options_.link.stall_interval) close_largest(now);
+    check_memory(now);
 }
 
 bool ServerCore::idle() const {

@@ -73,7 +73,15 @@ struct ServerCoreOptions {
     Duration command_patience = std::chrono::seconds(80);
     /// Bytes that wait for a frontend or a relay beside what link.h holds.
     size_t relay_queue_size = size_t{256} << 10;
+    /// Bytes that wait for anybody, altogether. With more nothing is read until three quarters are
+    /// left; if that takes longer than link.stall_interval, what waits longest for its reader, the
+    /// connections with the most, ends. Windows alone would allow a megabyte a connection.
+    size_t memory_limit = size_t{128} << 20;
 };
+
+/// Longer ids are not those of agents: a UUID has 36 bytes, a node name at most 253.
+inline constexpr size_t kMaxAgentIdSize = 256;
+inline bool is_agent_id(std::string_view id) { return !id.empty() && id.size() <= kMaxAgentIdSize; }
 
 struct AgentInfo {
     std::string agent_id;
@@ -92,7 +100,8 @@ struct ServerCounters {
     uint64_t dials_relayed = 0;
     uint64_t relays_ended = 0;  ///< In a quiet moment, because the peer leaves.
     uint64_t stalled_closed = 0;
-    uint64_t violations = 0;  ///< Packets that the protocol forbids.
+    uint64_t overflow_closed = 0;  ///< To stay within memory_limit.
+    uint64_t violations = 0;       ///< Packets that the protocol forbids.
     uint64_t bytes_to_agents = 0;
     uint64_t bytes_from_agents = 0;
 };
@@ -157,6 +166,8 @@ class ServerCore {
     /// Connections of our own API server to kubelets, with and without an answer to their dial.
     size_t commands_count() const;
     const ServerCounters& counters() const { return counters_; }
+    /// What memory_limit limits.
+    size_t held_size() const { return held_size_; }
 
  private:
     enum class Phase { kIdle, kWaiting, kDialing, kOpen, kRelayed, kEnded };
@@ -196,6 +207,7 @@ class ServerCore {
         size_t out_size = 0;
     };
 
+    std::optional<Packet> next_of(StreamId id);
     void frontend_packet(StreamId id, Frontend& frontend, Packet packet, TimePoint now);
     void frontend_data(StreamId id, Frontend& frontend, Packet packet, TimePoint now);
     void agent_packet(StreamId id, Agent& agent, Packet packet, TimePoint now);
@@ -220,6 +232,13 @@ class ServerCore {
     void remove_agent(StreamId id, TimePoint now);
     void remove_relay(StreamId id, TimePoint now);
     void violation(StreamId id, Agent& agent);
+    /// Behind whatever may have changed held_size_.
+    void check_memory(TimePoint now);
+    void close_largest(TimePoint now);
+    template <class Stream>
+    void queue(Stream& stream, Packet packet);
+    template <class Stream>
+    Packet unqueue(Stream& stream);
     void close_connection(StreamId id, Agent& agent, int64_t connection, std::string error,
                           TimePoint now);
 
@@ -242,6 +261,8 @@ class ServerCore {
     std::map<StreamId, Peer> peers_;
     std::map<std::string, StreamId> direct_;
     std::vector<RelayOrder> orders_;
+    size_t held_size_ = 0;
+    std::optional<TimePoint> full_since_;
     ServerCounters counters_;
 };
 

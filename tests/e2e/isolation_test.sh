@@ -41,6 +41,14 @@ in_net() { local net=$1; shift; nsenter --net="$net" "$@"; }
 # can_dial NET HOST PORT: whether a TCP connection comes about.
 can_dial() { in_net "$1" timeout 3 bash -c "exec 3<>/dev/tcp/$2/$3" 2> /dev/null; }
 
+# The link-local address of the node at the other end of a Pod's eth0, as the Pod dials it.
+link_local_of() {
+    local mac a b c d e f
+    mac=$(in_net "${POD_NET[$1]}" ip neigh show dev eth0 | sed -nE 's/.* lladdr ([0-9a-f:]{17}).*/\1/p' | head -1)
+    IFS=: read -r a b c d e f <<< "$mac"
+    printf 'fe80::%x:%xff:fe%s:%s%%eth0\n' $((((0x$a ^ 2) << 8) | 0x$b)) $((0x$c)) "$d" "$e$f"
+}
+
 # The network namespace of the Pod with an address: that of its pause process.
 net_of() {
     local pid
@@ -167,8 +175,6 @@ management-etcd $PREFIX.0.11 2379
 kubelet $PREFIX.0.11 10250
 registry $PREFIX.0.1 5000
 metadata $METADATA 80
-datastore-peers $DATASTORE_IP 2380
-datastore-metrics $DATASTORE_IP 2381
 controller $CONTROLLER_IP 8081
 controller-service $(kubectl get service -n basalt-system basalt-controller -o 'jsonpath={.spec.clusterIP}') 443
 dns-metrics $DNS_IP 9153
@@ -197,6 +203,7 @@ test_control_experiment() {
             can_dial "${POD_NET[$attacker]}" 127.0.0.1 $port || fail "nothing listens on port $port of $attacker"
         done
     done
+    can_dial "${POD_NET[free]}" "$(link_local_of free)" 10250 || fail "a Pod without walls cannot dial its node's link-local address $(link_local_of free)"
     ok "every target can be reached from a Pod beside the control planes"
 }
 
@@ -208,9 +215,14 @@ test_policy_alone() {
         done < "$WORK/$attacker.targets"
         can_dial "${POD_NET[$attacker]}" "$DATASTORE_IP" 2379 || fail "$attacker cannot dial its DataStore"
         can_dial "${POD_NET[free]}" "${POD_IP[$attacker]}" 6443 || fail "clients cannot dial the API server of $attacker"
+        # The kubelet listens on [::], also at the node's end of the Pod's own link.
+        if can_dial "${POD_NET[$attacker]}" "$(link_local_of "$attacker")" 10250; then fail "the NetworkPolicy lets $attacker dial its node's link-local address"; fi
         for port in 10257 10259 8134; do
             if can_dial "${POD_NET[free]}" "${POD_IP[$attacker]}" $port; then fail "anybody can dial port $port of $attacker"; fi
         done
+    done
+    for port in 2380 2381; do
+        if can_dial "${POD_NET[free]}" "$DATASTORE_IP" $port; then fail "anybody can dial port $port of the DataStore"; fi
     done
     if can_dial "${POD_NET[tunnel]}" "$MACHINE" 8080; then fail "with a tunnel nothing is dialled but through it"; fi
     can_dial "${POD_NET[direct]}" "$MACHINE" 8080 || fail "without a tunnel the tenant's machines must be in reach"

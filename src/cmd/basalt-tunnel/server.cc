@@ -147,7 +147,10 @@ Result<void> Program::listen(const tunnel::TunnelServerConfig& config) {
     agent_options.max_message_size = tunnel::kMaxPacketSize;
     agent_options.ping_after = keepalive;
     agent_options.ping_timeout = std::chrono::seconds(10);
-    agent_options.max_connections = config.core.max_agents;
+    // Anyone who reaches the port may connect; who has not authenticated takes no agent's place.
+    agent_options.strangers = net::GrpcStrangerLimits();
+    agent_options.max_connections =
+        config.core.max_agents + agent_options.strangers->max_connections;
     auto port = static_cast<uint16_t>(flags_.agent_port);
     BASALT_ASSIGN(auto agent_listener,
                   net::listen(loop_, net::Endpoint::tcp(flags_.agent_bind_address, port)));
