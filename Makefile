@@ -2,8 +2,11 @@
 SHELL := /bin/bash
 BUILD := build/release
 NAME ?= basalt
-NODES ?= 1
+# As many as the cluster has, or one.
+NODES ?=
 IMAGES ?= build
+# HOST:PORT that IMAGES=pull takes them from.
+IMAGES_FROM ?=
 
 .PHONY: up down test bench lint format setup build images clean
 
@@ -19,11 +22,12 @@ images: setup
 
 # Brings up the local management cluster and the control plane of examples/.
 up: build
-	@$(BUILD)/bin/basalt up --name $(NAME) --nodes $(NODES) --images $(IMAGES)
+	@$(BUILD)/bin/basalt up --name $(NAME) $(if $(NODES),--nodes $(NODES)) --images $(IMAGES) $(if $(IMAGES_FROM),--images-from $(IMAGES_FROM))
 	@tools/demo $(NAME)
 
 down: setup
-	@if [ -x $(BUILD)/bin/basalt ]; then $(BUILD)/bin/basalt down --name $(NAME); fi
+	@[ -x $(BUILD)/bin/basalt ] || $(MAKE) --no-print-directory build
+	@$(BUILD)/bin/basalt down --name $(NAME)
 
 test: setup
 	@tests/run

@@ -1,4 +1,5 @@
 # Shared by the recipes. A recipe declares binaries and images; what a declaration does depends on MODE:
+#   plan    notes which Go a build needs
 #   build   makes what is missing or was made from another recipe
 #   list    prints the images
 #   archives, pull   what push and pull need
@@ -15,8 +16,9 @@ die() { echo "distribution: $*" >&2; exit 1; }
 
 digest() { printf '%s\n' "$@" | sha256sum | cut -c1-64; }
 
-# One of a kind of work at a time: a second build waits and then finds everything made. Sets TEMPORARY, which
-# an interrupted run may have left full.
+# One of a kind of work at a time: a second build waits and then finds everything made. Whatever a build starts
+# holds the lock too, so that nothing of a killed one still writes when the next begins. Sets TEMPORARY, which an
+# interrupted run may have left full.
 take_lock() {  # KIND
     TEMPORARY=$CACHE/tmp/$1
     mkdir -p "$CACHE"/{bin,images,log,stamps} "$TEMPORARY"
@@ -27,6 +29,9 @@ take_lock() {  # KIND
     fi
     find "$TEMPORARY" -mindepth 1 -delete
 }
+
+# bound COMMAND...: a program that ends when this shell does, whatever kills the shell.
+bound() { setpriv --pdeathsig KILL "$@"; }
 
 is_fresh() {  # NAME KEY OUTPUT
     [[ -e $3 && -f $CACHE/stamps/$1 && $(<"$CACHE/stamps/$1") == "$2" ]]
@@ -45,7 +50,7 @@ step() {
     say "$name: building"
     rm -f "$CACHE/stamps/$name"
     OUT=$TEMPORARY/$name
-    if ! "$@" >"$log" 2>&1 9>&-; then
+    if ! "$@" >"$log" 2>&1; then
         tail -n 40 "$log" >&2
         die "$name failed after $((SECONDS - began)) s; the whole log is $log"
     fi

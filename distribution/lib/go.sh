@@ -4,17 +4,29 @@ version_at_least() {  # FOUND WANTED
     [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]
 }
 
-# Sets GO, or explains what to install. The module's own `go` line says what it needs.
-need_go() {  # MODULE_DIRECTORY
-    local wanted found=none version
+GO_WANTED=  # The highest version that a module to be built asks for, and that module.
+GO_WANTED_BY=
+
+# The module's own `go` line says what it needs.
+want_go() {  # MODULE_DIRECTORY
+    local wanted
     wanted=$(awk '$1 == "go" { print $2; exit }' "$1/go.mod")
+    if [[ -n $GO_WANTED ]] && version_at_least "$GO_WANTED" "$wanted"; then return 0; fi
+    GO_WANTED=$wanted
+    GO_WANTED_BY=${1#"$DISTRIBUTION/"}
+}
+
+# Sets GO to one that builds everything that is wanted, or explains what to install.
+need_go() {
+    local found=none version
+    if [[ -z $GO_WANTED ]]; then return 0; fi
     for GO in $(type -ap go) /usr/local/go/bin/go; do
         version=$(GOTOOLCHAIN=local "$GO" version 2>/dev/null | sed -n 's/^go version go\([0-9.]*\).*/\1/p')
         if [[ -z $version ]]; then continue; fi
-        if version_at_least "$version" "$wanted"; then return 0; fi
+        if version_at_least "$version" "$GO_WANTED"; then return 0; fi
         found=$version
     done
-    die "Go $wanted or newer is needed to build ${1#"$DISTRIBUTION/"} (found: $found).
+    die "Go $GO_WANTED or newer is needed to build $GO_WANTED_BY (found: $found).
 Install it from https://go.dev/dl/ to /usr/local/go, or fetch what others built:
     distribution/build pull REGISTRY_HOST:PORT"
 }
@@ -31,7 +43,9 @@ module_digest() {  # MODULE_DIRECTORY
 
 go_build() (  # MODULE_DIRECTORY PACKAGE LDFLAGS TAGS
     cd "$1" || exit
-    CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOFLAGS=-mod=readonly \
+    export CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOFLAGS=-mod=readonly
+    # In place of this subshell: it is the shell's own end that counts.
+    exec setpriv --pdeathsig KILL \
         "$GO" build -trimpath -buildvcs=false -tags "$4" -ldflags "-s -w $3" -o "$OUT" "$2"
 )
 
@@ -39,10 +53,13 @@ go_build() (  # MODULE_DIRECTORY PACKAGE LDFLAGS TAGS
 # whose go.mod is in distribution/MODULE.
 go_binary() {
     local group=$1 name=$2 module=$DISTRIBUTION/$3 package=$4 ldflags=${5:-} tags=${6:-} key
-    if [[ $MODE != build ]]; then return 0; fi
+    if [[ $MODE != build && $MODE != plan ]]; then return 0; fi
     module_digest "$module"
     key="go $package $MODULE_DIGEST ldflags: $ldflags tags: $tags"
-    if ! is_fresh "$group-$name" "$key" "$CACHE/bin/$group/$name"; then need_go "$module"; fi
+    if [[ $MODE == plan ]]; then
+        if ! is_fresh "$group-$name" "$key" "$CACHE/bin/$group/$name"; then want_go "$module"; fi
+        return 0
+    fi
     step "$group-$name" "$key" "$CACHE/bin/$group/$name" go_build "$module" "$package" "$ldflags" "$tags"
 }
 

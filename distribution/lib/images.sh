@@ -4,14 +4,18 @@ OCI=$DISTRIBUTION/lib/oci.py
 # Counts up when oci.py lays archives out differently, so that they are made again.
 readonly OCI_FORMAT=1
 
-oci_create() { python3 "$OCI" create "$OUT" "$@"; }
+oci_create() { bound python3 "$OCI" create "$OUT" "$@"; }
 
 # Sets PULLED to whether the registry had another image than the archive. What came from a registry has no
 # stamp: a later build makes it again.
 pull_image() {  # NAME ARCHIVE REFERENCE ARGUMENTS...
     local name=$1 archive=$2 before
     before=$(stat -c '%i %Y' "$archive" 2>/dev/null || true)
-    python3 "$OCI" pull "$REGISTRY" "$3" "$archive" "${@:4}"
+    bound python3 "$OCI" pull "$REGISTRY" "$3" "$archive" "${@:4}" || die "$3 cannot be pulled from $PULLED_FROM.
+Name a registry that another machine pushed to (distribution/build push HOST:PORT):
+    distribution/build pull HOST:PORT
+    basalt up --images pull --images-from HOST:PORT
+    make up IMAGES=pull IMAGES_FROM=HOST:PORT"
     PULLED=false
     if [[ $(stat -c '%i %Y' "$archive") != "$before" ]]; then
         PULLED=true

@@ -1,5 +1,5 @@
 pause_compile() {
-    "${CC:-cc}" -std=c11 -Os -Wall -Wextra -Werror -static -s -DVERSION="\"$PAUSE\"" -o "$OUT" "$1"
+    bound "${CC:-cc}" -std=c11 -Os -Wall -Wextra -Werror -static -s -DVERSION="\"$PAUSE\"" -o "$OUT" "$1"
 }
 
 pause() {

@@ -36,15 +36,10 @@ Tree conditions_tree(const Value& control_plane) {
 
 Tree datastore_tree(const ControlPlaneWorld& world) {
     const Value& storage = world.control_plane["status"]["storage"];
-    // The status names it once it is in use.
-    const bool in_use = !storage["dataStoreName"].empty();
-    const Value& name =
-        in_use ? storage["dataStoreName"] : world.control_plane["spec"]["dataStore"];
-    Tree tree{fmt::format("DataStore {}", name.as_string()), "", Mood::kNeutral, {}};
-    if (name.empty()) {
-        tree.note = "not in use yet";
-        return tree;
-    }
+    // Before the first pass over a control plane there is only what was asked for.
+    const std::string name = datastore_name(world.control_plane);
+    if (name.empty()) return {"DataStore", "not chosen yet", Mood::kWaiting, {}};
+    Tree tree{fmt::format("DataStore {}", name), "", Mood::kNeutral, {}};
     if (world.datastore.is_null()) {
         tree.note = "not found";
         tree.mood = Mood::kBad;
@@ -138,6 +133,11 @@ Tree certificates_tree(const ControlPlaneWorld& world) {
 }
 
 }  // namespace
+
+std::string datastore_name(const Value& control_plane) {
+    const Value& chosen = control_plane["status"]["storage"]["dataStoreName"];
+    return chosen.empty() ? control_plane["spec"]["dataStore"].str() : chosen.str();
+}
 
 ControlPlaneReport describe_control_plane(const ControlPlaneWorld& world) {
     ControlPlaneReport report;

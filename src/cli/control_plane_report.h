@@ -25,6 +25,9 @@ struct ControlPlaneReport {
     Tree tree;
 };
 
+/// The one that was chosen, or before that the one that is asked for; empty when neither is.
+std::string datastore_name(const data::Value& control_plane);
+
 ControlPlaneReport describe_control_plane(const ControlPlaneWorld& world);
 
 }  // namespace basalt::cli

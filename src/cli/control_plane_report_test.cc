@@ -56,6 +56,20 @@ TEST(ControlPlaneReport, PutsTheRootCauseFirst) {
               "image");
 }
 
+TEST(ControlPlaneReport, NamesTheDataStoreBeforeOneIsChosen) {
+    ControlPlaneWorld fresh = world();
+    fresh.datastore = Value();
+    fresh.control_plane = parse("{metadata: {name: a, namespace: team}, spec: {}}");
+    EXPECT_EQ(datastore_name(fresh.control_plane), "");
+    std::string drawn = draw(describe_control_plane(fresh).tree, false);
+    EXPECT_NE(drawn.find("DataStore  not chosen yet\n"), std::string::npos) << drawn;
+    fresh.control_plane = parse("{metadata: {name: a, namespace: team}, spec: {dataStore: fast}}");
+    EXPECT_EQ(datastore_name(fresh.control_plane), "fast");
+    drawn = draw(describe_control_plane(fresh).tree, false);
+    EXPECT_NE(drawn.find("DataStore fast  not found\n"), std::string::npos) << drawn;
+    EXPECT_EQ(datastore_name(world().control_plane), "default");
+}
+
 TEST(ControlPlaneReport, DrawsTheTree) {
     ControlPlaneWorld with_certificate = world();
     pki::SimKeySource keys(1);

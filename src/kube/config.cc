@@ -145,7 +145,10 @@ Result<Kubeconfig> Kubeconfig::load(const std::vector<std::string>& paths) {
         merged.merge(config);
         found = true;
     }
-    if (!found) return not_found(fmt::format("no kubeconfig at {}", join(paths, ", ")));
+    if (!found) {
+        return not_found(fmt::format(
+            "no kubeconfig at {}; name one with --kubeconfig or KUBECONFIG", join(paths, ", ")));
+    }
     return merged;
 }
 

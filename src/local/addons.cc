@@ -17,11 +17,12 @@ namespace {
 constexpr auto kReadyLimit = std::chrono::minutes(8);
 constexpr auto kWebhookLimit = std::chrono::minutes(4);
 
-/// All *.yaml of a directory as one stream; nothing for a missing directory.
-Result<std::string> read_manifests(const std::string& directory, const Variables* variables) {
+/// All *.yaml of a directory as one stream, but for `except`; nothing for a missing directory.
+Result<std::string> read_manifests(const std::string& directory, const Variables* variables,
+                                   std::string_view except = {}) {
     std::string manifests;
     for (const std::string& name : linux::list_directory(directory)) {
-        if (!name.ends_with(".yaml")) continue;
+        if (!name.ends_with(".yaml") || name == except) continue;
         const std::string path = directory + "/" + name;
         BASALT_ASSIGN(std::string text, variables != nullptr
                                             ? render_template_file(path, *variables)
@@ -63,34 +64,41 @@ Result<Addons> render_addons(const Paths& paths, const ClusterState& state,
         {"LOAD_BALANCER_RANGE", state.plan.load_balancer_range()},
         {"PROTECTED_RANGES", fmt::format("{}", fmt::join(state.plan.protected_ranges(), ","))}};
     Addons addons;
-    BASALT_ASSIGN(addons.first, read_manifests(paths.deploy() + "/local/manifests", &variables));
+    BASALT_ASSIGN(addons.workloads,
+                  read_manifests(paths.deploy() + "/local/manifests", &variables));
     BASALT_ASSIGN(std::string volume, linux::read_file(paths.deploy() + "/local/volume.yaml"));
     for (const Node& node : nodes) {
         BASALT_ASSIGN(std::string volumes, make_volumes(node, volume));
-        addons.first += volumes;
+        addons.workloads += volumes;
     }
     BASALT_ASSIGN(std::string datastore,
                   datastore_manifests(paths, state, etcd, datastore_members_count));
     BASALT_ASSIGN(std::string kinds, read_manifests(paths.deploy() + "/crds", nullptr));
-    BASALT_ASSIGN(std::string basalt, read_manifests(paths.deploy() + "/controller", nullptr));
-    addons.first += datastore + kinds + basalt;
-    BASALT_ASSIGN(addons.second,
+    // The namespace is the local one's: there, other things that need more rights run in it, too.
+    BASALT_ASSIGN(std::string basalt,
+                  read_manifests(paths.deploy() + "/controller", nullptr, "00-namespace.yaml"));
+    addons.workloads += datastore + kinds + basalt;
+    BASALT_ASSIGN(addons.objects,
                   render_template_file(paths.deploy() + "/local/address-pool.yaml", variables));
     if (has_datastore_kind(paths)) {
         BASALT_ASSIGN(std::string object, datastore_object(paths, datastore_members_count));
-        addons.second += "---\n" + object;
+        addons.objects += "---\n" + object;
     }
     return addons;
 }
 
-Result<void> apply_addons(const Kubectl& kubectl, const Addons& addons) {
-    BASALT_TRY(kubectl.apply(addons.first).context("apply add-ons"));
+Result<void> apply_workloads(const Kubectl& kubectl, const Addons& addons) {
+    BASALT_TRY(kubectl.apply(addons.workloads).context("apply add-ons"));
     BASALT_TRY(kubectl.run({"wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"},
                            {}, std::chrono::seconds(90)));
+    return {};
+}
+
+Result<void> apply_objects(const Kubectl& kubectl, const Addons& addons) {
     // An admission webhook among the add-ons may need a while until it answers.
     const auto deadline = std::chrono::steady_clock::now() + kWebhookLimit;
     for (;;) {
-        Result<void> applied = kubectl.apply(addons.second);
+        Result<void> applied = kubectl.apply(addons.objects);
         if (applied.ok() || std::chrono::steady_clock::now() >= deadline)
             return std::move(applied).context("apply add-ons");
         std::this_thread::sleep_for(std::chrono::seconds(1));

@@ -15,15 +15,17 @@
 namespace basalt::local {
 
 struct Addons {
-    std::string first;   ///< Applied at once.
-    std::string second;  ///< Objects of kinds that `first` defines.
+    std::string workloads;  ///< With the kinds of our own.
+    std::string objects;    ///< Of those kinds: they need a controller that answers.
 };
 
 Result<Addons> render_addons(const Paths& paths, const ClusterState& state,
                              const std::vector<Node>& nodes, const std::vector<Image>& images,
                              int datastore_members_count);
-/// Applies both, the second as soon as the kinds are served.
-Result<void> apply_addons(const Kubectl& kubectl, const Addons& addons);
+/// Returns when the kinds are served.
+Result<void> apply_workloads(const Kubectl& kubectl, const Addons& addons);
+/// Waits for the admission webhook of the controller that apply_workloads() started.
+Result<void> apply_objects(const Kubectl& kubectl, const Addons& addons);
 /// Waits until every add-on runs.
 Result<void> wait_for_addons(const Paths& paths, const Kubectl& kubectl, int nodes);
 

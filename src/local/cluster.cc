@@ -20,11 +20,13 @@
 #include "local/registry.h"
 #include "local/storage.h"
 #include "local/template.h"
+#include "local/versions.h"
 
 namespace basalt::local {
 namespace {
 
 constexpr auto kApiLimit = std::chrono::minutes(8);
+constexpr auto kRegisterLimit = std::chrono::minutes(2);
 constexpr size_t kLogTailLines = 15;
 
 std::string kubeconfig_path(const Paths& paths, const std::string& name) {
@@ -86,33 +88,43 @@ class BringUp {
         BASALT_ASSIGN(std::optional<ClusterState> known, load_state(paths_.cluster(options_.name)));
         if (known) {
             state_ = *known;
-            if (options_.kubernetes_version &&
-                *options_.kubernetes_version != state_.kubernetes_version) {
-                return failed_precondition(fmt::format(
-                    "cluster {} runs Kubernetes {}; remove it first (basalt down --name {})",
-                    state_.name, state_.kubernetes_version, state_.name));
-            }
-            if (options_.nodes && *options_.nodes < state_.nodes) {
-                return failed_precondition(fmt::format(
-                    "cluster {} has {} nodes and does not shrink", state_.name, state_.nodes));
-            }
+            BASALT_TRY(check_wishes());
             state_.nodes = options_.nodes.value_or(state_.nodes);
         } else {
+            // Before anything is remembered: a wrong version would be there in the next run, too.
+            BASALT_ASSIGN(std::vector<std::string> versions, known_kubernetes_versions(paths_));
+            BASALT_ASSIGN(state_.kubernetes_version,
+                          choose_kubernetes_version(versions, options_.kubernetes_version));
             // Two first runs at the same time must not choose the same network.
             BASALT_ASSIGN(linux::FileDescriptor lock,
                           linux::lock_file(paths_.state + "/.network.lock", true));
             state_.name = options_.name;
             state_.nodes = options_.nodes.value_or(1);
-            state_.kubernetes_version = options_.kubernetes_version.value_or(kDefaultKubernetes);
             BASALT_TRY(choose_network());
             return save_state(paths_.cluster(state_.name), state_);
         }
         return save_state(paths_.cluster(state_.name), state_);
     }
 
+    /// Those that a cluster which is there cannot fulfil.
+    Result<void> check_wishes() const {
+        if (options_.kubernetes_version &&
+            !names_version(state_.kubernetes_version, *options_.kubernetes_version)) {
+            return failed_precondition(fmt::format(
+                "cluster {} runs Kubernetes {}; remove it first (basalt down --name {})",
+                state_.name, state_.kubernetes_version, state_.name));
+        }
+        if (!options_.nodes || *options_.nodes >= state_.nodes) return {};
+        return failed_precondition(fmt::format(
+            "cluster {} has {} nodes and does not shrink; leave --nodes out to keep them, or "
+            "remove it first (basalt down --name {})",
+            state_.name, state_.nodes, state_.name));
+    }
+
     Result<void> choose_network() {
         std::vector<int> taken;
-        for (const std::string& name : list_clusters(paths_.state)) {
+        BASALT_ASSIGN(std::vector<std::string> clusters, list_clusters(paths_.state));
+        for (const std::string& name : clusters) {
             BASALT_ASSIGN(std::optional<ClusterState> other, load_state(paths_.cluster(name)));
             if (other) taken.push_back(other->plan.index);
         }
@@ -197,7 +209,23 @@ class BringUp {
         BASALT_TRY(
             kubeadm_init(first, configuration, kubeconfig_path(paths_, state_.name), detail()));
         BASALT_TRY(link_kubeconfig(kubeconfig_path(paths_, state_.name)));
-        return kubectl_.wait_for_api(kApiLimit);
+        BASALT_TRY(kubectl_.wait_for_api(kApiLimit));
+        return register_first_node(first);
+    }
+
+    /// Should somebody have removed it from the cluster: a kubelet registers its node when it
+    /// starts, and never again.
+    Result<void> register_first_node(const Node& first) {
+        BASALT_ASSIGN(std::string known, kubectl_.run({"get", "nodes", "-o", "name"}));
+        const std::string object = "node/" + first.name();
+        const std::vector<std::string_view> present = split(known, '\n');
+        if (std::find(present.begin(), present.end(), object) != present.end()) return {};
+        progress_.log(
+            fmt::format("{} is not in the cluster: its kubelet starts anew", first.name()));
+        first.kill_processes("kubelet");
+        BASALT_TRY(kubectl_.wait_for({"get", object, "-o", "name", "--ignore-not-found"}, object,
+                                     kRegisterLimit));
+        return mark_control_plane(first);
     }
 
     /// Those that never did, and those that somebody removed from the cluster since.
@@ -236,22 +264,28 @@ class BringUp {
     Result<void> apply() {
         BASALT_ASSIGN(members_, current_members(kubectl_, state_.nodes));
         BASALT_ASSIGN(Addons addons, render_addons(paths_, state_, nodes_, images_, members_));
-        BASALT_TRY(apply_addons(kubectl_, addons));
+        BASALT_ASSIGN(std::string before,
+                      kubectl_.run({"get", "deployment", "basalt-controller", "-n", "basalt-system",
+                                    "--ignore-not-found", "-o", "name"}));
+        BASALT_TRY(apply_workloads(kubectl_, addons));
+        BASALT_TRY(restart_own_programs(!trim(before).empty()));
+        BASALT_TRY(apply_objects(kubectl_, addons));
         for (const Node& node : nodes_) {
             BASALT_TRY(recycle_volumes(kubectl_, node));
         }
-        return restart_own_programs();
+        return {};
     }
 
     /// Our own image keeps its tag when it is built anew, so nothing but a restart picks it up.
-    Result<void> restart_own_programs() {
+    /// What was there before this run has an unknown image when no run noted which.
+    Result<void> restart_own_programs(bool were_there) {
         Result<Image> own = find_image(images_, "basalt/basalt", kBasaltTag);
         if (!own.ok()) return {};
         BASALT_ASSIGN(std::string stamp, archive_stamp(*own));
         const std::string marker = paths_.cluster(state_.name) + "/own-image";
         Result<std::string> running = linux::read_file(marker);
         if (running.ok() && *running == stamp) return {};
-        if (running.ok()) {
+        if (were_there) {
             for (const char* kind : {"deployment", "daemonset"}) {
                 BASALT_TRY(kubectl_.run({"rollout", "restart", kind, "-n", "basalt-system", "-l",
                                          "app.kubernetes.io/part-of=basalt"}));
@@ -311,7 +345,8 @@ Result<void> remove_files(const Paths& paths, const std::string& name) {
     BASALT_TRY(linux::remove_tree(paths.cluster(name) + "/nodes"));
     BASALT_TRY(linux::remove_tree(paths.cluster(name)));
     ::unlink(lock_path(paths, name).c_str());
-    if (list_clusters(paths.state).empty()) ::unlink((paths.state + "/.network.lock").c_str());
+    BASALT_ASSIGN(std::vector<std::string> others, list_clusters(paths.state));
+    if (others.empty()) ::unlink((paths.state + "/.network.lock").c_str());
     ::rmdir(paths.state.c_str());  // only when empty
     return {};
 }
@@ -340,6 +375,7 @@ Result<void> bring_up(const Paths& paths, const UpOptions& options) {
     if (options.nodes && (*options.nodes < 1 || *options.nodes > kNodesMax)) {
         return invalid_argument(fmt::format("--nodes must be 1 to {}", kNodesMax));
     }
+    BASALT_TRY(require_root("up"));
     BASALT_TRY(linux::make_directories(paths.cluster(options.name), 0700));
     Result<linux::FileDescriptor> lock = linux::lock_file(lock_path(paths, options.name), false);
     if (!lock.ok())
@@ -362,7 +398,7 @@ Result<void> bring_up(const Paths& paths, const UpOptions& options) {
 
 Result<void> tear_down(const Paths& paths, const std::string& name) {
     BASALT_TRY(check_cluster_name(name));
-    if (::geteuid() != 0) return permission_denied("basalt down needs root");
+    BASALT_TRY(require_root("down"));
     cli::Progress progress("");
     if (!linux::exists(paths.cluster(name))) {
         progress.note(fmt::format("There is no cluster {}.", name));

@@ -21,12 +21,12 @@
 namespace basalt::local {
 
 inline constexpr const char* kDefaultCluster = "basalt";
-inline constexpr const char* kDefaultKubernetes = "v1.36.3";
 
 struct UpOptions {
     std::string name = kDefaultCluster;
-    std::optional<int> nodes;                       ///< What the cluster has, or 1 for a new one.
-    std::optional<std::string> kubernetes_version;  ///< Likewise; only a new cluster takes another.
+    std::optional<int> nodes;  ///< What the cluster has, or 1 for a new one.
+    /// Likewise, the newest for a new one, which alone takes another; see versions.h.
+    std::optional<std::string> kubernetes_version;
     ArtifactSource images;
 };
 

@@ -65,9 +65,13 @@ Result<void> link_unless_file(const std::string& target, const std::string& link
 
 }  // namespace
 
+Result<void> require_root(const std::string& command) {
+    if (::geteuid() == 0) return {};
+    return permission_denied(fmt::format(
+        "basalt {} needs root, for namespaces and mounts; try: sudo basalt {}", command, command));
+}
+
 Result<void> check_host() {
-    if (::geteuid() != 0)
-        return permission_denied("basalt needs root to make namespaces and mounts; try sudo");
     std::set<std::string> packages;
     for (const auto& [program, package] : needed_programs()) {
         if (!linux::program_exists(program)) packages.insert(package);

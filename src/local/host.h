@@ -11,6 +11,8 @@ namespace basalt::local {
 
 /// Root, programs, cgroups. FailedPrecondition says what is missing and how to get it.
 Result<void> check_host();
+/// `command` is what the error names. Errors: PermissionDenied.
+Result<void> require_root(const std::string& command);
 /// Raises limits that are too low for many control planes on one kernel; never lowers one.
 Result<void> raise_kernel_limits();
 

@@ -81,6 +81,12 @@ Result<void> kubeadm_init(const Node& node, const std::string& configuration,
     return {};
 }
 
+Result<void> mark_control_plane(const Node& node) {
+    BASALT_TRY(node.run_inside(
+        {"kubeadm", "init", "phase", "mark-control-plane", "--config", kConfigInside}));
+    return {};
+}
+
 Result<JoinCredentials> parse_join_command(const std::string& text) {
     JoinCredentials credentials;
     std::string_view previous;

@@ -31,6 +31,9 @@ struct JoinCredentials {
 };
 /// From the text of `kubeadm token create --print-join-command`.
 Result<JoinCredentials> parse_join_command(const std::string& text);
+/// The labels that kubeadm_init gives to a Node object, for one that was made anew.
+Result<void> mark_control_plane(const Node& node);
+
 Result<JoinCredentials> make_join_credentials(const Node& control_plane);
 
 Result<void> kubeadm_join(const Node& node, const std::string& configuration,

@@ -17,12 +17,19 @@ std::string environment_or(const char* name, const char* fallback) {
     return value != nullptr && *value != '\0' ? value : fallback;
 }
 
+std::string absolute(const std::string& path) {
+    std::string whole = std::filesystem::absolute(path).lexically_normal().string();
+    while (whole.size() > 1 && whole.ends_with('/')) whole.pop_back();
+    return whole;
+}
+
 }  // namespace
 
 Result<Paths> find_paths(const std::string& share_dir_option) {
     Paths paths;
-    paths.state = environment_or("BASALT_STATE", "/var/lib/basalt");
-    paths.cache = environment_or("BASALT_CACHE", "/var/cache/basalt");
+    // Absolute: nodes and links that are made from them do not know where this was called.
+    paths.state = absolute(environment_or("BASALT_STATE", "/var/lib/basalt"));
+    paths.cache = absolute(environment_or("BASALT_CACHE", "/var/cache/basalt"));
     std::error_code error;
     const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
     if (error) return internal_error("cannot read /proc/self/exe");
@@ -38,7 +45,7 @@ Result<Paths> find_paths(const std::string& share_dir_option) {
     }
     for (const std::string& candidate : candidates) {
         if (!candidate.empty() && linux::exists(candidate + "/deploy/local")) {
-            paths.share = std::filesystem::absolute(candidate).string();
+            paths.share = absolute(candidate);
             return paths;
         }
     }

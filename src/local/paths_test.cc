@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
 
 #include <gtest/gtest.h>
 
@@ -33,6 +34,16 @@ TEST_F(PathsTest, ComeFromTheEnvironmentOrTheirDefaults) {
     paths = find_paths("").value();
     EXPECT_EQ(paths.state, "/s");
     EXPECT_EQ(paths.cache, "/var/cache/basalt") << "empty is not set";
+}
+
+TEST_F(PathsTest, AreAbsolute) {
+    const std::string here = std::filesystem::current_path().string();
+    ::setenv("BASALT_STATE", "state/", 1);
+    ::setenv("BASALT_CACHE", "./cache", 1);
+    Result<Paths> paths = find_paths("");
+    ASSERT_TRUE(paths.ok());
+    EXPECT_EQ(paths->state, here + "/state");
+    EXPECT_EQ(paths->cache, here + "/cache");
 }
 
 TEST_F(PathsTest, AShareDirectoryThatIsNamedIsTheOnlyOne) {

@@ -8,6 +8,7 @@
 #include "data/yaml.h"
 #include "linux/file.h"
 #include "linux/linux_test_support.h"
+#include "local/addons.h"
 #include "local/datastore.h"
 #include "local/images.h"
 #include "local/kubeadm.h"
@@ -158,6 +159,26 @@ TEST(DataStore, CertificatesAreMadeOnce) {
     EXPECT_EQ(*datastore_manifests(fixture.paths, fixture.state, etcd, 1), *first);
     EXPECT_NE(first->find("--initial-cluster=etcd-0=https"), std::string::npos);
     EXPECT_NE(first->find("name: etcd-root-client"), std::string::npos);
+}
+
+TEST(Addons, HaveOneNamespaceAndTheKindsBeforeTheirObjects) {
+    Fixture fixture;
+    const std::vector<Image> images = {
+        {"etcd", "registry.k8s.io/etcd:3.6.16-0", "/e.tar"},
+        {"metallb-controller", "quay.io/metallb/controller:v0.16.1", "/c.tar"},
+        {"metallb-speaker", "quay.io/metallb/speaker:v0.16.1", "/s.tar"}};
+    Result<Addons> addons = render_addons(fixture.paths, fixture.state, {}, images, 1);
+    ASSERT_TRUE(addons.ok()) << addons.error().to_string();
+    const std::string& workloads = addons->workloads;
+    const std::string name_space = "kind: Namespace\nmetadata:\n  name: basalt-system\n";
+    const size_t first = workloads.find(name_space);
+    ASSERT_NE(first, std::string::npos);
+    EXPECT_EQ(workloads.find(name_space, first + 1), std::string::npos)
+        << "the last of two would win";
+    EXPECT_EQ(workloads.find("enforce: restricted"), std::string::npos);
+    EXPECT_NE(workloads.find("name: basalt-controller"), std::string::npos);
+    EXPECT_EQ(workloads.find("kind: DataStore\nmetadata"), std::string::npos);
+    EXPECT_NE(addons->objects.find("kind: DataStore"), std::string::npos);
 }
 
 TEST(Registry, Configuration) {

@@ -1,5 +1,7 @@
 #include "local/state.h"
 
+#include <filesystem>
+
 #include <fmt/format.h>
 
 #include "base/strings.h"
@@ -10,6 +12,12 @@ namespace {
 
 constexpr const char* kStateFile = "/cluster";
 constexpr size_t kNameSizeMax = 30;  // "<name>-32" has to stay a short host name
+
+/// The state is root's: an error that tells so, for one about permissions.
+Error needs_root(Error error) {
+    if (error.code() != Code::kPermissionDenied) return error;
+    return permission_denied(fmt::format("{}: clusters are root's; try sudo", error.message()));
+}
 
 Result<void> assign(ClusterState& state, std::string_view key, std::string_view value) {
     if (key == "name") {
@@ -60,9 +68,10 @@ Result<void> check_cluster_name(const std::string& name) {
 
 Result<std::optional<ClusterState>> load_state(const std::string& cluster_directory) {
     const std::string path = cluster_directory + kStateFile;
-    if (!linux::exists(path)) return std::optional<ClusterState>();
-    BASALT_ASSIGN(std::string text, linux::read_file(path));
-    Result<ClusterState> state = parse_state(text);
+    Result<std::string> text = linux::read_file(path);
+    if (!text.ok() && text.error().code() == Code::kNotFound) return std::optional<ClusterState>();
+    if (!text.ok()) return needs_root(std::move(text).error());
+    Result<ClusterState> state = parse_state(*text);
     if (!state.ok()) return std::move(state).error().context(path);
     return std::optional<ClusterState>(std::move(state).value());
 }
@@ -71,7 +80,11 @@ Result<void> save_state(const std::string& cluster_directory, const ClusterState
     return linux::write_file_atomically(cluster_directory + kStateFile, render_state(state));
 }
 
-std::vector<std::string> list_clusters(const std::string& state_directory) {
+Result<std::vector<std::string>> list_clusters(const std::string& state_directory) {
+    std::error_code error;
+    const std::filesystem::directory_iterator entries(state_directory, error);
+    if (error == std::errc::permission_denied)
+        return needs_root(errno_error(error.value(), fmt::format("read {}", state_directory)));
     std::vector<std::string> names;
     for (const std::string& name : linux::list_directory(state_directory)) {
         if (linux::exists(fmt::format("{}/{}{}", state_directory, name, kStateFile)))

@@ -31,10 +31,10 @@ Result<ClusterState> parse_state(const std::string& text);
 /// characters.
 Result<void> check_cluster_name(const std::string& name);
 
-/// Nothing when there is no such cluster.
+/// Nothing when there is no such cluster. Errors: PermissionDenied for who may not know that.
 Result<std::optional<ClusterState>> load_state(const std::string& cluster_directory);
 Result<void> save_state(const std::string& cluster_directory, const ClusterState& state);
-/// Names of the clusters in the state directory.
-std::vector<std::string> list_clusters(const std::string& state_directory);
+/// Names of the clusters in the state directory. Errors: PermissionDenied.
+Result<std::vector<std::string>> list_clusters(const std::string& state_directory);
 
 }  // namespace basalt::local

@@ -19,7 +19,7 @@ namespace basalt::net::internal {
 struct ConnectionLimits {
     size_t max_connections = 0;
     Duration handshake_timeout = kTlsHandshakeTimeout;
-    /// 0: all connections are alike, and nobody is accepted while there are max_connections.
+    /// 0: all connections are alike, and one more waits while there are max_connections.
     /// Otherwise the oldest stranger goes when there are too many, of all or of one address.
     size_t max_strangers = 0;
     size_t max_strangers_per_address = 0;

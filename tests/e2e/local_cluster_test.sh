@@ -58,32 +58,126 @@ clean_up() {
 }
 trap clean_up EXIT
 
+# refused CODE TEXT ARGUMENT...: exits with CODE (105 and its like: "usage") and says TEXT.
+refused() {
+    local wanted=$1 text=$2 code=0
+    shift 2
+    "$basalt" "$@" >"$work/err" 2>&1 || code=$?
+    if [[ $wanted == usage ]]; then
+        ((code > 100)) || fail "basalt $*: exit code $code: $(cat "$work/err")"
+    else
+        ((code == wanted)) || fail "basalt $*: exit code $code: $(cat "$work/err")"
+    fi
+    grep -qF -- "$text" "$work/err" || fail "basalt $*: no \"$text\" in: $(cat "$work/err")"
+}
+# A user who is nobody, with a program that lies where nobody may read it.
+as_nobody() {
+    if [[ ! -e $work/bin/basalt ]]; then
+        chmod 755 "$work"
+        mkdir "$work/bin"
+        cp "$basalt" "$work/bin/"
+        mkdir -p "$work/share"
+        cp -r "$here/../../deploy" "$here/../../distribution" "$work/share/"
+        chmod -R a+rX "$work/bin" "$work/share"
+    fi
+    BASALT_SHARE_DIR=$work/share setpriv --reuid=65534 --regid=65534 --clear-groups "$work/bin/basalt" "$@"
+}
+
 test_refusals() {
     say "bad input"
-    if "$basalt" up --name 'Bad/Name' 2>"$work/err"; then fail "a bad name was accepted"; fi
-    grep -q 'cluster name' "$work/err" || fail "the message does not say what is wrong with the name"
-    if "$basalt" up --name "$name" --nodes 99 2>/dev/null; then fail "99 nodes were accepted"; fi
-    if "$basalt" kubeconfig --name "$name" 2>"$work/err"; then fail "a kubeconfig of no cluster"; fi
-    grep -q "there is no cluster" "$work/err" || fail "unclear message for a missing cluster"
+    refused usage 'cluster name "Bad/Name" must be' up --name 'Bad/Name'
+    refused usage 'not in range 1 to 32' up --name "$name" --nodes 99
+    refused usage 'basalt has no command "bogus", it has: up down' bogus
+    refused usage 'nodes has no command "bogus", it has: list start' nodes bogus
+    refused usage 'A subcommand is required' nodes
+    refused usage '--timeout' sleep tenant-a --timeout abc
+    refused 1 "there is no recipe for Kubernetes v1.2.3; use one of: v1." up --name "$name" --kubernetes-version v1.2.3
+    refused 1 "there is no cluster $name" kubeconfig --name "$name"
+    refused 1 "there is no cluster $name" nodes list --name "$name"
+    refused 1 "no kubeconfig at /nowhere; name one with --kubeconfig" describe tcp a --kubeconfig /nowhere
+    if as_nobody up --name "$name" 2>"$work/err"; then fail "up as nobody"; fi
+    grep -q "needs root" "$work/err" || fail "up as nobody: $(cat "$work/err")"
     "$basalt" down --name "$name" || fail "down without a cluster must be fine"
     ok "bad input is refused with a reason"
 }
 
-# Killed at a random moment, twice, then left alone.
+test_makefile() {
+    say "make"
+    local root=$here/../.. text
+    # As from a shell that knows nothing of what this test was called with.
+    make() { env -u NAME -u NODES -u IMAGES -u IMAGES_FROM -u MAKEFLAGS -u MAKELEVEL make "$@"; }
+    text=$(make -n -C "$root" up)
+    [[ $text == *"basalt up --name basalt  --images build"* ]] || fail "make up: $text"
+    text=$(make -n -C "$root" up NAME=a NODES=3 IMAGES=pull IMAGES_FROM=host:1)
+    [[ $text == *"basalt up --name a --nodes 3 --images pull --images-from host:1"* ]] || fail "make up: $text"
+    text=$(make -n -C "$root" down NAME=a BUILD=build/none)
+    [[ $text == *"make --no-print-directory build"*"build/none/bin/basalt down --name a"* ]] || fail "make down: $text"
+    ok "make passes on what it is given"
+}
+
+# What each shell offers after a line, one word a line.
+bash_offers() {
+    bash -c 'source "$1/basalt.bash"; read -ra COMP_WORDS <<<"$2"; COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _basalt_complete; printf "%s\n" "${COMPREPLY[@]}"' - "$work" "$1"
+}
+zsh_offers() {
+    # A terminal of its own, which types the line and a tab; what compadd takes is what is offered.
+    rm -f "$work/zsh.offers"
+    cat >"$work/zsh.setup" <<'ZSH'
+autoload -U compinit && compinit -u -D
+compadd() {
+    local -a found
+    builtin compadd -O found "$@"
+    if [[ -n $found ]]; then print -rl -- $found >OFFERS.new; mv OFFERS.new OFFERS; fi
+    builtin compadd "$@"
+}
+ZSH
+    sed -i "s|OFFERS|$work/zsh.offers|g" "$work/zsh.setup"
+    zsh -f -c '
+        zmodload zsh/zpty
+        zpty -b shell zsh -f -i
+        zpty -w shell "source $1/zsh.setup; source $1/basalt.zsh; echo rea\"\"dy"
+        zpty -r -m shell text "*ready*"
+        zpty -w -n shell "$2"$'"'\t'"'
+        until [[ -e $1/zsh.offers ]] || ((SECONDS > 20)); do read -t 0.1 <> <(:); done
+        zpty -d shell' - "$work" "$1"
+    cat "$work/zsh.offers" 2>/dev/null || true
+}
+fish_offers() { HOME=$work fish -c "source $work/basalt.fish; complete -C '$1'" | cut -f 1; }
+
+test_completion() {
+    say "completion"
+    local shell offered
+    for shell in bash zsh fish; do "$basalt" completion $shell >"$work/basalt.$shell"; done
+    for shell in bash zsh fish; do
+        offers() { # LINE WANTED [UNWANTED]
+            offered=$("${shell}_offers" "$1")
+            grep -qx -- "$2" <<<"$offered" || fail "$shell does not offer $2 after '$1': $offered"
+            if [[ -n ${3:-} ]] && grep -qx -- "$3" <<<"$offered"; then fail "$shell offers $3 after '$1'"; fi
+        }
+        offers "basalt d" describe up
+        offers "basalt nodes s" stop status
+        offers "basalt --share-dir /x nodes s" stop status
+        offers "basalt kubeconfig g" get
+        offers "basalt up --name down --n" --nodes --name-of-none
+        offers "basalt completion --h" --help --nodes
+    done
+    ok "bash, zsh and fish complete commands and options"
+}
+
+# Killed at random moments of a whole start, then left alone. What a run did is there for the next one.
+# KILLS="12.3 45.6" repeats a run.
 test_up_survives_kills() {
     say "up, killed at random moments"
-    local round delay pid
-    for round in 1 2; do
-        delay=$((RANDOM % 16)).$((RANDOM % 10))
-        echo "   killed after $delay s"
-        "$basalt" up --name "$name" --nodes "$nodes" 2>"$work/killed" &
-        pid=$!
-        sleep "$delay"
-        kill -9 "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
+    local kills=${KILLS:-$((RANDOM % 20)).$((RANDOM % 10)) $((RANDOM % 40)).$((RANDOM % 10)) $((RANDOM % 40)).$((RANDOM % 10))} delay code
+    for delay in $kills; do
+        code=0
+        timeout --foreground --signal=KILL "$delay" "$basalt" up --name "$name" --nodes "$nodes" 2>"$work/killed" || code=$?
+        if ((code == 0)); then echo "   was up before $delay s"; break; fi
+        ((code == 137)) || fail "up, with KILLS='$kills': $(cat "$work/killed")"
+        echo "   killed after $delay s: $(tail -n 1 "$work/killed")"
     done
     local began=$SECONDS
-    "$basalt" up --name "$name" --nodes "$nodes" || fail "up after kills"
+    "$basalt" up --name "$name" --nodes "$nodes" || fail "up after KILLS='$kills'"
     ok "up after kills, in $((SECONDS - began)) s"
     kubectl_program=$(dirname "$(readlink -f /usr/local/bin/kubectl)")/kubectl
 }
@@ -102,6 +196,9 @@ test_ready() {
     "$basalt" kubeconfig --name "$name" >"$work/kubeconfig"
     "$kubectl_program" --kubeconfig "$work/kubeconfig" get --raw /readyz >/dev/null || fail "the printed kubeconfig"
     [[ $("$basalt" status --name "$name") == *'API server  ready'* ]] || fail "status"
+    if as_nobody status --name "$name" 2>"$work/err"; then fail "status as nobody"; fi
+    grep -q "try sudo" "$work/err" || fail "status as nobody: $(cat "$work/err")"
+    if as_nobody status 2>"$work/err"; then fail "status of all as nobody"; fi
     ok "nodes are Ready, the datastore has its members, the kubeconfig works from the host"
 }
 
@@ -243,23 +340,77 @@ test_node_restarts() {
     ok "a node comes back after stop and after kill, with its data"
 }
 
-test_removed_node() {
-    say "a node that was removed"
-    kubectl delete node "$name-2" >/dev/null
-    "$basalt" up --name "$name" || fail "up after the removal of a node"
-    [[ $(kubectl get nodes --no-headers | grep -cw Ready) == "$nodes" ]] || fail "the node did not join again"
-    ok "a node that was removed from the cluster joins again"
+test_removed_nodes() {
+    say "nodes that were removed"
+    local began=$SECONDS
+    kubectl delete node "$name-1" >/dev/null
+    if ((nodes > 1)); then kubectl delete node "$name-2" >/dev/null; fi
+    "$basalt" up --name "$name" || fail "up after the removal of nodes"
+    [[ $(kubectl get nodes --no-headers | grep -cw Ready) == "$nodes" ]] || fail "a node did not join again"
+    kubectl get node "$name-1" -o 'jsonpath={.metadata.labels}' | grep -q node-role.kubernetes.io/control-plane ||
+        fail "the first node is no control plane any more"
+    wait_for 120 "LoadBalancer after the removal of nodes" from_client "http://$address/version"
+    ok "nodes that were removed from the cluster join again, in $((SECONDS - began)) s"
+}
+
+restarted_at() {
+    kubectl get deployment basalt-controller -n basalt-system \
+        -o 'jsonpath={.spec.template.metadata.annotations.kubectl\.kubernetes\.io/restartedAt}'
+}
+# A run that was killed before it noted which image of ours the cluster has: the next one may have built another.
+test_unknown_image_is_rolled_out() {
+    say "an image of unknown age"
+    local before
+    before=$(restarted_at)
+    rm "$state/$name/own-image"
+    "$basalt" up --name "$name" || fail "up without a note about the image"
+    [[ $(restarted_at) != "$before" ]] || fail "the controller was not restarted"
+    [[ -s $state/$name/own-image ]] || fail "the image was not noted"
+    before=$(restarted_at)
+    "$basalt" up --name "$name" >/dev/null || fail "up"
+    [[ $(restarted_at) == "$before" ]] || fail "the controller was restarted for nothing"
+    ok "the controller is restarted when its image may be another"
+}
+
+# What deploy/controller says of the namespace on real clusters holds for what runs there.
+test_controller_is_restricted() {
+    local warnings
+    warnings=$(kubectl apply --dry-run=server --server-side --force-conflicts --field-manager=test -f "$here/../../deploy/controller/00-namespace.yaml" 2>&1)
+    [[ $warnings == *basalt-node* ]] || fail "no warning about basalt-node, which needs more: $warnings"
+    [[ $warnings != *basalt-controller* ]] || fail "the controller needs more than its namespace allows: $warnings"
+    ok "the controller runs in a namespace that is restricted"
+}
+
+# up_with_a_broken_controller COMMAND...: until the cluster has it, which never gets ready.
+up_with_a_broken_controller() {
+    local program pid
+    mkdir "$work/broken"
+    for program in basalt basalt-start basalt-tunnel basalt-node; do cp "$(dirname "$basalt")/$program" "$work/broken/"; done
+    cp /bin/false "$work/broken/basalt-controller"
+    BASALT_CACHE=$work/cache "$work/broken/basalt" up --name "$other" "$@" 2>"$work/err" &
+    pid=$!
+    wait_for 300 "a cluster with a broken controller" eval "[[ -s $state/$other/own-image ]] || ! kill -0 $pid"
+    kill -9 $pid || fail "up with a broken controller ended: $(cat "$work/err")"
+    wait $pid 2>/dev/null || true
 }
 
 test_two_clusters() {
     say "a second cluster beside it"
-    "$basalt" up --name "$other" || fail "second cluster"
+    # Without programs and images of its own: it takes those of the first one's registry.
+    local registry
+    registry=$("$basalt" status --name "$name" | awk '/^registry/ {print $2}')
+    if BASALT_CACHE=$work/cache "$basalt" up --name "$other" --images pull --images-from http://127.0.0.1:1 2>"$work/err"; then
+        fail "pulled from nowhere"
+    fi
+    grep -q -- "--images-from HOST:PORT" "$work/err" || fail "the error has no remedy: $(cat "$work/err")"
+    up_with_a_broken_controller --images pull --images-from "http://$registry"
+    BASALT_CACHE=$work/cache "$basalt" up --name "$other" || fail "second cluster, whose controller was broken"
     [[ $("$kubectl_program" --kubeconfig "$state/$other/kubeconfig" get nodes --no-headers | grep -cw Ready) == 1 ]] || fail "second cluster's node"
     kubectl get --raw /readyz >/dev/null || fail "the first cluster suffered"
     if "$kubectl_program" --kubeconfig "$state/$other/kubeconfig" get deployment web >/dev/null 2>&1; then fail "clusters mix"; fi
     "$basalt" down --name "$other"
     from_client "http://$address/version" >/dev/null || fail "down of one cluster harmed the other"
-    ok "two clusters live side by side"
+    ok "two clusters live side by side, the second from images of the first and with a controller that was broken"
 }
 
 test_down() {
@@ -276,6 +427,8 @@ traces | sort >"$work/before"
 forward_before=$(cat /proc/sys/net/ipv4/ip_forward)
 sysctls_before=$(cat /proc/sys/kernel/panic /proc/sys/vm/overcommit_memory)
 test_refusals
+test_makefile
+test_completion
 test_up_survives_kills
 test_ready
 test_datastore_needs_a_certificate
@@ -283,6 +436,9 @@ test_workload
 test_host_is_safe
 test_second_up_changes_nothing
 test_node_restarts
-if ((nodes == 1)); then test_two_clusters; else test_removed_node; fi
+test_removed_nodes
+test_unknown_image_is_rolled_out
+test_controller_is_restricted
+if ((nodes == 1)); then test_two_clusters; fi
 test_down
 echo "$passed passed, 0 failed"

@@ -2,9 +2,11 @@
 #include <CLI/CLI.hpp>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include <fmt/format.h>
 
+#include "base/strings.h"
 #include "cmd/basalt/commands.h"
 
 namespace basalt::cmd {
@@ -25,37 +27,51 @@ void collect(const CLI::App& app, const std::string& path, Words& words) {
     }
 }
 
+/// All but the program itself: 'basalt nodes'|'basalt nodes list'|…
+std::string quoted_commands(const Words& words, const std::string& separator) {
+    std::vector<std::string> quoted;
+    for (const auto& [path, list] : words) quoted.push_back("'" + path + "'");
+    return join(quoted, separator);
+}
+
+// Also zsh's, whose own variables (path, words, options, …) must not be declared here. Words that
+// are no command of the one before them are values of options and arguments.
 std::string bash_script(const Words& words, const std::string& program) {
     std::string cases;
     for (const auto& [path, list] : words)
-        cases += fmt::format("        '{}') words='{}' ;;\n", path, list);
+        cases += fmt::format("        '{}') basalt_choices='{}' ;;\n", path, list);
     return fmt::format(R"(_{0}_complete() {{
-    local path={0} word words
-    for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-        case $word in -*) ;; *) path="$path $word" ;; esac
+    local basalt_place={0} basalt_word basalt_choices=
+    for basalt_word in "${{COMP_WORDS[@]:1:$((COMP_CWORD-1))}}"; do
+        case "$basalt_place $basalt_word" in
+        {2}) basalt_place="$basalt_place $basalt_word" ;;
+        esac
     done
-    while :; do
-        words=
-        case $path in
-{1}        esac
-        [ -n "$words" ] || [ "$path" = {0} ] && break
-        path=${{path% *}}
-    done
-    COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
+    case $basalt_place in
+{1}    esac
+    COMPREPLY=($(compgen -W "$basalt_choices" -- "${{COMP_WORDS[COMP_CWORD]}}"))
 }}
 complete -F _{0}_complete {0}
 )",
-                       program, cases);
+                       program, cases, quoted_commands(words, "|"));
 }
 
 std::string fish_script(const Words& words, const std::string& program) {
-    std::string script = fmt::format("complete -c {} -f\n", program);
+    std::string script = fmt::format(R"(function __{0}_place
+    set -l place {0}
+    for word in (commandline -opc)
+        if contains -- "$place $word" {1}
+            set place "$place $word"
+        end
+    end
+    echo $place
+end
+complete -c {0} -f
+)",
+                                     program, quoted_commands(words, " "));
     for (const auto& [path, list] : words) {
-        std::string parents = path.size() > program.size() ? path.substr(program.size() + 1) : "";
-        std::string when = parents.empty()
-                               ? "__fish_use_subcommand"
-                               : fmt::format("string match -q '*{}*' (commandline -p)", path);
-        script += fmt::format("complete -c {} -n \"{}\" -a '{}'\n", program, when, list);
+        script += fmt::format("complete -c {0} -n \"test (__{0}_place) = '{1}'\" -a '{2}'\n",
+                              program, path, list);
     }
     return script;
 }

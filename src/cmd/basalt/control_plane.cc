@@ -55,6 +55,7 @@ void add_cluster_flags(CLI::App& app, Arguments& arguments) {
 void add_wait_flags(CLI::App& app, Arguments& arguments) {
     app.add_flag("--wait", arguments.wait, "Wait until it is done, and show how it goes");
     app.add_option("--timeout", arguments.timeout, "How long to wait, for instance 90s")
+        ->check(no_error(parse_duration))
         ->capture_default_str();
 }
 
@@ -81,8 +82,7 @@ Result<int> describe(const Arguments& arguments) {
     cli::ControlPlaneWorld world;
     BASALT_ASSIGN(world.control_plane,
                   session->run(session->client().get(tenant_control_planes(), key)));
-    kube::ObjectKey store(world.control_plane["status"]["storage"]["dataStoreName"].str());
-    if (store.name.empty()) store.name = world.control_plane["spec"]["dataStore"].str();
+    kube::ObjectKey store(cli::datastore_name(world.control_plane));
     if (!store.name.empty()) {
         BASALT_ASSIGN(world.datastore, find(*session, data_stores(), store));
     }
@@ -137,15 +137,14 @@ Result<void> wait_for(ClusterSession& session, const kube::ObjectKey& key,
 
 Result<int> patch(const Arguments& arguments, ClusterSession& session, const Value& body,
                   const std::string& done, const cli::ControlPlaneGoal& goal) {
-    Result<Duration> limit = parse_duration(arguments.timeout);
-    if (!limit.ok()) return std::move(limit).error().context("--timeout");
+    BASALT_ASSIGN(Duration limit, parse_duration(arguments.timeout));
     kube::ObjectKey key(session.namespace_name(), arguments.name);
     BASALT_ASSIGN(Value patched,
                   session.run(session.client().merge_patch(tenant_control_planes(), key, body)));
     fmt::print("{} {}\n", kube::key_of(patched).to_string(), done);
     if (!arguments.wait) return 0;
     std::fflush(stdout);
-    BASALT_TRY(wait_for(session, key, goal, *limit));
+    BASALT_TRY(wait_for(session, key, goal, limit));
     return 0;
 }
 

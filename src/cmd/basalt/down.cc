@@ -10,7 +10,7 @@ void add_down(CLI::App& app, Context& context) {
     CLI::App* down =
         app.add_subcommand("down", "Remove a cluster and everything of it; the cache stays");
     auto name = std::make_shared<std::string>(local::kDefaultCluster);
-    down->add_option("--name", *name, "Name of the cluster")->capture_default_str();
+    add_cluster_name(*down, *name);
     down->callback([name, &context] {
         context.action = [name, &context]() -> Result<int> {
             BASALT_ASSIGN(local::Paths paths, local::find_paths(context.share_dir));

@@ -12,7 +12,7 @@ void add_kubeconfig(CLI::App& app, Context& context) {
     CLI::App* kubeconfig =
         app.add_subcommand("kubeconfig", "Print the administrator's kubeconfig of a local cluster");
     auto name = std::make_shared<std::string>(local::kDefaultCluster);
-    kubeconfig->add_option("--name", *name, "Name of the cluster")->capture_default_str();
+    add_cluster_name(*kubeconfig, *name);
     add_tenant_kubeconfig(*kubeconfig, context);
     kubeconfig->callback([name, kubeconfig, &context] {
         if (!kubeconfig->get_subcommands().empty()) return;

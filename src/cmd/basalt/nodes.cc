@@ -58,7 +58,7 @@ void add_nodes(CLI::App& app, Context& context) {
     CLI::App* nodes = app.add_subcommand("nodes", "The nodes of a local cluster");
     nodes->require_subcommand(1);
     auto options = std::make_shared<NodesOptions>();
-    nodes->add_option("--name", options->cluster, "Name of the cluster")->capture_default_str();
+    add_cluster_name(*nodes, options->cluster);
     const std::pair<const char*, const char*> verbs[] = {
         {"list", "Names, addresses, states and first processes"},
         {"start", "Start a stopped node and wait for its containerd"},
@@ -68,6 +68,7 @@ void add_nodes(CLI::App& app, Context& context) {
     };
     for (const auto& [verb, help] : verbs) {
         CLI::App* sub = nodes->add_subcommand(verb, help);
+        sub->fallthrough();  // --name may follow the verb.
         if (std::string(verb) != "list")
             sub->add_option("node", options->node, "Name or number of the node")->required();
         if (std::string(verb) == "exec") {

@@ -10,12 +10,11 @@ void add_up(CLI::App& app, Context& context) {
     CLI::App* up =
         app.add_subcommand("up", "Make a management cluster on this machine, or mend it");
     auto options = std::make_shared<local::UpOptions>();
-    up->add_option("--name", options->name, "Name of the cluster")->capture_default_str();
-    up->add_option("--nodes", options->nodes,
-                   "How many nodes; a cluster grows, it does not shrink");
-    up->add_option(
-        "--kubernetes-version", options->kubernetes_version,
-        std::string("Version of a new cluster, ") + local::kDefaultKubernetes + " by default");
+    add_cluster_name(*up, options->name);
+    up->add_option("--nodes", options->nodes, "How many nodes; a cluster grows, it does not shrink")
+        ->check(CLI::Range(1, local::kNodesMax));
+    up->add_option("--kubernetes-version", options->kubernetes_version,
+                   "Version of a new cluster, v1.36.3 or 1.36; the newest there is by default");
     auto images = std::make_shared<std::string>("build");
     up->add_option("--images", *images, "How missing programs and images are made")
         ->check(CLI::IsMember({"build", "pull"}))
