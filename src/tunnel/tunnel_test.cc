@@ -1,5 +1,8 @@
 // The whole tunnel over loopback: API server's client -> unix socket -> server -> agent -> target.
+#include <map>
+
 #include "tunnel/env_test.h"
+#include "tunnel/packet.pb.h"
 
 namespace basalt::tunnel {
 namespace {
@@ -520,6 +523,96 @@ TEST_F(PeersTest, ServersThatStartTogetherMeet) {
     EXPECT_TRUE(wait_until([&] { return the_agent.links_count() == 2; }));
     EXPECT_EQ(a.tunnel().core().server_count(), 2u);
     EXPECT_EQ(b.tunnel().core().server_count(), 2u);
+}
+
+// What is for the other servers is for nobody else who reaches the agents' port, agents included:
+// it would be a way to everything that agents reach.
+class PeersOnlyTest : public PeersTest {
+ protected:
+    /// Opens `method`, says what a peer would say, and waits for the first answer.
+    Result<std::string> ask(TestServer& s, std::string_view method, const std::string& certificate,
+                            const std::string& token, std::string said) {
+        net::HttpClientOptions options;
+        options.tls = pki().client(certificate).value();
+        net::Url url;
+        url.scheme = "https";
+        url.host = "127.0.0.1";
+        url.port = s.agent_endpoint().port;
+        std::shared_ptr<net::GrpcChannel> channel =
+            net::make_grpc_channel(loop_, url, std::move(options));
+        net::GrpcMetadata metadata;
+        if (!token.empty())
+            metadata.add(std::string(kAuthorizationHeader), std::string(kBearerPrefix) + token);
+        return run(loop_, talk(channel, std::string(method), std::move(metadata), std::move(said)));
+    }
+    static Task<Result<std::string>> talk(std::shared_ptr<net::GrpcChannel> channel,
+                                          std::string method, net::GrpcMetadata metadata,
+                                          std::string said) {
+        net::GrpcCallOptions options;
+        options.metadata = std::move(metadata);
+        Result<std::unique_ptr<net::GrpcStream>> stream =
+            co_await channel->open(std::move(method), std::move(options));
+        if (!stream.ok()) co_return std::move(stream).error();
+        Result<void> written = co_await (*stream)->write(std::move(said));
+        if (!written.ok()) co_return std::move(written).error();
+        Result<std::optional<std::string>> answer = co_await (*stream)->read();
+        if (!answer.ok()) co_return std::move(answer).error();
+        if (!answer->has_value()) co_return unavailable("ended without an answer");
+        co_return std::move(**answer);
+    }
+};
+
+TEST_F(PeersOnlyTest, NobodyElseMeetsOrDials) {
+    pki().issue("agent", "/CN=system:konnectivity-agent", "clientAuth");
+    pki().issue("admin", "/O=system:masters/CN=kubernetes-admin", "clientAuth");
+    // A name of several parts is not the name.
+    pki().issue("longer", "/CN=system:konnectivity-server.example", "clientAuth");
+    pki().issue("organization", "/O=system:konnectivity-server/CN=somebody", "clientAuth");
+    Target& there = target();
+    TestServer& s = make("one");
+    EXPECT_TRUE(wait_until([&] { return s.tunnel().ready(); }));
+    balancer_->set({s.agent_endpoint()});
+    make_agent();
+    wait_for_agents(s, 1);
+    wire::PeerState other;
+    other.set_server_id("other");
+    const std::map<std::string_view, std::string> said = {
+        {kProxyMethod, encode(dial_request(1, there.address()))},
+        {kMeetMethod, other.SerializeAsString()}};
+    for (const auto& [method, message] : said) {
+        for (const char* certificate : {"", "agent", "admin", "longer", "organization"}) {
+            for (const char* token : {"", "good"}) {
+                Result<std::string> answer = ask(s, method, certificate, token, message);
+                ASSERT_FALSE(answer.ok()) << method << " as \"" << certificate << "\"";
+                EXPECT_EQ(answer.error().code(), Code::kUnimplemented)
+                    << method << " as \"" << certificate << "\": " << answer.error().to_string();
+            }
+        }
+    }
+    EXPECT_EQ(there.accepted_count(), 0u);
+    EXPECT_EQ(s.tunnel().core().counters().dials, 0u);
+    EXPECT_EQ(s.tunnel().core().server_count(), 1u);
+    // The very same from a peer: both are served.
+    for (const auto& [method, message] : said) {
+        Result<std::string> answer = ask(s, method, "peer", "", message);
+        EXPECT_TRUE(answer.ok()) << method << ": " << answer.error().to_string();
+    }
+    EXPECT_EQ(there.accepted_count(), 1u);
+}
+
+// Without a rule for peers nobody is one, whatever the certificate says.
+TEST_F(PeersOnlyTest, NoRuleNoPeers) {
+    pki().issue("nameless", "/O=nobody", "clientAuth");
+    net::GrpcServerOptions options;
+    options.tls = pki().server("server", net::ClientCertificates::kOptional);
+    TestServer& s = server({}, options);
+    for (std::string_view method : {kProxyMethod, kMeetMethod}) {
+        for (const char* certificate : {"", "nameless", "peer"}) {
+            Result<std::string> answer = ask(s, method, certificate, "", "");
+            ASSERT_FALSE(answer.ok()) << method << " as \"" << certificate << "\"";
+            EXPECT_EQ(answer.error().code(), Code::kUnimplemented) << answer.error().to_string();
+        }
+    }
 }
 
 }  // namespace

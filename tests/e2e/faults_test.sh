@@ -10,9 +10,11 @@ CLUSTER=${CLUSTER:-basalt}
 VICTIM=e2e-victim
 BYSTANDER=e2e-bystander
 LATE=e2e-late
+HOLDER=e2e-holder  # A Service of somebody else.
 WORK=$(mktemp -d)
 clean_up() {
     kubectl delete tcp $VICTIM $BYSTANDER $LATE --ignore-not-found --wait=false > /dev/null 2>&1 || :
+    kubectl delete service $HOLDER --ignore-not-found > /dev/null 2>&1 || :
     rm -rf "$WORK"
 }
 trap clean_up EXIT
@@ -29,8 +31,6 @@ condition() { kubectl get "$1" -o jsonpath="{.status.conditions[?(@.type==\"${2:
 is_ready() { [[ "$(condition "tcp/$1")" = True ]]; }
 has_reason() { [[ "$(condition "$1" Ready reason)" = "$2" ]]; }
 says() { condition "$1" Ready message | finds "$2"; }
-# Events are written by the controller and may come a moment after the condition.
-has_event() { kubectl get events --field-selector "involvedObject.name=$1,reason=$2" -o name | finds .; }
 become_ready() { kubectl wait --for=condition=Ready "tcp/$1" --timeout="${2:-180}s" > /dev/null || fail "$1 is not Ready"; }
 ca_of() { kubectl get secret "$1-ca" -o jsonpath='{.data}' | md5sum; }
 kubeconfig_of() { "$BASALT" kubeconfig get "$1" > "$WORK/$1.conf"; }
@@ -90,17 +90,21 @@ test_bystander() {
 }
 
 test_taken_port() {
-    manifest $LATE | sed "s/serviceType: .*/serviceType: NodePort/" > "$WORK/late.yaml"
     local taken
-    taken=$(kubectl get service $BYSTANDER -o jsonpath='{.spec.ports[0].nodePort}')
-    [[ -n $taken && $taken != 0 ]] || fail "the bystander's Service has no node port"
-    if kubectl create --dry-run=client -o json -f "$WORK/late.yaml" |
-        jq ".spec.networkProfile = {address: \"192.0.2.10\", port: $taken} | del(.spec.addons.konnectivity)" |
-        kubectl apply -f - > "$WORK/out" 2>&1; then
-        fail "a port that is taken was accepted"
-    fi
-    finds "spec.networkProfile.port.*$taken" < "$WORK/out"
-    ok "a port that is taken is refused by name"
+    kubectl create service nodeport $HOLDER --tcp=80 > /dev/null
+    taken=$(kubectl get service $HOLDER -o jsonpath='{.spec.ports[0].nodePort}')
+    [[ -n $taken && $taken != 0 ]] || fail "the other Service has no node port"
+    manifest $LATE | sed "s/serviceType: .*/serviceType: NodePort/" > "$WORK/late.yaml"
+    kubectl create --dry-run=client -o json -f "$WORK/late.yaml" |
+        jq ".spec.networkProfile = {address: \"192.0.2.10\", port: $taken} | del(.spec.addons.konnectivity)" > "$WORK/late.json"
+    if kubectl apply -f "$WORK/late.json" > "$WORK/out" 2>&1; then fail "a port that is taken was accepted"; fi
+    finds "spec.networkProfile.port.*$taken" < "$WORK/out" || fail "said is: $(cat "$WORK/out")"
+    kubectl delete service $HOLDER > /dev/null
+    kubectl apply -f "$WORK/late.json" > /dev/null || fail "a port that is free again is refused"
+    become_ready $LATE 120
+    [[ "$(kubectl get service $LATE -o jsonpath='{.spec.ports[0].nodePort}')" = "$taken" ]] || fail "it has another port"
+    kubectl delete tcp $LATE --timeout=60s > /dev/null || fail "it cannot be deleted"
+    ok "a port that is taken is refused by name, and taken when it is free"
 }
 
 test_datastore_away() {
@@ -110,6 +114,8 @@ test_datastore_away() {
     told() { [[ "$(condition "tcp/$1" DataStoreReady)" = False ]] && says "tcp/$1" default; }
     wait_until 60 "condition of a control plane without its DataStore" told $VICTIM
     wait_until 60 "condition of a control plane without its DataStore" told $BYSTANDER
+    wait_until 30 "event of the DataStore" has_event default Unreachable
+    wait_until 30 "event of a control plane without its DataStore" has_event $VICTIM Unreachable
     kubectl scale statefulset/etcd -n basalt-system --replicas=1 > /dev/null
     kubectl rollout status statefulset/etcd -n basalt-system --timeout=120s > /dev/null
     kubectl wait --for=condition=Ready datastore/default --timeout=120s > /dev/null
@@ -159,15 +165,15 @@ test_node_killed() {
 }
 
 test_deletion() {
+    local stored
+    stored=$(stored_as $VICTIM)
     kubectl delete tcp $VICTIM $BYSTANDER $LATE --timeout=180s > /dev/null || fail "deletion"
+    # shellcheck disable=SC2086
+    none_left in_datastore $stored || fail "it is left in the DataStore"
     # What hangs on the deleted objects by owner reference goes a moment later.
-    nothing_left() {
-        local left
-        left=$(kubectl get secrets,configmaps,services,deployments,pdb,networkpolicies -l kamaji.clastix.io/project=kamaji -o name)
-        ! grep e2e- <<< "$left"
-    }
-    wait_until 60 "nothing is left" nothing_left
-    ok "nothing is left in the cluster"
+    wait_until 60 "nothing is left" none_left kubectl get secrets,configmaps,services,deployments,pdb,networkpolicies \
+        -l "kamaji.clastix.io/name in ($VICTIM,$BYSTANDER,$LATE)" -o name
+    ok "nothing is left in the cluster and the DataStore"
 }
 
 kubectl delete tcp $VICTIM $BYSTANDER $LATE --ignore-not-found --timeout=120s > /dev/null
@@ -177,6 +183,7 @@ test_broken_secret
 test_deleted_objects
 test_bystander
 test_taken_port
+test_bystander
 test_datastore_away
 test_controller_killed
 test_etcd_killed

@@ -145,6 +145,22 @@ start_agent() {
         --proxy-server-port=8132 --service-account-token-path="$WORK/token" --agent-id=machine > "$WORK/agent.log" 2>&1 &
     PIDS+=($!)
     wait_until 20 "the agent connects" grep -q 'connected to a tunnel server' "$WORK/agent.log"
+    test_agent_token "$address"
+}
+
+# The token lies on every machine of the tenant: it opens the tunnel and nothing else.
+test_agent_token() {  # ADDRESS
+    local status
+    ask_with() {  # TOKEN: not among arguments, where others would see it.
+        curl -s --noproxy '*' --max-time 10 -o /dev/null -w '%{http_code}' --cacert "$WORK/ca.crt" \
+            -H "@-" "https://$1:6443/api/v1/namespaces" <<< "Authorization: Bearer $2"
+    }
+    status=$(ask_with "$1" "$(< "$WORK/token")")
+    [[ $status == 401 ]] || fail "the API server answers the agent's token with $status"
+    # The same account with a token for the API server is known there, and may not do this.
+    status=$(ask_with "$1" "$(tenant tunnel create token -n kube-system konnectivity-agent)")
+    [[ $status == 403 ]] || fail "the API server answers another token of the agent's account with $status"
+    ok "the agent's token is worthless at the API server"
 }
 
 # get ATTACKER PATH: the status and then the answer, as its cluster-admin.
@@ -317,17 +333,28 @@ webhooks:
 YAML
 }
 
-# What the attacks of one target answer is kept; none may bring anything back.
+# What the attacks of one target answer is kept, a line each; none may bring anything back.
 attack_one() {  # ATTACKER NAME HOST PORT
     local path scheme
     for scheme in http https; do
         for path in "nodes/$scheme:node-$2:$4" "namespaces/default/pods/$scheme:pod-$2:$4" "namespaces/default/services/$scheme:endpoints-$2:a"; do
-            printf '\n== %s ' "$path"
-            get "$1" "/api/v1/$path/proxy/hello" || :
+            printf '%s %s %s\n' "$2" "$path" "$(get "$1" "/api/v1/$path/proxy/hello" | tr -s ' \n' ' ')"
         done
     done
-    printf '\n== apiservice '
-    get "$1" "/apis/$2.walls.example/v1/x" || :
+    printf '%s apiservice %s\n' "$2" "$(get "$1" "/apis/$2.walls.example/v1/x" | tr -s ' \n' ' ')"
+}
+
+# An attack with an object that does not exist would prove nothing. What validation refuses is Endpoints of names and
+# of loopback.
+expect_created() {  # ATTACKER
+    local kind wanted count
+    for kind in node pod service apiservice validatingwebhookconfiguration; do
+        wanted=$(wc -l < "$WORK/$1.attacks")
+        if [[ $kind == service ]]; then wanted=$((2 * wanted)); fi
+        count=$(grep -cE "^${kind}[./].* created\$" "$WORK/$1.created") || :
+        ((count == wanted)) || { cat "$WORK/$1.created" >&2; fail "$1: $count of $wanted objects $kind were created"; }
+    done
+    if grep -vE ' created$|^Warning: |Endpoint|^\* subsets|^\* endpoints' "$WORK/$1.created"; then fail "$1: something else was refused"; fi
 }
 
 # Everything at once: what takes time here is waiting.
@@ -338,11 +365,13 @@ attack() {  # ATTACKER: with its targets, and its own Pod
           "management-by-name kubernetes.default.svc.cluster.local 443" "datastore $DATASTORE_IP 2379"
     } > "$WORK/$1.attacks"
     while read -r name host port; do attack_manifests "$name" "$host" "$port"; done < "$WORK/$1.attacks" > "$WORK/$1.yaml"
-    # Some are refused by validation (loopback among Endpoints): the rest counts.
     tenant "$1" create --validate=false -f "$WORK/$1.yaml" > "$WORK/$1.created" 2>&1 || :
+    expect_created "$1"
     while read -r name host port; do
+        # A name is no address.
+        if [[ $host != *[0-9].[0-9]* ]]; then continue; fi
         tenant "$1" patch pod "pod-$name" --subresource=status --type=merge \
-            -p "{\"status\":{\"phase\":\"Running\",\"podIP\":\"$host\",\"podIPs\":[{\"ip\":\"$host\"}]}}" > /dev/null 2>&1 || :
+            -p "{\"status\":{\"phase\":\"Running\",\"podIP\":\"$host\",\"podIPs\":[{\"ip\":\"$host\"}]}}" > /dev/null
     done < "$WORK/$1.attacks"
     while read -r name host port; do
         attack_one "$1" "$name" "$host" "$port" > "$WORK/$1.$name.answers" &
@@ -382,10 +411,33 @@ test_attacks_would_dial() {  # ATTACKER
     ok "$1: Node, Pod, Endpoints, APIService and webhook reach the tenant's own machine"
 }
 
+# Every attack is answered, with a refusal: 000 is a proxy that is gone, 404 an object that was never there.
+expect_refusals() {  # ATTACKER
+    local name host port count called odd
+    while read -r name host port; do
+        count=$(wc -l < "$WORK/$1.$name.answers")
+        ((count == 7)) || fail "$1: $count of 7 attacks on $name were answered"
+        cat "$WORK/$1.$name.answers"
+    done < "$WORK/$1.attacks" > "$WORK/$1.answered"
+    # What validation did not let in, and what answers everybody who asks it, here the tenant's own machine.
+    sed -nE 's|^The Endpoints "endpoints-([a-z-]+)" is invalid.*|\1|p' "$WORK/$1.created" > "$WORK/without"
+    odd=$(awk -v attacker="$1" '
+        FILENAME == ARGV[1] { without[$1]; next }
+        $3 == 403 || $3 ~ /^5[0-9][0-9]$/ { next }
+        $3 == 400 && /address not allowed/ { next }  # The own rule of API servers, for loopback and link-local.
+        $3 == 404 && $1 in without && $2 ~ /services/ { next }
+        attacker == "tunnel" && $1 == "other-balancer" && /HTTP request to an HTTPS server/ { next }
+        { print }' "$WORK/without" "$WORK/$1.answered")
+    [[ -z $odd ]] || { echo "$odd" >&2; fail "$1: these attacks were not refused"; }
+    # A webhook that cannot be called is passed over: the API server counts those.
+    called=$(get "$1" /metrics | grep -cE '^apiserver_admission_webhook_fail_open_count\{name="[a-z-]+\.walls\.example",type="validating"\} [1-9]') || :
+    ((called >= $(wc -l < "$WORK/$1.attacks"))) || fail "$1: only $called webhooks were called"
+}
+
 test_attacks() {  # ATTACKER
     local host port bad=
     attack "$1"
-    if grep '^== [^ ]* 200' "$WORK/$1".*.answers; then fail "$1: an attack brought an answer back"; fi
+    expect_refusals "$1"
     # The DataStore is dialled anyway, so the log cannot tell: the answer does.
     if [[ $1 == direct ]]; then grep -q 'outside of what this control plane may reach' "$WORK/direct.datastore.answers"; fi
     dial_log "$1" > "$WORK/$1.dials"

@@ -5,6 +5,9 @@ ROOT=$(cd "$E2E/../.." && pwd)
 CACHE=$(realpath -m "${BASALT_CACHE:-/var/cache/basalt}")
 PASSED=0
 
+# Told to end: what a test's own trap on EXIT cleans up is cleaned up, however often it is told.
+trap 'trap "" INT TERM HUP; exit 143' INT TERM HUP
+
 say() { echo "== $(elapsed) $*"; }
 ok() { PASSED=$((PASSED + 1)); echo "ok $PASSED: $* ($(elapsed))"; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
@@ -40,6 +43,13 @@ wait_until() {
     done
 }
 
+# none_left COMMAND...: it succeeds and prints nothing. One that fails, as when a server is away, proves nothing.
+none_left() {
+    local output
+    output=$("$@") || return 1
+    [[ -z $output ]] || { printf '%s\n' "$output"; return 1; }
+}
+
 # The program under test: the first argument, $BASALT, or the newest build.
 find_basalt() {
     local program=${1:-${BASALT:-}}
@@ -71,4 +81,30 @@ end_prober() {
     prober_pid=
     cat "$prober_log"
     return $status
+}
+
+# has_event NAME REASON: of an object in this namespace, or of one without a namespace.
+has_event() { kubectl get events --field-selector "involvedObject.name=$1,reason=$2" -o name | finds .; }
+
+# etcdctl on the DataStore "default" of $CLUSTER, as its root.
+datastore() {
+    local address node pki=${BASALT_STATE:-/var/lib/basalt}/$CLUSTER/pki/etcd
+    address=$(kubectl get pod etcd-0 -n basalt-system -o 'jsonpath={.status.podIP}') || return 1
+    node=$("$BASALT" nodes --name "$CLUSTER" list) || return 1
+    # Its certificate has no addresses of Pods.
+    nsenter --net="/proc/$(awk 'NR == 1 {print $4}' <<< "$node")/ns/net" \
+        "$(find "$CACHE"/bin/etcd-v*/etcdctl | sort -V | tail -n 1)" --endpoints "https://$address:2379" \
+        --insecure-skip-tls-verify --cert "$pki/root.crt" --key "$pki/root.key" "$@"
+}
+
+# stored_as CONTROL_PLANE: its schema and user in the DataStore.
+stored_as() { kubectl get tcp "$1" -o 'jsonpath={.status.storage.setup.schema} {.status.storage.setup.user}'; }
+
+# in_datastore SCHEMA USER: up to five keys of a control plane, its user and its role there.
+in_datastore() {
+    local keys users roles
+    keys=$(datastore get "/$1/" --prefix --keys-only --limit 5) && users=$(datastore user list) &&
+        roles=$(datastore role list) || return 1
+    { sed '/^$/d; s/^/key /' <<< "$keys"; sed 's/^/user /' <<< "$users" | grep -Fx "user $2"
+      sed 's/^/role /' <<< "$roles" | grep -Fx "role $1"; } || :
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# An upgrade by a minor version, a change of replicas, and restarts of the tunnel's ends, while users ask all the time:
-# 30 new connections a second, writes through a validating webhook, requests to a node. Nobody notices the first two,
-# all recover from the last. The webhook and the node's port are where nothing but the tunnel's agent reaches them: in a
+# An upgrade by a minor version, certificates that are rotated, a change of replicas, and restarts of the tunnel's ends,
+# while users ask all the time: 30 new connections a second, writes through a validating webhook, requests to a node.
+# Nobody notices the first three, all recover from the last. The webhook and the node's port are where nothing but the tunnel's agent reaches them: in a
 # network namespace behind address translation. join_test.sh does the first with a real worker and exec, slower.
 #
 #   tests/e2e/upgrade_test.sh [PROGRAM]    CLUSTER=name: as in the other tests
@@ -127,18 +127,52 @@ test_upgrade() {
     ok "an upgrade by a minor version that nobody notices"
 }
 
-test_replicas() {
-    local before i
-    before=$(pods)
+# What is done before certificates end, asked for: all that the API server shows to others and the tunnel's are new.
+# Replicas change while the old Pod is still about to go: that takes more than a minute, which one prober waits for.
+test_rotation_and_replicas() {
+    local began old new secret i
+    local -A before=()
+    local -a secrets=(api-server-certificate api-server-kubelet-client-certificate datastore-certificate
+        konnectivity-certificate konnectivity-kubeconfig)
+    old=$(pods)
+    for secret in "${secrets[@]}"; do before[$secret]=$(content_of "$secret"); done
     start_prober "$work/tenant.conf" "$work/prober.log" --node edge --webhook
+    began=$EPOCHREALTIME
+    kubectl annotate secret "${secrets[@]/#/$control_plane-}" certs.kamaji.clastix.io/rotate= >/dev/null
+    for secret in "${secrets[@]}"; do wait_until 30 "a new $secret" is_rotated "$secret" "${before[$secret]}"; done
+    wait_until 60 "a Pod with the new certificates" replaced "$old"
+    kubectl wait --for=condition=Ready "tcp/$control_plane" --timeout=60s >/dev/null
+    new=$(running_pods)
+    echo "   a Pod with the new certificates is alone $(seconds_since "$began") after the annotation"
+
     kubectl scale "tcp/$control_plane" --replicas=2 >/dev/null
     wait_until 120 "two replicas" replicas_are 2
-    pods | finds -x "$before" || fail "scaling replaced a Pod"
+    running_pods | finds -x "$new" || fail "scaling replaced a Pod"
     for i in $(seq 12); do node_answers >/dev/null || fail "two replicas, connection $i to the node"; done
     kubectl scale "tcp/$control_plane" --replicas=1 >/dev/null
+    kubectl wait "$old" --for=delete --timeout=120s >/dev/null
     wait_until 120 "one Pod" pods_are 1
-    end_prober || fail "a change of replicas was noticed"
-    ok "one replica, two, one: nobody notices"
+    end_prober || fail "the rotation or the change of replicas was noticed"
+    [[ $(served_certificate) == "$(stored_certificate)" ]] || fail "it serves with another certificate"
+    ok "certificates are rotated, one replica, two, one: nobody notices"
+}
+
+# Without those that are about to go.
+running_pods() {
+    kubectl get pods -l "kamaji.clastix.io/name=$control_plane" -o json |
+        jq -r '.items[].metadata | select(.deletionTimestamp == null) | "pod/\(.name)"'
+}
+replaced() { replicas_are 1 && [[ $(running_pods) != "$1" ]]; }
+content_of() { kubectl get secret "$control_plane-$1" -o 'jsonpath={.data}' | md5sum; }
+# Others, and the annotation says when.
+is_rotated() {
+    [[ $(content_of "$1") != "$2" ]] &&
+        [[ $(kubectl get secret "$control_plane-$1" -o 'jsonpath={.metadata.annotations.certs\.kamaji\.clastix\.io/rotate}') == 20*Z ]]
+}
+served_certificate() { openssl s_client -connect "$endpoint" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256; }
+stored_certificate() {
+    kubectl get secret "$control_plane-api-server-certificate" -o 'jsonpath={.data.apiserver\.crt}' | base64 -d |
+        openssl x509 -noout -fingerprint -sha256
 }
 
 test_restarts() {
@@ -158,7 +192,7 @@ test_restarts() {
 prepare
 start_tenant
 test_upgrade
-test_replicas
+test_rotation_and_replicas
 test_restarts
 echo "total time: $(elapsed)"
 echo "$PASSED passed, 0 failed"

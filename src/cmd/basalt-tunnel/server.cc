@@ -93,10 +93,11 @@ Result<tunnel::TunnelServerConfig> Program::make_config() {
                 "--authentication-audience, --agent-namespace, --agent-service-account and "
                 "--kubeconfig belong together");
         }
-        config.agents = make_token_authenticator(
-            loop_,
-            {flags_.authentication_audience, flags_.agent_namespace, flags_.agent_service_account},
-            *kubeconfig_);
+        config.agents =
+            make_token_authenticator(loop_,
+                                     {{flags_.authentication_audience, flags_.agent_namespace,
+                                       flags_.agent_service_account}},
+                                     *kubeconfig_);
     }
     if (!flags_.cluster_ca_cert.empty()) {
         config.agents = tunnel::make_any_authenticator(

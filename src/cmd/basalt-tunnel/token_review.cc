@@ -1,6 +1,5 @@
 #include "cmd/basalt-tunnel/token_review.h"
 
-#include <algorithm>
 #include <map>
 
 #include <fmt/format.h>
@@ -8,7 +7,6 @@
 #include "async/wait.h"
 #include "base/strings.h"
 #include "data/hash.h"
-#include "data/json.h"
 #include "net/http_client.h"
 
 namespace basalt::cmd {
@@ -65,7 +63,7 @@ class TokenAuthenticator final : public tunnel::Authenticator {
             co_return unavailable(
                 fmt::format("TokenReview: the API server answered {}", response->status));
         }
-        co_return judge(*body);
+        co_return tunnel::judge_token_review(*body, config_.rule);
     }
 
     Result<net::HttpRequest> make_request(const Secret& token) {
@@ -89,35 +87,8 @@ class TokenAuthenticator final : public tunnel::Authenticator {
         }
         if (!own.empty())
             request.headers.add("authorization", "Bearer " + std::string(own.reveal()));
-        request.body = data::to_json(data::Value::object(
-            {{"apiVersion", "authentication.k8s.io/v1"},
-             {"kind", "TokenReview"},
-             {"spec",
-              data::Value::object({{"token", token.reveal()},
-                                   {"audiences", data::Value::array({config_.audience})}})}}));
+        request.body = tunnel::token_review(token, config_.rule);
         return request;
-    }
-
-    Result<void> judge(std::string_view body) const {
-        BASALT_ASSIGN(data::Value answer, data::parse_json(body));
-        const data::Value& status = answer["status"];
-        if (!status["authenticated"].as_bool()) {
-            return Error(Code::kUnauthenticated,
-                         "the token is not valid: " + status["error"].str());
-        }
-        // An API server that ignores audiences answers without them: then the token may be for
-        // anyone.
-        std::vector<std::string> audiences = status["audiences"].as_string_list();
-        if (std::find(audiences.begin(), audiences.end(), config_.audience) == audiences.end()) {
-            return Error(Code::kUnauthenticated,
-                         "the token is not for the audience " + config_.audience);
-        }
-        std::string expected = fmt::format("system:serviceaccount:{}:{}", config_.agent_namespace,
-                                           config_.service_account);
-        if (status["user"]["username"].as_string() != expected) {
-            return permission_denied(status["user"]["username"].str() + " is not " + expected);
-        }
-        return {};
     }
 
     async::Loop& loop_;

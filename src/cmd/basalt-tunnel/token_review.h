@@ -1,6 +1,5 @@
-// Agents by their ServiceAccount token: the API server says whose it is (TokenReview), and it must
-// be that one account, with a token made for us and nobody else (audience). Such a token opens
-// nothing but this tunnel.
+// Agents by their ServiceAccount token: the API server says whose it is, tunnel/token_review.h
+// which of its answers are good enough. Such a token opens nothing but this tunnel.
 #pragma once
 
 #include <memory>
@@ -9,13 +8,12 @@
 #include "async/loop.h"
 #include "cmd/basalt-tunnel/kubeconfig.h"
 #include "tunnel/authenticator.h"
+#include "tunnel/token_review.h"
 
 namespace basalt::cmd {
 
 struct TokenReviewConfig {
-    std::string audience;         ///< "system:konnectivity-server"
-    std::string agent_namespace;  ///< "kube-system"
-    std::string service_account;  ///< "konnectivity-agent"
+    tunnel::TokenRule rule;
     /// How long an accepted token needs no second review: an agent connects again and again while
     /// it looks for servers. A revoked token lives that much longer, on new connections.
     Duration cache_time = std::chrono::seconds(60);
