@@ -133,6 +133,8 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
     }
     controller_->watch_mapped(pods_, by_label);
     nodes_.add_handler([this](const kube::Change&) { count_cores(); });
+    // Sessions write on their own, too: they must have ended before another process may lead.
+    manager.add_farewell([this] { return stop(); });
 }
 
 ControlPlaneController::~ControlPlaneController() = default;
@@ -393,6 +395,7 @@ async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::sess
     auto session =
         std::make_shared<TenantSession>(manager_.loop(), *std::move(transport), std::move(identity),
                                         [this, tcp_key] { controller_->enqueue(tcp_key); });
+    session->client().set_write_guard([this] { return manager_.check_leading(); });
     sessions_[key] = session;
     co_return session;
 }
