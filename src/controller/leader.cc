@@ -26,8 +26,6 @@ LeaderElector::LeaderElector(kube::Client& client, Options options)
     BASALT_ASSERT(options_.renew_deadline > options_.retry_period);
 }
 
-bool LeaderElector::is_leader() const { return leading_ && client_.loop().now() < valid_until_; }
-
 Result<void> LeaderElector::check() const {
     if (leading_ && client_.loop().now() < renewed_at_ + options_.renew_deadline) return {};
     return failed_precondition("this process does not lead");
@@ -36,7 +34,6 @@ Result<void> LeaderElector::check() const {
 void LeaderElector::set_leading(bool leading) {
     if (leading_ == leading) return;
     leading_ = leading;
-    if (!leading) valid_until_ = TimePoint();
     log_info(leading ? "became leader" : "no longer leader",
              {{"lease", options_.name}, {"identity", options_.identity}});
     if (options_.on_change) options_.on_change(leading);
@@ -87,7 +84,6 @@ async::Task<Result<bool>> LeaderElector::write_lease(Value lease, bool exists) {
     }
     observe(*written);
     renewed_at_ = started;
-    valid_until_ = started + options_.lease_duration;
     co_return true;
 }
 

@@ -5,8 +5,9 @@
 // lease duration as seen on the candidate's own clock (never comparing clocks of machines), it
 // takes it with an optimistic write. The leader renews every retry period. When renewing has failed
 // for the renew deadline, leadership is lost although the lease still runs for a while (15 s - 10
-// s): in that time all work must stop. valid_until() is the fence for writes
-// (Client::Options::write_guard); give the elector a client of its own without a guard.
+// s): in that time all work must stop. check() is the fence for writes, closed from the renew
+// deadline on (Client::Options::write_guard, etcd::guard_writes()); give the elector a client of
+// its own without a guard.
 //
 // Defaults 15 s, 10 s, 2 s as in client-go. One loop.
 #pragma once
@@ -30,7 +31,7 @@ class LeaderElector {
         Duration retry_period = std::chrono::seconds(2);
         /// Give the lease up when hold() is cancelled, so that the next one starts at once.
         bool release_on_stop = true;
-        /// Called on every change of is_leader().
+        /// Called when leadership is won, and when it is lost or given up.
         std::function<void(bool leading)> on_change;
     };
 
@@ -45,10 +46,8 @@ class LeaderElector {
     /// cancelled.
     async::Task<Result<void>> release();
 
-    bool is_leader() const;
-    /// The moment on Loop::now() from which another may lead. In the past when not leading.
-    TimePoint valid_until() const { return valid_until_; }
-    /// For Client::Options::write_guard: FailedPrecondition from the renew deadline on.
+    /// Whether a write may start: FailedPrecondition unless this process leads, and from the renew
+    /// deadline on.
     Result<void> check() const;
     /// Who leads, as last observed.
     const std::string& observed_holder() const { return observed_holder_; }
@@ -65,7 +64,6 @@ class LeaderElector {
     Options options_;
     bool leading_ = false;
     TimePoint renewed_at_{};
-    TimePoint valid_until_{};
     kube::Value lease_;  ///< As the server answered last; null when it is to be read again.
     std::string observed_holder_;
     std::string observed_record_;  ///< The spec as text, to notice changes.

@@ -140,6 +140,10 @@ async::Task<Result<void>> Manager::lead() {
     Result<void> ended = co_await wait_failure();
     group.cancel();
     co_await group.join();
+    for (const Farewell& farewell : farewells_) {
+        async::Task<void> ending = farewell();
+        co_await ending;
+    }
     set_leading(false);
     co_return std::move(ended);
 }

@@ -2,7 +2,8 @@
 //
 // Start: caches first (warm-up: a standby has the state before it leads), then leadership, then
 // what the leader runs: runnables, controllers. Stop is the reverse: workers end their reconciles
-// or are cancelled, then the lease is released, then caches and servers end. Losing leadership ends
+// or are cancelled, then what they left running ends, then the lease is released, then caches and
+// servers end. Losing leadership ends
 // run() with an error: the process restarts.
 //
 // One loop. Everything added must outlive run().
@@ -77,11 +78,16 @@ class Manager {
     /// Runs from the start (servers) or only while leading.
     void add_runnable(std::string name, Runnable runnable, bool needs_leadership);
 
+    /// Ends what reconciles of the leader left running beside them: called after the last of them
+    /// has ended and before the lease is released, also when leadership was lost.
+    using Farewell = std::function<async::Task<void>()>;
+    void add_farewell(Farewell farewell) { farewells_.push_back(std::move(farewell)); }
+
     /// Until cancelled (ok) or failed. Once.
     async::Task<Result<void>> run();
 
     bool is_leading() const { return leading_; }
-    /// For Client::Options::write_guard of `client`.
+    /// For all that writes: Client::Options::write_guard of `client` and of others.
     Result<void> check_leading() const;
 
  private:
@@ -109,6 +115,7 @@ class Manager {
     std::unique_ptr<LeaderElector> elector_;
     std::vector<std::unique_ptr<Controller>> controllers_;
     std::vector<std::unique_ptr<NamedRunnable>> runnables_;
+    std::vector<Farewell> farewells_;
     std::optional<Error> failure_;
     async::Condition failed_;
     bool leading_ = false;

@@ -22,6 +22,7 @@ class ManagerTest : public ServerFixture {
         if (!slept.ok()) co_return std::move(slept);
         co_return unavailable("port is taken");
     }
+    static async::Task<void> nothing() { co_return; }
     struct Process {
         explicit Process(ManagerTest& test, const std::string& name)
             : client(test.loop, test.server),
@@ -89,6 +90,30 @@ TEST_F(ManagerTest, StandbyIsWarmAndTakesOverAfterRelease) {
     ASSERT_NE(lease, nullptr);
     EXPECT_EQ((*lease)["spec"]["holderIdentity"].as_string(), "second");
     finish(second);
+}
+
+// What a reconcile left running may still write while it ends: nobody else may lead before.
+TEST_F(ManagerTest, WhatReconcilesLeftRunningEndsBeforeTheLeaseIsReleased) {
+    server->put(config_map_path("n", "a"), config_map("n", "a", "1"));
+    Process first(*this, "first");
+    std::string holder;
+    bool was_acting = true;
+    first.manager.add_farewell([&]() -> async::Task<void> {
+        was_acting = !acting.empty();
+        const Value* lease =
+            server->object("/apis/coordination.k8s.io/v1/namespaces/system/leases/lock");
+        if (lease != nullptr) holder = (*lease)["spec"]["holderIdentity"].str();
+        return nothing();
+    });
+    ASSERT_TRUE(run_until([&] { return !first.reconciled.empty(); }));
+    EXPECT_EQ(holder, "") << "not before the end";
+    finish(first);
+    EXPECT_EQ(holder, "first");
+    EXPECT_FALSE(was_acting);
+    const Value* lease =
+        server->object("/apis/coordination.k8s.io/v1/namespaces/system/leases/lock");
+    ASSERT_NE(lease, nullptr);
+    EXPECT_EQ((*lease)["spec"]["holderIdentity"].as_string(), "");
 }
 
 TEST_F(ManagerTest, CutOffLeaderStopsBeforeAnotherStarts) {

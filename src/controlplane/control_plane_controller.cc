@@ -140,6 +140,8 @@ ControlPlaneController::ControlPlaneController(controller::Manager& manager,
     data_stores_.add_handler([this](const kube::Change& change) {
         if (!change.after) datastore_changed(std::string(kube::name_of(change.object())));
     });
+    // Sessions write on their own, too: they must have ended before another process may lead.
+    manager.add_farewell([this] { return stop(); });
 }
 
 ControlPlaneController::~ControlPlaneController() = default;
@@ -422,6 +424,7 @@ async::Task<Result<std::shared_ptr<TenantSession>>> ControlPlaneController::sess
         [this, tcp_key](Duration delay) {
             controller_->enqueue_after(tcp_key, delay, controller::Priority::kNormal);
         });
+    session->client().set_write_guard([this] { return manager_.check_leading(); });
     sessions_[key] = session;
     co_return session;
 }

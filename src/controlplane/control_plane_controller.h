@@ -50,7 +50,7 @@ class ControlPlaneController {
 
     /// A DataStore became something else: its control planes look again.
     void datastore_changed(const std::string& name);
-    /// Ends all sessions and waits for them.
+    /// Ends all sessions and waits for them. The manager does so before it gives up the lease.
     async::Task<void> stop();
     /// How often the certificates of a control plane were read and judged.
     uint64_t certificate_readings() const { return certificate_readings_; }

@@ -11,6 +11,7 @@
 #include "controlplane/cache_options.h"
 #include "controlplane/names.h"
 #include "controlplane/resources.h"
+#include "etcd/guarded.h"
 #include "net/tls.h"
 
 namespace basalt::controlplane {
@@ -296,7 +297,7 @@ async::Task<Result<void>> DataStoreController::resolve(State* state, data::Share
         view->endpoints = material->endpoints;
         view->ca_pem = material->ca_pem;
         view->ca_key_pem = material->ca_key_pem;
-        view->client = *client;
+        view->client = etcd::guard_writes(*client, [this] { return manager_.check_leading(); });
         state->view = std::move(view);
         state->identity = material->identity;
         state->check_due = TimePoint();

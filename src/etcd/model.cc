@@ -33,6 +33,14 @@ bool allows(Access granted, Access wanted) {
     return granted == Access::kReadWrite || granted == wanted;
 }
 
+/// Goes through etcd's log, even when it changes nothing.
+bool is_write(std::string_view method) {
+    static const std::set<std::string_view> kQuestions = {"Range",    "AuthStatus", "UserGet",
+                                                          "UserList", "RoleGet",    "RoleList",
+                                                          "AlarmGet", "MemberList", "Status"};
+    return !kQuestions.contains(method);
+}
+
 bool begins_before(const Permission& a, const Permission& b) {
     return a.range.begin < b.range.begin;
 }
@@ -47,8 +55,8 @@ int64_t ModelEtcd::bytes_in_use() const {
 
 class ModelClient final : public Client {
  public:
-    ModelClient(ModelEtcd& model, std::string user)
-        : model_(model), user_(std::move(user)), endpoints_{"model:2379"} {}
+    ModelClient(ModelEtcd& model, std::string user, std::string who)
+        : model_(model), user_(std::move(user)), who_(std::move(who)), endpoints_{"model:2379"} {}
 
     Answer<RangeResult> range(KeyRange range, int64_t limit, bool keys_only) override {
         return answer<RangeResult>(
@@ -79,7 +87,7 @@ class ModelClient final : public Client {
             if (!model_.users.emplace(name, std::set<std::string>()).second) {
                 return precondition("user name already exists");
             }
-            return written();
+            return {};
         });
     }
     Answer<std::vector<std::string>> user_get(std::string name) override {
@@ -100,7 +108,7 @@ class ModelClient final : public Client {
                 return server_error(Code::kInvalidArgument, "invalid auth management");
             }
             if (model_.users.erase(name) == 0) return precondition("user name not found");
-            return written();
+            return {};
         });
     }
     Answer<std::vector<std::string>> user_list() override {
@@ -113,8 +121,8 @@ class ModelClient final : public Client {
             if (found == model_.users.end()) return precondition("user name not found");
             if (role != "root" && !model_.roles.contains(role))
                 return precondition("role name not found");
-            if (!found->second.insert(role).second) return {};
-            return written();
+            found->second.insert(role);
+            return {};
         });
     }
     Answer<void> user_revoke_role(std::string user, std::string role) override {
@@ -124,7 +132,7 @@ class ModelClient final : public Client {
             if (found == model_.users.end()) return precondition("user name not found");
             if (found->second.erase(role) == 0)
                 return precondition("role is not granted to the user");
-            return written();
+            return {};
         });
     }
     Answer<void> role_add(std::string name) override {
@@ -134,7 +142,7 @@ class ModelClient final : public Client {
             if (!model_.roles.emplace(name, std::vector<Permission>()).second) {
                 return precondition("role name already exists");
             }
-            return written();
+            return {};
         });
     }
     Answer<std::vector<Permission>> role_get(std::string name) override {
@@ -154,7 +162,7 @@ class ModelClient final : public Client {
             BASALT_TRY(admin());
             if (model_.roles.erase(name) == 0) return precondition("role name not found");
             for (auto& [user, granted] : model_.users) granted.erase(name);
-            return written();
+            return {};
         });
     }
     Answer<std::vector<std::string>> role_list() override {
@@ -173,7 +181,7 @@ class ModelClient final : public Client {
                               [&](const Permission& p) { return p.range == range; }) == 0) {
                 return precondition("permission is not granted to the role");
             }
-            return written();
+            return {};
         });
     }
     Answer<std::vector<Alarm>> alarms() override {
@@ -219,21 +227,56 @@ class ModelClient final : public Client {
 
  private:
     template <class T>
+    struct Call {
+        std::string method;
+        std::function<Result<T>()> effect;
+        std::function<void(Result<T>)> done;
+        async::Loop::TimerId timer = 0;
+        std::optional<Result<T>> result;
+    };
+
+    // On the model's own loop: who asks may stand still meanwhile.
+    template <class T>
     Task<Result<T>> answer(std::string method, std::function<Result<T>()> effect) {
-        Result<void> sent = co_await async::yield(model_.loop_);
-        if (!sent.ok()) co_return std::move(sent).error();
-        if (model_.fault.before) {
-            std::optional<Error> error = model_.fault.before(method);
-            if (error) co_return std::move(*error);
-        }
-        Result<T> result = effect();
-        Result<void> received = co_await async::yield(model_.loop_);
-        if (!received.ok()) co_return std::move(received).error();
-        if (model_.fault.after) {
-            std::optional<Error> error = model_.fault.after(method);
-            if (error) co_return std::move(*error);
-        }
+        async::Loop& loop = model_.loop_;
+        Call<T> call{std::move(method), std::move(effect), {}, 0, {}};
+        async::Operation<T> operation(
+            [this, &call, &loop](std::function<void(Result<T>)> done) {
+                call.done = std::move(done);
+                const Duration there = model_.latency ? model_.latency(who_) : Duration(0);
+                call.timer = loop.call_at(loop.now() + there, [this, &call] { arrive(call); });
+            },
+            [&call, &loop] {
+                loop.cancel_timer(call.timer);
+                call.done(cancelled());
+            });
+        Result<T> result = co_await operation;
         co_return std::move(result);
+    }
+
+    template <class T>
+    void arrive(Call<T>& call) {
+        call.result.emplace(act(call));
+        async::Loop& loop = model_.loop_;
+        call.timer = loop.call_at(loop.now(), [&call] { call.done(std::move(*call.result)); });
+    }
+
+    template <class T>
+    Result<T> act(const Call<T>& call) {
+        if (model_.fault.before) {
+            std::optional<Error> error = model_.fault.before(call.method);
+            if (error) return std::move(*error);
+        }
+        Result<T> result = call.effect();
+        if (is_write(call.method)) {
+            ++model_.writes_count_;
+            if (model_.on_write) model_.on_write(who_, call.method);
+        }
+        if (model_.fault.after) {
+            std::optional<Error> error = model_.fault.after(call.method);
+            if (error) return std::move(*error);
+        }
+        return result;
     }
 
     Result<void> admin() const {
@@ -258,11 +301,6 @@ class ModelClient final : public Client {
             }
         }
         return denied();
-    }
-
-    Result<void> written() {
-        ++model_.writes_count_;
-        return {};
     }
 
     template <class Map>
@@ -309,7 +347,7 @@ class ModelClient final : public Client {
         model_.data[key] = value;
         model_.file_size += size;
         ++model_.revision_;
-        return written();
+        return {};
     }
 
     Result<int64_t> do_delete(const KeyRange& range) {
@@ -317,10 +355,7 @@ class ModelClient final : public Client {
         auto [begin, end] = bounds(range);
         const auto count = static_cast<int64_t>(std::distance(begin, end));
         model_.data.erase(begin, end);
-        if (count > 0) {
-            ++model_.revision_;
-            ++model_.writes_count_;
-        }
+        if (count > 0) ++model_.revision_;
         return count;
     }
 
@@ -331,7 +366,7 @@ class ModelClient final : public Client {
         if (!root->second.contains("root"))
             return precondition("root user does not have root role");
         model_.auth_on = true;
-        return written();
+        return {};
     }
 
     Result<void> do_grant(const std::string& role, const Permission& permission) {
@@ -343,20 +378,21 @@ class ModelClient final : public Client {
             std::lower_bound(found->second.begin(), found->second.end(), permission, begins_before);
         if (first != found->second.end() && first->range == permission.range) {
             first->access = permission.access;
-            return written();
+            return {};
         }
         found->second.push_back(permission);
         std::stable_sort(found->second.begin(), found->second.end(), begins_before);
-        return written();
+        return {};
     }
 
     ModelEtcd& model_;
     std::string user_;
+    std::string who_;
     std::vector<std::string> endpoints_;
 };
 
-std::unique_ptr<Client> ModelEtcd::connect(std::string user) {
-    return std::make_unique<ModelClient>(*this, std::move(user));
+std::unique_ptr<Client> ModelEtcd::connect(std::string user, std::string who) {
+    return std::make_unique<ModelClient>(*this, std::move(user), std::move(who));
 }
 
 }  // namespace basalt::etcd

@@ -3,8 +3,9 @@
 //
 // It answers as etcd does where Client can see it, errors included; the tests of tenancy run
 // against it and against real servers. What it leaves out: leases, watches, old revisions, several
-// members with different states. Every call takes one turn of the loop before and one after its
-// effect, so that callers interleave and a cancelled or failed answer may have had its effect.
+// members with different states. Every call takes one turn of the loop, or as long as `latency`
+// says, before its effect and one turn after it, so that callers interleave and a cancelled or
+// failed answer may have had its effect. A call that is cancelled before has none.
 #pragma once
 
 #include <functional>
@@ -24,8 +25,9 @@ class ModelEtcd {
  public:
     explicit ModelEtcd(async::Loop& loop) : loop_(loop) {}
 
-    /// A connection whose certificate names `user`. The model must outlive it.
-    std::unique_ptr<Client> connect(std::string user);
+    /// A connection whose certificate names `user`; `who` is told to observers. The model must
+    /// outlive it.
+    std::unique_ptr<Client> connect(std::string user, std::string who = {});
 
     /// Asked before and after the effect of each call ("Put", "UserAdd", …); an Error is the call's
     /// answer.
@@ -34,7 +36,11 @@ class ModelEtcd {
         std::function<std::optional<Error>(std::string_view method)> after;
     };
     Fault fault;
-    /// Of calls that wrote something.
+    /// How long the call that `who` makes now is on its way; none: no time.
+    std::function<Duration(const std::string& who)> latency;
+    /// Called after each call that is there to change something, whatever came of it.
+    std::function<void(const std::string& who, const std::string& method)> on_write;
+    /// Of such calls.
     size_t writes_count() const { return writes_count_; }
 
     std::string version = "3.6.16";

@@ -56,12 +56,12 @@ TEST_P(ControllerTest, LeadershipPassesOn) {
     std::optional<Result<void>> acquired;
     waiting.spawn(capture(second->acquire(), &acquired));
     EXPECT_FALSE(wait_until([&] { return acquired.has_value(); }, 5s)) << "renewed meanwhile";
-    EXPECT_TRUE(first->is_leader());
+    EXPECT_TRUE(first->check().ok());
     ASSERT_TRUE(stop(holding));
     ASSERT_TRUE(run(first->release()).ok());
     ASSERT_TRUE(wait_until([&] { return acquired.has_value(); }, 3s))
         << "released, so taken at once";
-    EXPECT_TRUE(second->is_leader());
+    EXPECT_TRUE(second->check().ok());
     const Value lease = run(client->get(resources::leases(), ObjectKey(ns, "lock"))).value();
     EXPECT_EQ(lease["spec"]["holderIdentity"].as_string(), "second");
     EXPECT_EQ(lease["spec"]["leaseTransitions"].as_int(), 1);

@@ -55,6 +55,19 @@ bool matches_fields(const std::map<std::string, std::string>& fields, const Valu
     });
 }
 
+ApiServer::Answer missing(const Kind& kind, const ObjectKey& key) {
+    return failure(404, "NotFound",
+                   fmt::format("{} \"{}\" not found", kind.resource.plural, key.name));
+}
+
+/// The uid or the resource version that was asked for, if any was, is not that of `live`.
+bool is_another(const Value& live, const Value& asked) {
+    const std::string version = asked["resourceVersion"].str();
+    const std::string uid = asked["uid"].str();
+    return (!version.empty() && version != kube::resource_version_of(live)) ||
+           (!uid.empty() && uid != kube::uid_of(live));
+}
+
 /// Addresses and ports of a Service. They follow from its name, so that two worlds with the same
 /// Services have the same addresses.
 void allocate(const ObjectKey& key, const Value* live, Value& object) {
@@ -222,8 +235,7 @@ ApiServer::Answer ApiServer::get_one(const Request& request) {
     auto found = request.collection->objects.find(request.key);
     const Kind& kind = *request.collection->kind;
     if (found == request.collection->objects.end()) {
-        return failure(404, "NotFound",
-                       fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
+        return missing(kind, request.key);
     }
     const Value& object = *found->second;
     return {200, request.metadata_only ? metadata_view(object) : object, nullptr};
@@ -381,8 +393,7 @@ ApiServer::Answer ApiServer::update_one(const Request& request) {
     const Kind& kind = *request.collection->kind;
     auto found = request.collection->objects.find(request.key);
     if (found == request.collection->objects.end()) {
-        return failure(404, "NotFound",
-                       fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
+        return missing(kind, request.key);
     }
     const SharedValue live = found->second;
     Value wanted;
@@ -396,10 +407,7 @@ ApiServer::Answer ApiServer::update_one(const Request& request) {
         wanted = data::apply_merge_patch(*live, request.body);
     }
     const Value& metadata = wanted["metadata"];
-    const std::string asked = metadata["resourceVersion"].str();
-    const std::string uid = metadata["uid"].str();
-    if ((!asked.empty() && asked != kube::resource_version_of(*live)) ||
-        (!uid.empty() && uid != kube::uid_of(*live))) {
+    if (is_another(*live, metadata)) {
         return failure(
             409, "Conflict",
             fmt::format(
@@ -435,9 +443,7 @@ ApiServer::Answer ApiServer::apply_one(const Request& request) {
     }
     if (found == request.collection->objects.end()) {
         if (!request.subresource.empty()) {
-            return failure(
-                404, "NotFound",
-                fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
+            return missing(kind, request.key);
         }
         if (auto refused = refuse_namespace(request)) return *refused;
         if (!request.body["metadata"]["uid"].empty()) {
@@ -451,10 +457,7 @@ ApiServer::Answer ApiServer::apply_one(const Request& request) {
         return insert(request, std::move(applied.object));
     }
     const SharedValue live = found->second;
-    const std::string asked = request.body["metadata"]["resourceVersion"].str();
-    const std::string uid = request.body["metadata"]["uid"].str();
-    if ((!asked.empty() && asked != kube::resource_version_of(*live)) ||
-        (!uid.empty() && uid != kube::uid_of(*live))) {
+    if (is_another(*live, request.body["metadata"])) {
         return failure(409, "Conflict", "the object has been modified");
     }
     AppliedResult applied = apply_configuration(kind, *live, request.body, manager, force);
@@ -589,16 +592,12 @@ ApiServer::Answer ApiServer::delete_one(const Request& request) {
     const Kind& kind = *request.collection->kind;
     auto found = request.collection->objects.find(request.key);
     if (found == request.collection->objects.end()) {
-        return failure(404, "NotFound",
-                       fmt::format("{} \"{}\" not found", kind.resource.plural, request.key.name));
+        return missing(kind, request.key);
     }
     const SharedValue live = found->second;
-    const Value& wanted = request.body["preconditions"];
-    const bool other =
-        (!wanted["uid"].empty() && wanted["uid"].as_string() != kube::uid_of(*live)) ||
-        (!wanted["resourceVersion"].empty() &&
-         wanted["resourceVersion"].as_string() != kube::resource_version_of(*live));
-    if (other) return failure(409, "Conflict", "Precondition failed: the object is another one");
+    if (is_another(*live, request.body["preconditions"])) {
+        return failure(409, "Conflict", "Precondition failed: the object is another one");
+    }
     const std::string policy = request.body["propagationPolicy"].str();
     Value object = *live;
     if (policy == "Foreground") kube::insert_finalizer(object, "foregroundDeletion");

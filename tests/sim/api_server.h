@@ -104,7 +104,6 @@ class ApiServer {
     std::string version = "v1.36.3";
 
     uint64_t resource_version() const { return version_; }
-    size_t streams_count() const;
     /// That came over connections.
     uint64_t requests_count() const { return requests_count_; }
     const std::string& name() const { return name_; }

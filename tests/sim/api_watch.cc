@@ -195,15 +195,6 @@ void ApiServer::forget_streams(Collection& collection) {
     }
 }
 
-size_t ApiServer::streams_count() const {
-    size_t count = 0;
-    for (const auto& [id, collection] : collections_) {
-        for (const Watcher& watcher : collection.watchers)
-            count += watcher.stream.expired() ? 0 : 1;
-    }
-    return count;
-}
-
 void ApiServer::compact() {
     pages_.clear();
     for (auto& [id, collection] : collections_) {

@@ -1,5 +1,7 @@
 #include "tests/sim/connection.h"
 
+#include <algorithm>
+
 #include "async/wait.h"
 #include "data/json.h"
 
@@ -20,10 +22,11 @@ net::HttpResponse respond_document(int status, const Value& body, net::Headers h
 /// Events of a watch as they arrive at a distant reader.
 class DistantReader final : public net::BodyReader {
  public:
-    DistantReader(async::Loop& loop, Chaos& chaos, std::shared_ptr<Stream> stream,
-                  std::shared_ptr<ApiServer> server)
+    DistantReader(async::Loop& loop, Chaos& chaos, std::shared_ptr<Link> link,
+                  std::shared_ptr<Stream> stream, std::shared_ptr<ApiServer> server)
         : loop_(loop),
           chaos_(chaos),
+          link_(std::move(link)),
           server_(std::move(server)),
           reader_(read_stream(std::move(stream))) {}
 
@@ -40,6 +43,8 @@ class DistantReader final : public net::BodyReader {
             Result<void> slept = co_await async::sleep_for(loop_, chaos_.between(0s, 5s));
             if (!slept.ok()) co_return std::move(slept).error();
         }
+        Result<void> through = co_await async::sleep_until(loop_, link_->blocked_until);
+        if (!through.ok()) co_return std::move(through).error();
         if (chaos_.chance(chaos_.rates.watch_twice)) again_ = **line;
         co_return std::move(line);
     }
@@ -48,6 +53,7 @@ class DistantReader final : public net::BodyReader {
  private:
     async::Loop& loop_;
     Chaos& chaos_;
+    std::shared_ptr<Link> link_;
     std::shared_ptr<ApiServer> server_;
     std::unique_ptr<net::BodyReader> reader_;
     std::string again_;
@@ -69,6 +75,7 @@ FaultRates many_faults(double scale) {
     rates.watch_lag = 0.1 * scale;
     rates.watch_twice = 0.02 * scale;
     rates.etcd_error = 0.05 * scale;
+    rates.etcd_slow = 0.03 * scale;
     return rates;
 }
 
@@ -82,17 +89,19 @@ Duration Chaos::between(Duration low, Duration high) {
     return low + Duration(static_cast<int64_t>(below(span + 1)));
 }
 
-Connection::Connection(async::Loop& loop, Chaos& chaos, std::string who, Dial dial)
-    : loop_(loop), chaos_(chaos), who_(std::move(who)), dial_(std::move(dial)) {}
+Connection::Connection(async::Loop& loop, Chaos& chaos, std::string who, std::shared_ptr<Link> link,
+                       Dial dial)
+    : loop_(loop),
+      chaos_(chaos),
+      who_(std::move(who)),
+      dial_(std::move(dial)),
+      link_(std::move(link)) {}
 
 void Connection::kill() {
     *dead_ = true;
-    break_streams("the process ended");
-}
-
-void Connection::break_streams(const std::string& why) {
     for (const std::weak_ptr<Stream>& weak : streams_) {
-        if (std::shared_ptr<Stream> stream = weak.lock()) stream->fail(unavailable(why));
+        if (std::shared_ptr<Stream> stream = weak.lock())
+            stream->fail(unavailable("the process ended"));
     }
     streams_.clear();
 }
@@ -128,37 +137,66 @@ net::HttpResponse Connection::respond(ApiServer::Answer answer, std::shared_ptr<
     streams_.push_back(answer.stream);
     net::HttpResponse response;
     response.status = answer.status;
-    response.body =
-        std::make_unique<DistantReader>(loop_, chaos_, std::move(answer.stream), std::move(server));
+    response.body = std::make_unique<DistantReader>(loop_, chaos_, link_, std::move(answer.stream),
+                                                    std::move(server));
     return response;
 }
 
 async::Task<Result<net::HttpResponse>> Connection::send(net::HttpRequest request) {
-    const Duration there =
-        chaos_.chance(chaos_.rates.slow) ? chaos_.between(100ms, 3s) : chaos_.between(0ms, 10ms);
-    Result<void> sent = co_await async::sleep_for(loop_, there);
-    if (!sent.ok()) co_return std::move(sent).error();
+    Exchange exchange;
+    exchange.request = std::move(request);
+    async::Operation<net::HttpResponse> operation(
+        [this, &exchange](std::function<void(Result<net::HttpResponse>)> done) {
+            exchange.done = std::move(done);
+            const Duration way = chaos_.chance(chaos_.rates.slow) ? chaos_.between(100ms, 3s)
+                                                                  : chaos_.between(0ms, 10ms);
+            exchange.timer = loop_.call_at(std::max(loop_.now() + way, link_->blocked_until),
+                                           [this, &exchange] { arrive(exchange); });
+        },
+        [this, &exchange] {
+            // A connection that is closed before: what was not there yet does not arrive.
+            loop_.cancel_timer(exchange.timer);
+            exchange.done(cancelled());
+        });
+    Result<net::HttpResponse> response = co_await operation;
+    co_return std::move(response);
+}
+
+void Connection::arrive(Exchange& exchange) {
+    if (link_->blocked_until > loop_.now()) {
+        exchange.timer =
+            loop_.call_at(link_->blocked_until, [this, &exchange] { arrive(exchange); });
+        return;
+    }
+    exchange.answer.emplace(act(exchange.request));
+    const bool lost = exchange.answer->ok() && chaos_.chance(chaos_.rates.lost_response);
+    exchange.timer =
+        loop_.call_at(loop_.now() + chaos_.between(0ms, 10ms), [this, &exchange, lost] {
+            if (*dead_ || lost) {
+                exchange.done(unavailable("the connection broke before the response arrived"));
+            } else {
+                exchange.done(std::move(*exchange.answer));
+            }
+        });
+}
+
+/// What comes of a request where it ends.
+Result<net::HttpResponse> Connection::act(const net::HttpRequest& request) {
     const Error gone = unavailable("the process ended").with_cause(0, "NotSent");
-    if (*dead_) co_return gone;
+    if (*dead_) return gone;
     const bool is_write = request.method != "GET";
+    if (is_write && request.target.find("/leases") == std::string::npos) ++link_->writes_count;
     if (is_write && crash_point && crash_point(false)) {
         kill();
-        co_return gone;
+        return gone;
     }
     std::optional<Result<net::HttpResponse>> fault = fault_before(request);
-    if (fault) co_return std::move(*fault);
-    Result<std::shared_ptr<ApiServer>> server = dial_();
-    if (!server.ok()) co_return std::move(server).error();
-    if (is_write) ++writes_count_;
-    ApiServer::Answer answer = (*server)->handle(request, who_);
+    if (fault) return std::move(*fault);
+    BASALT_ASSIGN(std::shared_ptr<ApiServer> server, dial_());
+    ApiServer::Answer answer = server->handle(request, who_);
     const bool crashed = is_write && crash_point && crash_point(true);
     if (crashed) kill();
-    Result<net::HttpResponse> response = respond(std::move(answer), *server);
-    const bool lost = chaos_.chance(chaos_.rates.lost_response);
-    Result<void> received = co_await async::sleep_for(loop_, chaos_.between(0ms, 10ms));
-    if (!received.ok()) co_return std::move(received).error();
-    if (*dead_ || lost) co_return unavailable("the connection broke before the response arrived");
-    co_return std::move(response);
+    return respond(std::move(answer), server);
 }
 
 }  // namespace basalt::sim

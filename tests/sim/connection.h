@@ -1,4 +1,5 @@
 // A connection of one process to a model API server, with everything that can go wrong on the way.
+// A request is on its way on the world's loop, also when the process that sent it stands still.
 //
 // Faults are drawn from one Chaos for the whole run, so that a seed replays. A connection that was
 // killed (its process crashed) fails everything that is open and everything that comes.
@@ -6,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -28,6 +30,7 @@ struct FaultRates {
     double watch_lag = 0;      ///< Of one event: it comes up to five seconds late.
     double watch_twice = 0;    ///< Of one event: it comes twice.
     double etcd_error = 0;     ///< Of one call, half of them after its effect.
+    double etcd_slow = 0;      ///< Of one call: it takes up to three seconds.
 };
 
 FaultRates no_faults();
@@ -52,26 +55,40 @@ class Chaos {
     std::mt19937_64 random_;
 };
 
+/// What all connections of one process have in common.
+struct Link {
+    /// Nothing gets through before, in either direction.
+    TimePoint blocked_until{};
+    /// Requests that are there to change something, but for leases.
+    uint64_t writes_count = 0;
+};
+
 class Connection final : public net::HttpTransport {
  public:
     /// The server this leads to now; an error when nothing listens there.
     using Dial = std::function<Result<std::shared_ptr<ApiServer>>()>;
 
-    Connection(async::Loop& loop, Chaos& chaos, std::string who, Dial dial);
+    /// `loop` is the world's.
+    Connection(async::Loop& loop, Chaos& chaos, std::string who, std::shared_ptr<Link> link,
+               Dial dial);
     async::Task<Result<net::HttpResponse>> send(net::HttpRequest request) override;
 
     /// The process at this end is gone.
     void kill();
     bool killed() const { return *dead_; }
-    /// The other end is gone for now: open streams break.
-    void break_streams(const std::string& why);
     /// Called before a write reaches the server; true kills the process in its place, before or
     /// after the effect.
     std::function<bool(bool after_effect)> crash_point;
 
-    uint64_t writes_count() const { return writes_count_; }
-
  private:
+    struct Exchange {
+        net::HttpRequest request;
+        std::function<void(Result<net::HttpResponse>)> done;
+        async::Loop::TimerId timer = 0;
+        std::optional<Result<net::HttpResponse>> answer;
+    };
+    void arrive(Exchange& exchange);
+    Result<net::HttpResponse> act(const net::HttpRequest& request);
     std::optional<Result<net::HttpResponse>> fault_before(const net::HttpRequest& request);
     net::HttpResponse respond(ApiServer::Answer answer, std::shared_ptr<ApiServer> server);
 
@@ -80,8 +97,8 @@ class Connection final : public net::HttpTransport {
     std::string who_;
     Dial dial_;
     std::shared_ptr<bool> dead_ = std::make_shared<bool>(false);
+    std::shared_ptr<Link> link_;
     std::vector<std::weak_ptr<Stream>> streams_;
-    uint64_t writes_count_ = 0;
 };
 
 }  // namespace basalt::sim

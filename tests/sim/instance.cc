@@ -35,17 +35,18 @@ controller::ManagerOptions Instance::manager_options(const std::string& identity
 
 Instance::Instance(World& world, std::string name, uint64_t seed)
     : world_(world),
+      loop_(world.loop()),
       name_(std::move(name)),
       identity_(name_),
       keys_(seed),
-      connection_(std::make_shared<Connection>(world.loop(), world.chaos(), name_,
+      connection_(std::make_shared<Connection>(world.loop(), world.chaos(), name_, link_,
                                                [&world]() -> Result<std::shared_ptr<ApiServer>> {
                                                    // The world outlives its processes.
                                                    return std::shared_ptr<ApiServer>(
                                                        std::shared_ptr<void>(), &world.api());
                                                })),
-      client_(world.loop(), connection_, client_options()),
-      lease_client_(world.loop(), connection_, client_options()),
+      client_(loop_, connection_, client_options()),
+      lease_client_(loop_, connection_, client_options()),
       manager_(client_, lease_client_, manager_options(identity_)),
       events_(client_,
               [this] {
@@ -63,8 +64,7 @@ Instance::Instance(World& world, std::string name, uint64_t seed)
       datastores_(manager_, registry_, events_, etcd_connector(), controlplane::DataStoreOptions(),
                   [this](const std::string& store) { control_planes_.datastore_changed(store); }),
       generators_(manager_, keys_, events_),
-      group_(world.loop()),
-      events_group_(world.loop()) {
+      group_(loop_) {
     client_.set_write_guard([this] { return manager_.check_leading(); });
     connection_->crash_point = [this](bool after_effect) {
         if (writes_left_ == 0) return false;
@@ -73,7 +73,7 @@ Instance::Instance(World& world, std::string name, uint64_t seed)
         ended_ = true;
         return true;
     };
-    events_.start(events_group_);
+    manager_.add_runnable("events", [this] { return write_events(); }, true);
     group_.spawn(run());
 }
 
@@ -82,7 +82,35 @@ Instance::~Instance() = default;
 async::Task<void> Instance::run() {
     Result<void> result = co_await manager_.run();
     (void)result;
+    co_await datastores_.stop();
     ended_ = true;
+}
+
+async::Task<Result<void>> Instance::write_events() {
+    async::TaskGroup group(loop_);
+    events_.start(group);
+    async::Condition never;
+    Result<void> ended = co_await never.wait();
+    group.cancel();
+    co_await group.join();
+    co_return std::move(ended);
+}
+
+void Instance::cut_off(Duration duration) { link_->blocked_until = world_.loop().now() + duration; }
+
+void Instance::freeze(Duration duration) {
+    loop_.freeze();
+    thaw_timer_ = world_.loop().call_at(world_.loop().now() + duration, [this] { loop_.thaw(); });
+}
+
+bool Instance::is_disturbed() const {
+    return loop_.frozen() || link_->blocked_until > world_.loop().now();
+}
+
+void Instance::mend() {
+    world_.loop().cancel_timer(thaw_timer_);
+    loop_.thaw();
+    link_->blocked_until = TimePoint();
 }
 
 async::Task<void> Instance::stop() {
@@ -97,19 +125,18 @@ void Instance::crash_at_write(uint64_t count, bool after_effect) {
 
 void Instance::kill() {
     connection_->kill();
+    mend();
     for (const auto& weak : tenant_connections_) {
         if (auto connection = weak.lock()) connection->kill();
     }
     group_.cancel();
-    events_group_.cancel();
     async::SimLoop& loop = world_.loop();
     auto run_empty = [&](async::TaskGroup& group) {
         const bool empty = loop.run_until([&] { return group.size() == 0; }, 10min);
         if (!empty) world_.faults.push_back(fmt::format("{} does not end after its death", name_));
     };
     run_empty(group_);
-    run_empty(events_group_);
-    async::TaskGroup stopping(loop);
+    async::TaskGroup stopping(loop_);
     stopping.spawn(stop());
     run_empty(stopping);
 }
@@ -121,7 +148,7 @@ controlplane::TenantConnector Instance::tenant_connector() {
             const controlplane::SecretData& admin) -> Result<std::shared_ptr<net::HttpTransport>> {
             World* world = &world_;
             auto connection = std::make_shared<Connection>(
-                world->loop(), world->chaos(), name_, [world, server, server_name, admin] {
+                world->loop(), world->chaos(), name_, link_, [world, server, server_name, admin] {
                     return world->dial_tenant(server, server_name, admin);
                 });
             tenant_connections_.push_back(connection);
@@ -141,7 +168,8 @@ controlplane::EtcdConnector Instance::etcd_connector() {
                                                              material.client_key_pem));
         if (!pair.certificate.is_signed_by(store.ca.certificate()))
             return unavailable("etcd: bad certificate");
-        return std::shared_ptr<etcd::Client>(store.model.connect(pair.certificate.common_name()));
+        return std::shared_ptr<etcd::Client>(
+            store.model.connect(pair.certificate.common_name(), name_));
     };
 }
 

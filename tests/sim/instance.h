@@ -11,6 +11,7 @@
 #include "controlplane/datastore_controller.h"
 #include "controlplane/kubeconfig_generator.h"
 #include "tests/sim/connection.h"
+#include "tests/sim/process_loop.h"
 
 namespace basalt::sim {
 
@@ -24,15 +25,23 @@ class Instance {
     const std::string& name() const { return name_; }
     /// Of the lease.
     const std::string& identity() const { return identity_; }
-    bool leads() const { return manager_.is_leading(); }
     /// Its main function returned, or a crash point was hit.
     bool ended() const { return ended_ || connection_->killed(); }
     /// After this many more writes; the coin says whether before or after the effect.
     void crash_at_write(uint64_t count, bool after_effect);
     /// Everything fails from now on; runs the loop until nothing of the process is left.
     void kill();
-    void break_streams() { connection_->break_streams("the connection was reset"); }
-    uint64_t requests_of_writes() const { return connection_->writes_count(); }
+    /// SIGTERM: it ends in good order.
+    void ask_to_end() { group_.cancel(); }
+    /// Nothing gets from it to anybody, or back, for so long: API servers of tenants and etcd
+    /// included.
+    void cut_off(Duration duration);
+    /// It stands still for so long, its timers included; what it sent before arrives.
+    void freeze(Duration duration);
+    bool is_disturbed() const;
+    /// A partition and a standstill end.
+    void mend();
+    const Link& link() const { return *link_; }
 
  private:
     controller::ManagerOptions manager_options(const std::string& identity) const;
@@ -40,11 +49,14 @@ class Instance {
     controlplane::TenantConnector tenant_connector();
     controlplane::EtcdConnector etcd_connector();
     async::Task<void> run();
+    async::Task<Result<void>> write_events();
     async::Task<void> stop();
 
     World& world_;
+    ProcessLoop loop_;
     std::string name_;
     std::string identity_;
+    std::shared_ptr<Link> link_ = std::make_shared<Link>();
     pki::SimKeySource keys_;
     std::shared_ptr<Connection> connection_;
     std::vector<std::weak_ptr<Connection>> tenant_connections_;
@@ -57,7 +69,7 @@ class Instance {
     controlplane::DataStoreController datastores_;
     controlplane::KubeconfigGeneratorController generators_;
     async::TaskGroup group_;
-    async::TaskGroup events_group_;
+    async::Loop::TimerId thaw_timer_ = 0;
     bool ended_ = false;
     uint64_t writes_left_ = 0;
     bool crash_after_effect_ = false;

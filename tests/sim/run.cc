@@ -1,6 +1,8 @@
 #include "tests/sim/run.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -43,6 +45,7 @@ class Run {
 
     RunResult run() {
         bool go_on = true;
+        begin();
         suffer();
         go_on = go_on && settle();
         go_on = go_on && check_equal();
@@ -86,10 +89,25 @@ class Run {
         }
     }
 
-    void suffer() {
-        async::SimLoop& loop = world_.loop();
+    void begin() {
         world_.start_instance();
         pass(5s);
+        for (const auto& [id, object] : whole_cluster()) at_first_.insert(id);
+    }
+
+    /// Everything in the management cluster but events, by kind and name.
+    std::map<std::string, SharedValue> whole_cluster() {
+        std::map<std::string, SharedValue> all;
+        for (const Kind* kind : world_.api().kinds()) {
+            if (kind->resource.kind == "Event") continue;
+            for (const SharedValue& object : world_.api().list(kind->resource))
+                all[kube::describe(*object)] = object;
+        }
+        return all;
+    }
+
+    void suffer() {
+        async::SimLoop& loop = world_.loop();
         const TimePoint end = loop.now() + std::chrono::minutes(options_.minutes);
         while (loop.now() < end && world_.faults.empty()) {
             // Storms and calms.
@@ -128,6 +146,55 @@ class Run {
         return check_invariants();
     }
 
+    static bool is_asleep(const Value& object) {
+        return object["spec"]["controlPlane"]["deployment"]["replicas"].as_int(2) == 0;
+    }
+
+    /// What is wrong with one that sleeps: it says so, nothing of it runs, and everything that it
+    /// needs to wake is there.
+    std::vector<std::string> wrong_asleep(const Value& object) {
+        std::vector<std::string> wrong;
+        const ObjectKey key = kube::key_of(object);
+        const Value& status = object["status"];
+        auto expect = [&](bool good, const std::string& what) {
+            if (!good) wrong.push_back(kube::describe(object) + " sleeps, but " + what);
+        };
+        for (const char* type : {"Ready", "Progressing"}) {
+            const Value& condition = controller::find_condition(status, type);
+            expect(condition["status"].as_string() == "False" &&
+                       condition["reason"].as_string() == "Sleeping",
+                   fmt::format("{} is {} ({}: {})", type, condition["status"].as_string(),
+                               condition["reason"].as_string(), condition["message"].as_string()));
+        }
+        const Value& version = status["kubernetesResources"]["version"];
+        expect(version["status"].as_string() == "Sleeping", "its version's status does not say so");
+        SharedValue deployment = world_.api().get(r::deployments(), key);
+        expect(deployment != nullptr && (*deployment)["spec"]["replicas"].as_int(-1) == 0,
+               "its Deployment is not at 0");
+        for (const SharedValue& pod : world_.api().list(r::pods(), key.ns)) {
+            expect(kube::label_of(*pod, controlplane::names::kNameLabel) != key.name,
+                   kube::describe(*pod) + " runs");
+        }
+        expect(world_.api().get(r::services(), key) != nullptr, "its Service is gone");
+        for (const std::string& secret :
+             {controlplane::names::ca(key.name), controlplane::names::service_account(key.name),
+              controlplane::names::api_server(key.name),
+              controlplane::names::datastore_certificate(key.name)}) {
+            expect(world_.api().get(r::secrets(), ObjectKey(key.ns, secret)) != nullptr,
+                   "Secret " + secret + " is gone");
+        }
+        return wrong;
+    }
+
+    bool check_asleep() {
+        std::vector<std::string> details;
+        for (const SharedValue& object : script_.sleeping()) {
+            for (std::string& wrong : wrong_asleep(*object)) details.push_back(std::move(wrong));
+        }
+        if (details.empty()) return true;
+        return fail("asleep", std::move(details));
+    }
+
     static std::string why_not_ready(const Value& object) {
         const Value& status = object["status"];
         if (controller::is_condition_true(status, "Ready")) return "";
@@ -140,6 +207,7 @@ class Run {
         std::vector<std::string> details;
         for (const kube::Resource* resource : {&tenant_control_planes(), &data_stores()}) {
             for (const SharedValue& object : world_.api().list(*resource)) {
+                if (is_asleep(*object)) continue;
                 const std::string why = why_not_ready(*object);
                 if (!why.empty()) details.push_back(why);
             }
@@ -159,14 +227,18 @@ class Run {
         script_.mend();
         for (const auto& instance : world_.instances()) instance->crash_at_write(0, false);
         if (world_.instances().empty()) world_.start_instance();
-        if (!wait_quiet("converges") || !check_ready()) return false;
+        if (!wait_quiet("converges") || !check_asleep() || !check_ready()) return false;
+        if (!script_.sleeping().empty()) {
+            script_.wake_all();
+            if (!wait_quiet("converges") || !check_ready()) return false;
+        }
         // Some fall asleep at last.
         for (const SharedValue& object : world_.api().list(tenant_control_planes())) {
             if (!world_.chaos().chance(0.25)) continue;
             asleep_.push_back(kube::key_of(*object));
             set_replicas(world_, kube::key_of(*object), 0);
         }
-        return asleep_.empty() || wait_quiet("converges");
+        return asleep_.empty() || (wait_quiet("converges") && check_asleep());
     }
 
     static void set_replicas(World& world, const ObjectKey& key, int64_t replicas) {
@@ -228,13 +300,29 @@ class Run {
     }
 
     bool check_idle() {
-        const uint64_t before = world_.writes();
+        const World::Activity before = world_.activity();
+        const auto instances = world_.instances().size();
         pass(kIdle);
-        if (world_.writes() == before) return check_invariants();
-        std::vector<std::string> details{fmt::format(
-            "{} writes in {} of idleness", world_.writes() - before, format_duration(kIdle))};
+        const World::Activity after = world_.activity();
+        if (after == before && world_.instances().size() == instances) return check_invariants();
+        std::vector<std::string> details{fmt::format("in {} of idleness:", format_duration(kIdle)),
+                                         fmt::format("from {}", before.to_string()),
+                                         fmt::format("to   {}", after.to_string())};
         for (const std::string& line : world_.recent_writes()) details.push_back(line);
         return fail("idle", std::move(details));
+    }
+
+    /// The cluster is as it was before the first wish.
+    std::vector<std::string> left_in_cluster() {
+        std::vector<std::string> left;
+        const std::map<std::string, SharedValue> now = whole_cluster();
+        for (const auto& [id, object] : now) {
+            if (!at_first_.contains(id)) left.push_back(id);
+        }
+        for (const std::string& id : at_first_) {
+            if (!now.contains(id)) left.push_back(id + " is gone");
+        }
+        return left;
     }
 
     bool check_deletion() {
@@ -243,15 +331,7 @@ class Run {
         pass(2min);
         world_.chaos().rates = no_faults();
         if (!wait_quiet("leaks")) return false;
-        std::vector<std::string> left;
-        for (const Kind* kind : world_.api().kinds()) {
-            for (const SharedValue& object : world_.api().list(kind->resource)) {
-                if (kube::namespace_of(*object).starts_with("team-") &&
-                    kind->resource.kind != "Event") {
-                    left.push_back(kube::describe(*object));
-                }
-            }
-        }
+        std::vector<std::string> left = left_in_cluster();
         for (const auto& [name, store] : world_.datastores()) {
             auto stays = [&, store_name = name](const std::string& text) {
                 return text == "root" || world_.is_left_behind(store_name, text);
@@ -285,6 +365,7 @@ class Run {
     unsigned long bugs_before_;
     TimePoint start_at_{};  ///< Of the next process, when none runs.
     std::vector<ObjectKey> asleep_;
+    std::set<std::string> at_first_;  ///< What there was before the first wish.
     RunResult result_;
 };
 

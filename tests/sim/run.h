@@ -1,9 +1,10 @@
 // One seeded run: misfortune for a while, then peace, then checks.
 //
-// Checks, by name: "converges" (every control plane becomes Ready in time), "equals" (the state is
-// what one undisturbed pass makes, normalise.h), "idle" (no write when nothing changes), "leaders"
-// and "keys" (invariants seen during the run, world.h), "leaks" (after deletion nothing is left),
-// "bugs" (no survivable impossibility was counted).
+// Checks, by name: "converges" (every control plane that is not put to sleep becomes Ready in
+// time), "asleep" (one that is looks like it), "equals" (the state is what one undisturbed pass
+// makes, normalise.h), "idle" (nobody asks for a change when nothing changes), "invariants" (of
+// leadership, keys and data, seen during the run, world.h), "leaks" (after deletion the cluster is
+// as it was before), "bugs" (no survivable impossibility was counted).
 #pragma once
 
 #include <cstdint>

@@ -49,10 +49,14 @@ Script::Script(World& world, bool misfortune) : world_(world) {
         {6, "tenant", [this] { return edit_tenant(); }},
         {2, "datastore down", [this] { return break_datastore(); }},
         {1, "datastore full", [this] { return fill_datastore(); }},
+        {1, "datastore slow", [this] { return slow_datastore(); }},
         {1, "datastore secret", [this] { return break_datastore_secret(); }},
         {4, "watches", [this] { return disturb_watches(); }},
         {8, "crash", [this] { return crash(); }},
-        {2, "second process", [this] { return start_second(); }},
+        {8, "second process", [this] { return start_second(); }},
+        {3, "end", [this] { return end_one(); }},
+        {3, "cut off", [this] { return cut_off(); }},
+        {4, "freeze", [this] { return freeze(); }},
         {3, "kill pod", [this] { return kill_pod(); }},
         {1, "clock", [this] { return jump_clock(); }},
         {2, "controller manager", [this] { return stop_controller_manager(); }}};
@@ -309,10 +313,7 @@ std::string Script::delete_owned() {
     SharedValue object = control_plane == nullptr ? nullptr : some_owned(control_plane);
     if (object == nullptr) return "";
     const std::string key = kube::key_of(*object).to_string();
-    if ((*object)["kind"].as_string() == "Secret") {
-        world_.disturbed_secrets.insert(key);
-        broken_secrets_.erase(key);
-    }
+    if ((*object)["kind"].as_string() == "Secret") broken_secrets_.erase(key);
     (void)world_.api().remove(kind_of(*object).resource, kube::key_of(*object), "user");
     return kube::describe(*object);
 }
@@ -384,7 +385,6 @@ std::string Script::break_secret() {
     if (data.size() == 0) return "";
     const data::Member& victim = data.members()[world_.chaos().below(data.size())];
     broken_secrets_.emplace(key, data);
-    world_.disturbed_secrets.insert(key);
     Value patch = Value::object();
     const bool away = world_.chaos().chance(0.3);
     patch.at("data").set(victim.key(),
@@ -464,6 +464,13 @@ std::string Script::break_datastore() {
     return name;
 }
 
+std::string Script::slow_datastore() {
+    const std::string name = world_.chaos().chance(0.7) ? "default" : "second";
+    const Duration duration = world_.chaos().between(10s, 3min);
+    world_.datastore(name).slow_until = world_.loop().now() + duration;
+    return name + " for " + format_duration(duration);
+}
+
 std::string Script::fill_datastore() {
     const std::string name = world_.chaos().chance(0.7) ? "default" : "second";
     Datastore& store = world_.datastore(name);
@@ -532,6 +539,33 @@ std::string Script::crash() {
     return fmt::format("{} {} its write number {}", name, after ? "after" : "before", count);
 }
 
+/// Between being asked to end and having ended it is as alive as ever.
+std::string Script::end_one() {
+    if (world_.instances().empty()) return "";
+    Instance& instance = *world_.chaos().pick(world_.instances());
+    instance.ask_to_end();
+    return instance.name();
+}
+
+/// Short of the lease's duration and beyond it.
+std::string Script::cut_off() {
+    if (world_.instances().empty()) return "";
+    Instance& instance = *world_.chaos().pick(world_.instances());
+    if (instance.is_disturbed()) return "";
+    const Duration duration = world_.chaos().between(5s, 60s);
+    instance.cut_off(duration);
+    return instance.name() + " for " + format_duration(duration);
+}
+
+std::string Script::freeze() {
+    if (world_.instances().empty()) return "";
+    Instance& instance = *world_.chaos().pick(world_.instances());
+    if (instance.is_disturbed()) return "";
+    const Duration duration = world_.chaos().between(5s, 60s);
+    instance.freeze(duration);
+    return instance.name() + " for " + format_duration(duration);
+}
+
 std::string Script::start_second() {
     if (world_.instances().size() >= 2) return "";
     return world_.start_instance().name();
@@ -572,7 +606,9 @@ void Script::mend() {
         world_.set_datastore_down(name, false);
         store->model.data.erase("/garbage");
         store->model.quota = 2'000'000'000;
+        store->slow_until = TimePoint();
     }
+    for (const auto& instance : world_.instances()) instance->mend();
     down_.clear();
     full_.clear();
     world_.api().supports_watch_list = true;
@@ -589,13 +625,25 @@ void Script::mend() {
     for (const SharedValue& object : control_planes()) {
         Value patch = Value::object();
         patch.at("metadata").at("annotations").set(names::kPausedAnnotation, Value());
-        if ((*object)["spec"]["controlPlane"]["deployment"]["replicas"].as_int(2) == 0) {
-            patch.at("spec").at("controlPlane").at("deployment").set("replicas", 1);
-        }
         (void)world_.api().patch(controlplane::tenant_control_planes(), kube::key_of(*object),
                                  patch, "user");
     }
     say("mended");
+}
+
+std::vector<SharedValue> Script::sleeping() const {
+    std::vector<SharedValue> found;
+    for (const SharedValue& object : control_planes()) {
+        if ((*object)["spec"]["controlPlane"]["deployment"]["replicas"].as_int(2) == 0)
+            found.push_back(object);
+    }
+    return found;
+}
+
+void Script::wake_all() {
+    for (const SharedValue& object : sleeping())
+        change(object, patch_of("{spec: {controlPlane: {deployment: {replicas: 1}}}}"), "");
+    say("all wake");
 }
 
 }  // namespace basalt::sim

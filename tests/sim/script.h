@@ -17,8 +17,13 @@ class Script {
 
     /// One thing happens.
     void act();
-    /// Everything that was broken by act() is mended, and nobody is asleep or paused; wishes stay.
+    /// Everything that was broken by act() is mended, and nobody is paused; wishes stay, sleep
+    /// included.
     void mend();
+    /// Nobody sleeps any more.
+    void wake_all();
+    /// Those that are wished to.
+    std::vector<SharedValue> sleeping() const;
     /// The names of what happened, with the time.
     const std::vector<std::string>& log() const { return log_; }
     size_t control_planes_count() const;
@@ -59,6 +64,10 @@ class Script {
     std::string break_datastore_secret();
     std::string disturb_watches();
     std::string crash();
+    std::string end_one();
+    std::string cut_off();
+    std::string freeze();
+    std::string slow_datastore();
     std::string start_second();
     std::string kill_pod();
     std::string jump_clock();

@@ -91,7 +91,8 @@ class StoryTest : public SimTest {
         world.make_datastore("default");
         world.start_instance();
     }
-    void make_control_plane(const char* addons) {
+    void make_control_plane(const char* addons) { make_control_plane_in(world, addons); }
+    void make_control_plane_in(World& in, const char* addons) {
         Value object = kube::make_object(controlplane::tenant_control_planes(), key);
         object.set("spec", data::parse_yaml(
                                fmt::format("{{kubernetes: {{version: v1.36.3}}, controlPlane: "
@@ -99,7 +100,7 @@ class StoryTest : public SimTest {
                                            "ClusterIP}}}}, addons: {}}}",
                                            addons))
                                .value());
-        ASSERT_TRUE(world.api().create(controlplane::tenant_control_planes(), object, "user").ok());
+        ASSERT_TRUE(in.api().create(controlplane::tenant_control_planes(), object, "user").ok());
     }
     void patch(const kube::Resource& resource, const ObjectKey& of, const char* yaml) {
         ASSERT_TRUE(world.api().patch(resource, of, data::parse_yaml(yaml).value(), "user").ok());
@@ -133,6 +134,51 @@ TEST_F(StoryTest, ReadyAfterALateControllerManager) {
     EXPECT_FALSE(wait([&] { return is_ready(); }, std::chrono::minutes(6)));
     EXPECT_LT(tenant->api->requests_count() - before, 500U);
     EXPECT_TRUE(wait([&] { return is_ready(); }));
+}
+
+// Between the thaw of a process and its noticing that it does not lead any more there is time for
+// writes: the fence is before each of them, to tenants and to etcd, too.
+TEST_F(StoryTest, AFrozenLeaderWritesNothingAfterwards) {
+    make_control_plane("{konnectivity: {}}");
+    world.start_instance();
+    for (int round = 0; round < 6; ++round) {
+        patch(controlplane::tenant_control_planes(), key,
+              round % 2 == 0 ? "{spec: {addons: {coreDNS: {}}}}"
+                             : "{spec: {addons: {coreDNS: null}}}");
+        world.loop().run_for(std::chrono::milliseconds(15 << round));
+        world.instances().front()->freeze(std::chrono::seconds(30));
+        world.loop().run_for(std::chrono::seconds(45));
+        world.bury_dead();
+        while (world.instances().size() < 2) world.start_instance();
+    }
+    EXPECT_TRUE(wait([&] { return is_ready(); }));
+    EXPECT_EQ(world.faults, std::vector<std::string>());
+}
+
+// A session that prepares a tenant's cluster writes beside all reconciles: it has ended when the
+// lease is released, whenever that is.
+TEST_F(StoryTest, WhoIsAskedToEndWritesNothingAfterTheLeaseIsReleased) {
+    for (uint64_t requests = 1; requests <= 12; ++requests) {
+        World fresh({requests, true});
+        fresh.make_namespace(key.ns);
+        fresh.make_datastore("default");
+        fresh.start_instance();
+        fresh.loop().run_for(std::chrono::seconds(5));
+        fresh.start_instance();
+        make_control_plane_in(fresh, "{}");
+        const kube::Resource& planes = controlplane::tenant_control_planes();
+        ASSERT_TRUE(fresh.loop().run_until(
+            [&] {
+                SharedValue now = fresh.api().get(planes, key);
+                Tenant* tenant = now == nullptr ? nullptr : fresh.tenant_of(*now);
+                return tenant != nullptr && tenant->api->requests_count() >= requests;
+            },
+            std::chrono::minutes(5)));
+        fresh.instances().front()->ask_to_end();
+        fresh.loop().run_for(std::chrono::minutes(1));
+        EXPECT_EQ(fresh.bury_dead(), 1U);
+        EXPECT_EQ(fresh.faults, std::vector<std::string>()) << requests;
+    }
 }
 
 // What lies inside a list that is owned as a whole has no owner of its own: the port of a tunnel

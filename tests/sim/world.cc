@@ -143,6 +143,10 @@ void World::make_datastore(const std::string& name) {
     };
     store->model.fault.before = [fault](std::string_view method) { return fault(false, method); };
     store->model.fault.after = [fault](std::string_view method) { return fault(true, method); };
+    store->model.latency = [this, raw](const std::string& who) { return way_to_etcd(*raw, who); };
+    store->model.on_write = [this, name](const std::string& who, const std::string& method) {
+        observe_etcd(name, who, method);
+    };
     datastores_[name] = std::move(store);
 
     const std::string ca_secret = name + "-ca";
@@ -172,6 +176,18 @@ void World::make_datastore(const std::string& name) {
     tls.set("clientCertificate", Value::object({{"certificate", part(root_secret, "tls.crt")},
                                                 {"privateKey", part(root_secret, "tls.key")}}));
     (void)api_->create(resource, object, "user");
+}
+
+/// Where nothing is slow or cut off, etcd is as near as API servers are.
+Duration World::way_to_etcd(const Datastore& store, const std::string& who) {
+    if (options_.calm) return Duration(0);
+    const bool slow = store.slow_until > loop_.now() || chaos_.chance(chaos_.rates.etcd_slow);
+    Duration way = slow ? chaos_.between(100ms, 3s) : chaos_.between(0ms, 5ms);
+    for (const auto& instance : instances_) {
+        if (instance->name() == who)
+            way = std::max(way, instance->link().blocked_until - loop_.now());
+    }
+    return way;
 }
 
 void World::set_datastore_down(const std::string& name, bool down) {
@@ -562,47 +578,70 @@ Result<std::shared_ptr<ApiServer>> World::accept(const Tenant& tenant, const Run
 // ---- what was seen
 // ----------------------------------------------------------------------------------------------
 
+std::string World::Activity::to_string() const {
+    return fmt::format("{} writes, {} requests to write, {} events, {} etcd writes", writes,
+                       requests, events, etcd_writes);
+}
+
+World::Activity World::activity() const {
+    Activity activity{writes_, 0, event_writes_, 0};
+    for (const auto& instance : instances_) activity.requests += instance->link().writes_count;
+    for (const auto& [name, store] : datastores_)
+        activity.etcd_writes += store->model.writes_count();
+    return activity;
+}
+
 void World::observe(const Write& write, const std::string& where) {
     const std::string& kind = write.kind->resource.kind;
     std::string line =
         fmt::format("{} {} {} {}{} {}", format_rfc3339_micro(loop_.wall_now()), write.who,
                     write.method, where.empty() ? "" : where + ":", kind, write.key.to_string());
     trace_ = data::fnv1a(fmt::format("{:x} {}", trace_, line));
-    if (kind == "Lease" || kind == "Event") return;
+    if (kind == "Lease") return;
+    const bool by_controller = write.who.starts_with("controller-");
+    if (kind == "Event") {
+        ++event_writes_;
+        if (by_controller) check_leader(write.who, "an Event");
+        return;
+    }
     ++writes_;
     last_write_at_ = loop_.now();
     if (verbose) fmt::print(stderr, "{}\n", line);
-    if (!write.who.starts_with("controller-")) return;
+    if (where.empty()) {
+        for (std::string& wrong : key_watch_.note(write, by_controller))
+            faults.push_back(std::move(wrong));
+    }
+    if (!by_controller) return;
+    note_controller_write(std::move(line), write.who, kind + " " + write.key.to_string());
+    if (where.empty()) check_left_data(write);
+}
+
+void World::observe_etcd(const std::string& store, const std::string& who,
+                         const std::string& method) {
+    std::string line = fmt::format("{} {} {} in etcd {}", format_rfc3339_micro(loop_.wall_now()),
+                                   who, method, store);
+    trace_ = data::fnv1a(fmt::format("{:x} {}", trace_, line));
+    last_write_at_ = loop_.now();
+    if (verbose) fmt::print(stderr, "{}\n", line);
+    note_controller_write(std::move(line), who, method + " in etcd " + store);
+}
+
+void World::note_controller_write(std::string line, const std::string& who,
+                                  const std::string& what) {
     ++controller_writes_;
     recent_writes_.push_back(std::move(line));
     if (recent_writes_.size() > kRecentWritesMax) recent_writes_.pop_front();
-    check_leader(write);
-    if (!where.empty()) return;
-    check_keys(write);
-    check_left_data(write);
+    check_leader(who, what);
 }
 
 /// A write of a process that does not hold the lease: two act at once.
-void World::check_leader(const Write& write) {
+void World::check_leader(const std::string& who, const std::string& what) {
     SharedValue lease = api_->get(r::leases(), ObjectKey("basalt-system", "basalt-controller"));
     const std::string holder =
         lease == nullptr ? "nobody" : (*lease)["spec"]["holderIdentity"].str();
-    if (holder == write.who) return;
-    faults.push_back(fmt::format("{} wrote {} {} while {} holds the lease", write.who,
-                                 write.kind->resource.kind, write.key.to_string(), holder));
-}
-
-/// Private keys that outlive everything: those of CAs and of service accounts.
-void World::check_keys(const Write& write) {
-    if (write.kind->resource.kind != "Secret" || write.before == nullptr || write.after == nullptr)
-        return;
-    if (disturbed_secrets.contains(write.key.to_string())) return;
-    for (const char* key : {"ca.key", "front-proxy-ca.key", "sa.key"}) {
-        const Value& before = (*write.before)["data"][key];
-        if (before.empty() || before == (*write.after)["data"][key]) continue;
-        faults.push_back(fmt::format("{} rewrote the private key {} of Secret {}", write.who, key,
-                                     write.key.to_string()));
-    }
+    if (holder == who) return;
+    faults.push_back(fmt::format("{} {} wrote {} while \"{}\" holds the lease",
+                                 format_rfc3339_micro(loop_.wall_now()), who, what, holder));
 }
 
 /// A control plane that goes takes its data along, unless that was impossible for long enough.

@@ -19,6 +19,7 @@
 #include "pki/certificate.h"
 #include "tests/sim/cluster.h"
 #include "tests/sim/connection.h"
+#include "tests/sim/keys.h"
 
 namespace basalt::sim {
 
@@ -31,6 +32,7 @@ struct Datastore {
     pki::CertificateAuthority ca;
     pki::KeyPair root;
     bool down = false;
+    TimePoint slow_until{};  ///< Every call takes seconds.
 };
 
 /// One control plane's cluster, by the keys it has in a datastore.
@@ -98,20 +100,26 @@ class World final : public Workload {
 
     // ---- what was seen
     // -------------------------------------------------------------------------------------------
-    /// Writes of controllers, but for leases and events; in all API servers.
+    /// Writes of controllers, but for leases and events; in all API servers and in etcd.
     uint64_t controller_writes() const { return controller_writes_; }
     /// The latest of them, for messages.
     const std::deque<std::string>& recent_writes() const { return recent_writes_; }
-    /// Any write but leases and events, the models' too.
-    uint64_t writes() const { return writes_; }
     TimePoint last_write_at() const { return last_write_at_; }
+    /// What was done so far, what changed nothing included; but for leases.
+    struct Activity {
+        uint64_t writes = 0;       ///< That changed an object, by anybody; not of events.
+        uint64_t requests = 0;     ///< Of the processes that run now, to change anything.
+        uint64_t events = 0;       ///< Written.
+        uint64_t etcd_writes = 0;  ///< Calls to change anything.
+        bool operator==(const Activity&) const = default;
+        std::string to_string() const;
+    };
+    Activity activity() const;
     /// A hash of all writes so far, with time and author: equal in two runs that
     /// did the same.
     uint64_t trace() const { return trace_; }
     /// Broken invariants; empty in a good run.
     std::vector<std::string> faults;
-    /// Key material that the driver damaged or took away: its change is no fault.
-    std::set<std::string> disturbed_secrets;
     bool verbose = false;
     /// A user, a role or a key of a control plane that was let go without its data, because its
     /// datastore did not answer for as long as the product waits.
@@ -141,14 +149,17 @@ class World final : public Workload {
         return options_.calm ? low : chaos_.between(low, high);
     }
     void observe(const Write& write, const std::string& where);
-    void check_leader(const Write& write);
-    void check_keys(const Write& write);
+    void observe_etcd(const std::string& store, const std::string& who, const std::string& method);
+    void note_controller_write(std::string line, const std::string& who, const std::string& what);
+    void check_leader(const std::string& who, const std::string& what);
+    Duration way_to_etcd(const Datastore& store, const std::string& who);
     void check_left_data(const Write& write);
 
     WorldOptions options_;
     async::SimLoop loop_;
     Chaos chaos_;
     pki::SimKeySource keys_;
+    KeyWatch key_watch_{loop_};
     std::unique_ptr<ApiServer> api_;
     std::unique_ptr<Cluster> cluster_;
     std::map<std::string, std::unique_ptr<Datastore>> datastores_;
@@ -158,6 +169,7 @@ class World final : public Workload {
     int tenants_made_ = 0;
     uint64_t controller_writes_ = 0;
     uint64_t writes_ = 0;
+    uint64_t event_writes_ = 0;
     uint64_t trace_ = 0;
     std::set<std::pair<std::string, std::string>> left_behind_;  ///< Datastore and name.
     TimePoint last_write_at_{};

@@ -218,7 +218,6 @@ class App {
 
     async::Task<Result<void>> run() {
         Result<void> ran = co_await manager_.run();
-        co_await control_planes_.stop();
         co_await data_stores_.stop();
         co_return std::move(ran);
     }
