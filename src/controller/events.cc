@@ -80,6 +80,7 @@ void EventRecorder::record(const Value& regarding, Severity severity, std::strin
     const bool goes_on =
         found != series_.end() && loop.now() - found->second.last_seen < options_.series_end;
     if (goes_on) {
+        ++recorded_count_;
         Series& series = found->second;
         ++series.count;
         series.last_seen = loop.now();
@@ -93,6 +94,7 @@ void EventRecorder::record(const Value& regarding, Severity severity, std::strin
         ++dropped_count_;
         return;
     }
+    ++recorded_count_;
     Series series;
     series.last_seen = loop.now();
     series.last_seen_wall = loop.wall_now();

@@ -46,6 +46,7 @@ class EventRecorder {
     void record(const kube::Value& regarding, Severity severity, std::string_view reason,
                 std::string_view note, std::string_view action = {});
 
+    uint64_t recorded_count() const { return recorded_count_; }
     uint64_t dropped_count() const { return dropped_count_; }
     size_t queued_count() const { return queue_.size(); }
 
@@ -77,6 +78,7 @@ class EventRecorder {
     std::unordered_map<std::string, Bucket> buckets_;
     std::deque<std::string> queue_;
     async::Condition queue_changed_;
+    uint64_t recorded_count_ = 0;
     uint64_t dropped_count_ = 0;
     std::unordered_map<uint64_t, async::Loop::TimerId> timers_;
     uint64_t next_timer_ = 1;
