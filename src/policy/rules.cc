@@ -329,7 +329,7 @@ std::string from_link_local(const World& world, const Dispatch& egress) {
         interfaces_to(egress.addresses, world.v4_routes, world.v6_routes);
     if (interfaces.empty()) return {};
     return fmt::format(
-        "\t\tiifname {{ \"{}\" }} ip6 saddr fe80::/10 meta l4proto != ipv6-icmp "
+        "\t\tiifname {{ \"{}\" }} ip6 saddr fe80::/10 meta l4proto != icmpv6 "
         "reject with icmpx admin-prohibited\n",
         fmt::join(interfaces, "\", \""));
 }

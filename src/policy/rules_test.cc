@@ -45,10 +45,17 @@ bool mentions(const std::string& text, std::string_view part) {
     return text.find(part) != std::string::npos;
 }
 
-// The real nft, in a network namespace of its own, so that nothing of this machine changes.
+// The real nft, in a network namespace of its own, so that nothing of this machine changes, and
+// without the names of protocols, which our image does not have either.
 Result<void> nft_takes(const std::string& script) {
     async::SubprocessOptions options;
-    options.argv = {"unshare", "--net", "nft", "-f", "-"};
+    options.argv = {
+        "unshare",
+        "--net",
+        "--mount",
+        "sh",
+        "-c",
+        "[ ! -e /etc/protocols ] || mount --bind /dev/null /etc/protocols && exec nft -f -"};
     options.input = script;
     BASALT_ASSIGN(async::SubprocessResult ran, async::run_subprocess_blocking(options));
     if (ran.exit_code != 0) return internal_error(ran.error_output);
