@@ -55,6 +55,7 @@ void Enforcer::changed() {
 }
 
 Result<void> Enforcer::check_ready() const {
+    if (!refused_.empty()) return unavailable("the latest rules are not in force: " + refused_);
     if (applied_count_ > 0) return {};
     return unavailable("no rules are in force yet");
 }
@@ -103,11 +104,13 @@ Task<Result<void>> Enforcer::run() {
         if (applied.ok()) {
             in_force_ = std::move(script);
             ++applied_count_;
+            refused_.clear();
             pause = kRetryMin;
             continue;
         }
         if (applied.error().code() == Code::kCancelled) co_return applied;
         log_error("rules not in force", {{"error", applied.error()}});
+        refused_ = applied.error().message();
         dirty_ = true;
         Result<void> slept = co_await async::sleep_for(loop_, pause);
         if (!slept.ok()) co_return slept;

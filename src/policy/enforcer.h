@@ -29,7 +29,8 @@ class Enforcer {
 
     /// Until cancelled.
     async::Task<Result<void>> run();
-    /// Ok once the node's rules are those of the state that was there at the start.
+    /// Ok once the node's rules are those of the state that was there at the start; not while nft
+    /// refuses later ones.
     Result<void> check_ready() const;
     uint64_t applied_count() const { return applied_count_; }
 
@@ -48,6 +49,7 @@ class Enforcer {
     bool dirty_ = true;
     std::string in_force_;
     uint64_t applied_count_ = 0;
+    std::string refused_;  ///< Why the latest rules are not in force; "" when they are.
 };
 
 }  // namespace basalt::policy

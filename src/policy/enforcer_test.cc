@@ -122,6 +122,13 @@ TEST_F(EnforcerTest, TriesAgainWhenNftRefuses) {
     std::filesystem::remove(directory_ + "/broken");
     EXPECT_TRUE(wait([&] { return enforcer.check_ready().ok(); }));
     EXPECT_TRUE(rules_mention("10.1.0.5"));
+    // Old rules do not hold what came later.
+    write("broken", "");
+    put_pod("more", "10.1.0.6");
+    EXPECT_TRUE(wait([&] { return !enforcer.check_ready().ok(); }));
+    std::filesystem::remove(directory_ + "/broken");
+    EXPECT_TRUE(wait([&] { return enforcer.check_ready().ok(); }));
+    EXPECT_TRUE(rules_mention("10.1.0.6"));
 }
 
 }  // namespace
