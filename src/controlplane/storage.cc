@@ -236,7 +236,10 @@ void ControlPlaneController::doubt_storage(const Pass& pass, const Error& why) {
     const bool of_etcd = why.message().find("etcdserver: ") != std::string::npos;
     const bool was_ready = controller::is_condition_true((*pass.object)["status"], kReady);
     if (!of_etcd && !was_ready) return;
-    if (was_ready) storage_done_[pass.settings.uid].clear();
+    if (was_ready) {
+        storage_done_[pass.settings.uid].clear();
+        controller_->enqueue(kube::key_of(*pass.object));
+    }
     const Error error = of_etcd ? unavailable(why.message()) : why;
     for (const Pass::Store& store : pass.stores) datastores_.report_failure(store.name, error);
 }

@@ -420,7 +420,7 @@ expect_refusals() {  # ATTACKER
         cat "$WORK/$1.$name.answers"
     done < "$WORK/$1.attacks" > "$WORK/$1.answered"
     # What validation did not let in, and what answers everybody who asks it, here the tenant's own machine.
-    sed -nE 's|^The Endpoints "endpoints-([a-z-]+)" is invalid.*|\1|p' "$WORK/$1.created" > "$WORK/without"
+    sed -nE 's|.*Endpoints "endpoints-([a-z-]+)" is invalid.*|\1|p' "$WORK/$1.created" > "$WORK/without"
     odd=$(awk -v attacker="$1" '
         FILENAME == ARGV[1] { without[$1]; next }
         $3 == 403 || $3 ~ /^5[0-9][0-9]$/ { next }
