@@ -16,6 +16,15 @@ using namespace std::chrono_literals;
 
 class DeletionTest : public ControlPlaneFixture {
  protected:
+    /// One of the control plane "a".
+    void put_pod() {
+        Value pod = kube::make_object(kube::resources::pods(), {"team", "a-1"});
+        pod.at("metadata")
+            .set("labels", Value::object({{names::kNameLabel, "a"},
+                                          {names::kProjectLabel, names::kProject},
+                                          {"pod-template-hash", "1"}}));
+        server->put("/api/v1/namespaces/team/pods/a-1", pod);
+    }
     void start_one() {
         put_plane("a", "main", "events");
         start();
@@ -88,12 +97,7 @@ TEST_F(DeletionTest, ADeploymentOfSomebodyElseStays) {
 
 TEST_F(DeletionTest, PodsGoFirstThenWhatIsStored) {
     ASSERT_NO_FATAL_FAILURE(start_one());
-    Value pod = kube::make_object(kube::resources::pods(), {"team", "a-1"});
-    pod.at("metadata")
-        .set("labels", Value::object({{names::kNameLabel, "a"},
-                                      {names::kProjectLabel, names::kProject},
-                                      {"pod-template-hash", "1"}}));
-    server->put("/api/v1/namespaces/team/pods/a-1", pod);
+    put_pod();
     loop.run_for(1s);
     remove();
     ASSERT_TRUE(loop.run_until([&] { return !server->object(kDeployments + "a"); }, 10s));
@@ -129,12 +133,7 @@ TEST_F(DeletionTest, PatienceBeginsWithTheFirstAttempt) {
     models["events"]->fault.before = [](std::string_view) -> std::optional<Error> {
         return unavailable("connection refused");
     };
-    Value pod = kube::make_object(kube::resources::pods(), {"team", "a-1"});
-    pod.at("metadata")
-        .set("labels", Value::object({{names::kNameLabel, "a"},
-                                      {names::kProjectLabel, names::kProject},
-                                      {"pod-template-hash", "1"}}));
-    server->put("/api/v1/namespaces/team/pods/a-1", pod);
+    put_pod();
     loop.run_for(1s);
     remove();
     loop.run_for(20min);
