@@ -1,7 +1,7 @@
 // Add-ons inside a tenant's cluster: CoreDNS, kube-proxy, the tunnel's agents.
 #include <fmt/format.h>
 
-#include "controlplane/ip.h"
+#include "base/ip.h"
 #include "controlplane/template.h"
 #include "controlplane/tenant_objects.h"
 #include "data/yaml.h"

@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "base/ip.h"
 #include "controlplane/args.h"
-#include "controlplane/ip.h"
 #include "controlplane/objects.h"
 
 namespace basalt::controlplane {

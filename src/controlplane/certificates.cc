@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "base/ip.h"
 #include "base/strings.h"
-#include "controlplane/ip.h"
 #include "controlplane/names.h"
 #include "data/base64.h"
 #include "pki/digest.h"
@@ -217,7 +217,7 @@ class Planner {
         more.push_back(in_.endpoint.advertise_address);
         more.push_back(in_.cluster_ip);
         for (const std::string& cidr : settings_.network.service_cidrs) {
-            auto network = Network::parse(cidr);
+            auto network = IpNetwork::parse(cidr);
             auto first = network.ok() ? network->address_at(1) : Result<std::string>(std::string());
             if (first.ok()) more.push_back(*first);
         }

@@ -20,14 +20,11 @@
 #include "controlplane/resources.h"
 #include "controlplane/start_slots.h"
 #include "controlplane/status.h"
+#include "controlplane/tenant_connector.h"
 #include "controlplane/tenant_session.h"
 #include "controlplane/validate.h"
 
 namespace basalt::controlplane {
-
-/// Makes a transport to a tenant's API server at `server` ("https://host:port") from PEM texts.
-using TenantConnector = std::function<Result<std::shared_ptr<net::HttpTransport>>(
-    const std::string& server, const std::string& tls_server_name, const SecretData& admin)>;
 
 struct ControlPlaneOptions {
     ControlPlaneOptions() = default;

@@ -2,8 +2,8 @@
 // rules that let a node with a bootstrap token join.
 #include <fmt/format.h>
 
+#include "base/ip.h"
 #include "controlplane/args.h"
-#include "controlplane/ip.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
 #include "controlplane/template.h"

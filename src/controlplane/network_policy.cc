@@ -6,8 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "base/ip.h"
 #include "base/strings.h"
-#include "controlplane/ip.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
 
@@ -222,7 +222,7 @@ std::vector<std::string> denied_destinations(const Surroundings& surroundings) {
 
 Result<void> check_ranges(const std::vector<std::string>& ranges) {
     for (const std::string& range : ranges) {
-        auto network = Network::parse(range);
+        auto network = IpNetwork::parse(range);
         if (!network.ok()) return std::move(network).error();
         // NetworkPolicies are refused by the API server otherwise, long after this.
         auto first = network->address_at(0);

@@ -2,7 +2,7 @@
 // have in common.
 #include <fmt/format.h>
 
-#include "controlplane/ip.h"
+#include "base/ip.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
 #include "controlplane/resources.h"

@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "controlplane/ip.h"
+#include "base/ip.h"
 #include "controlplane/names.h"
 #include "controlplane/write_permissions.h"
 
@@ -295,7 +295,7 @@ std::vector<std::string> Settings::used_datastores() const {
 }
 
 Result<std::string> dns_address(const std::string& service_cidr) {
-    auto network = Network::parse(service_cidr);
+    auto network = IpNetwork::parse(service_cidr);
     if (!network.ok())
         return std::move(network).error().context("spec.networkProfile.serviceCidrs");
     return network->address_at(network->is_v6() ? 0x10 : 10);

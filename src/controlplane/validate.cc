@@ -6,8 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "base/ip.h"
 #include "base/strings.h"
-#include "controlplane/ip.h"
 #include "controlplane/names.h"
 #include "controlplane/objects.h"
 #include "controlplane/tenant_objects.h"
@@ -473,7 +473,7 @@ class ControlPlaneValidator {
 
     void check_service_networks() {
         for (const std::string& cidr : settings_.network.service_cidrs) {
-            Result<Network> network = Network::parse(cidr);
+            Result<IpNetwork> network = IpNetwork::parse(cidr);
             if (!network.ok()) {
                 add(service_field(), network.error().message());
                 continue;
@@ -503,7 +503,7 @@ class ControlPlaneValidator {
     void check_pod_networks() {
         if (has_node_mask_argument()) return;
         for (const std::string& cidr : settings_.network.pod_cidrs) {
-            Result<Network> network = Network::parse(cidr);
+            Result<IpNetwork> network = IpNetwork::parse(cidr);
             if (!network.ok()) {
                 add(pod_field(), network.error().message());
                 continue;
@@ -527,7 +527,7 @@ class ControlPlaneValidator {
             const std::string field = fmt::format("spec.networkProfile.dnsServiceIPs[{}]", index++);
             bool inside = false;
             for (const std::string& cidr : settings_.network.service_cidrs) {
-                Result<Network> network = Network::parse(cidr);
+                Result<IpNetwork> network = IpNetwork::parse(cidr);
                 if (!network.ok()) continue;
                 inside |= network->contains(address.as_string());
                 Result<std::string> first = network->address_at(1);

@@ -1,11 +1,10 @@
 #include "net/tls.h"
 
-#include <arpa/inet.h>
-
 #include <array>
 #include <map>
 #include <mutex>
 
+#include "base/ip.h"
 #include "net/openssl.h"
 
 namespace basalt::net {
@@ -32,12 +31,9 @@ std::string raw_text_of(const ASN1_STRING* text) {
 }
 
 std::string ip_text(const ASN1_OCTET_STRING* address) {
-    int size = ASN1_STRING_length(address);
-    if (size != 4 && size != 16) return {};
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    inet_ntop(size == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(address), text.data(),
-              text.size());
-    return text.data();
+    const auto parsed = IpAddress::from_bytes(
+        {ASN1_STRING_get0_data(address), static_cast<size_t>(ASN1_STRING_length(address))});
+    return parsed ? parsed->to_string() : "";
 }
 
 void add_alternative_names(X509* certificate, PeerIdentity& identity) {

@@ -1,7 +1,7 @@
 // TLS on top of a Stream: OpenSSL works on two memory buffers, this file moves their bytes.
-#include <arpa/inet.h>
 
 #include "async/wait.h"
+#include "base/ip.h"
 #include "net/openssl.h"
 #include "net/tls.h"
 
@@ -16,12 +16,6 @@ constexpr size_t kReadSize = 64 * 1024;
 constexpr size_t kWriteSize = 64 * 1024;
 /// An idle connection's buffers are not larger than this.
 constexpr size_t kKeptBufferSize = 1024;
-
-bool is_ip_address(const std::string& name) {
-    in6_addr address{};
-    return inet_pton(AF_INET, name.c_str(), &address) == 1 ||
-           inet_pton(AF_INET6, name.c_str(), &address) == 1;
-}
 
 /// Shared by the stream and the operations in flight on it.
 struct TlsState {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <ctime>
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <openssl/err.h>
 
+#include "base/ip.h"
 #include "base/strings.h"
 #include "pki/digest.h"
 #include "pki/openssl.h"
@@ -67,12 +67,9 @@ Result<WallTime> time_of(const ASN1_TIME* time) {
 }
 
 std::string address_text(const ASN1_OCTET_STRING* bytes) {
-    char text[INET6_ADDRSTRLEN] = {};
-    const int size = ASN1_STRING_length(bytes);
-    const int family = size == 4 ? AF_INET : size == 16 ? AF_INET6 : 0;
-    if (family == 0 || !::inet_ntop(family, ASN1_STRING_get0_data(bytes), text, sizeof text))
-        return {};
-    return text;
+    const auto address = IpAddress::from_bytes(
+        {ASN1_STRING_get0_data(bytes), static_cast<size_t>(ASN1_STRING_length(bytes))});
+    return address ? address->to_string() : "";
 }
 
 void read_alternative_names(const X509* x509, std::vector<std::string>* dns,
@@ -92,18 +89,6 @@ void read_alternative_names(const X509* x509, std::vector<std::string>* dns,
             if (!text.empty()) addresses->push_back(std::move(text));
         }
     }
-}
-
-bool is_address(std::string_view text, std::string* canonical = nullptr) {
-    unsigned char bytes[16];
-    char out[INET6_ADDRSTRLEN];
-    const std::string copy(text);
-    for (int family : {AF_INET, AF_INET6}) {
-        if (::inet_pton(family, copy.c_str(), bytes) != 1) continue;
-        if (canonical) *canonical = ::inet_ntop(family, bytes, out, sizeof out);
-        return true;
-    }
-    return false;
 }
 
 }  // namespace
@@ -216,7 +201,7 @@ bool Certificate::is_signed_by(const Certificate& issuer) const {
 
 bool Certificate::is_valid_for(std::string_view host) const {
     const std::string name(host);
-    if (is_address(host)) return X509_check_ip_asc(native(), name.c_str(), 0) == 1;
+    if (is_ip_address(host)) return X509_check_ip_asc(native(), name.c_str(), 0) == 1;
     return X509_check_host(
                native(), name.data(), name.size(),
                X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
@@ -313,8 +298,8 @@ std::vector<std::string> sorted(std::vector<std::string> items) {
 std::optional<std::string> missing(const std::vector<std::string>& wanted,
                                    const std::vector<std::string>& present) {
     for (const std::string& item : wanted) {
-        std::string canonical = item;
-        is_address(item, &canonical);
+        const std::optional<IpAddress> address = IpAddress::parse(item);
+        const std::string canonical = address ? address->to_string() : item;
         if (std::find(present.begin(), present.end(), canonical) == present.end()) return item;
     }
     return std::nullopt;

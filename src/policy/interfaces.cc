@@ -1,13 +1,13 @@
 #include "policy/interfaces.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cctype>
 #include <optional>
 #include <vector>
+
+#include "base/ip.h"
 
 namespace basalt::policy {
 
@@ -16,9 +16,7 @@ namespace {
 constexpr size_t kMaxNameSize = 15;  // IFNAMSIZ without its zero.
 
 struct Route {
-    bool v6 = false;
-    std::array<uint8_t, 16> bytes{};
-    int prefix_length = 0;
+    IpNetwork destination;
     std::string interface;
 };
 
@@ -66,30 +64,24 @@ bool is_plain_name(std::string_view name) {
 // "veth1 0501200A 00000000 0005 0 0 0 FFFFFFFF …": numbers of four bytes as a little-endian
 // machine prints them.
 std::optional<Route> parse_v4(const std::vector<std::string_view>& words) {
-    Route route;
     std::array<uint8_t, 4> address{}, mask{};
     if (words.size() < 8 || !hex_bytes(words[1], address.data(), 4) ||
         !hex_bytes(words[7], mask.data(), 4))
         return std::nullopt;
-    for (size_t i = 0; i < 4; ++i) {
-        route.bytes[i] = address[3 - i];
-        route.prefix_length += std::popcount(mask[i]);
-    }
-    route.interface = std::string(words[0]);
-    return route;
+    std::reverse(address.begin(), address.end());
+    int prefix_length = 0;
+    for (uint8_t byte : mask) prefix_length += std::popcount(byte);
+    return Route{IpNetwork(*IpAddress::from_bytes(address), prefix_length), std::string(words[0])};
 }
 
 // "fd00…0005 80 0000… 00 0000… 00000400 … veth1": destination, its length, source, its length, next
 // hop, metric, uses, flags, name.
 std::optional<Route> parse_v6(const std::vector<std::string_view>& words) {
-    Route route;
-    route.v6 = true;
-    if (words.size() != 10 || !hex_bytes(words[0], route.bytes.data(), 16)) return std::nullopt;
+    std::array<uint8_t, 16> address{};
+    if (words.size() != 10 || !hex_bytes(words[0], address.data(), 16)) return std::nullopt;
     std::optional<uint8_t> length = hex_byte(words[1]);
     if (!length || *length > 128) return std::nullopt;
-    route.prefix_length = *length;
-    route.interface = std::string(words[9]);
-    return route;
+    return Route{IpNetwork(*IpAddress::from_bytes(address), *length), std::string(words[9])};
 }
 
 std::vector<Route> parse(std::string_view text, bool v6) {
@@ -105,15 +97,6 @@ std::vector<Route> parse(std::string_view text, bool v6) {
     return routes;
 }
 
-bool covers(const Route& route, const uint8_t* address) {
-    int left = route.prefix_length;
-    size_t i = 0;
-    for (; left >= 8; left -= 8, ++i) {
-        if (route.bytes[i] != address[i]) return false;
-    }
-    return left == 0 || ((route.bytes[i] ^ address[i]) >> (8 - left)) == 0;
-}
-
 }  // namespace
 
 std::set<std::string> interfaces_to(const std::set<std::string>& addresses,
@@ -121,19 +104,20 @@ std::set<std::string> interfaces_to(const std::set<std::string>& addresses,
     std::vector<Route> routes = parse(v4_routes, false);
     for (Route& route : parse(v6_routes, true)) routes.push_back(std::move(route));
     std::set<std::string> found;
-    for (const std::string& address : addresses) {
-        std::array<uint8_t, 16> bytes{};
-        const bool v6 = inet_pton(AF_INET6, address.c_str(), bytes.data()) == 1;
-        if (!v6 && inet_pton(AF_INET, address.c_str(), bytes.data()) != 1) continue;
+    for (const std::string& text : addresses) {
+        const std::optional<IpAddress> address = IpAddress::parse(text);
+        if (!address) continue;
         const Route* best = nullptr;
         for (const Route& route : routes) {
-            if (route.v6 != v6 || !covers(route, bytes.data())) continue;
-            if (best == nullptr || route.prefix_length > best->prefix_length) best = &route;
+            const IpNetwork& to = route.destination;
+            if (!to.contains(*address)) continue;
+            if (best == nullptr || to.prefix_length() > best->destination.prefix_length())
+                best = &route;
         }
         if (best != nullptr) found.insert(best->interface);
     }
     for (const Route& route : routes) {
-        if (route.prefix_length == 0) found.erase(route.interface);
+        if (route.destination.prefix_length() == 0) found.erase(route.interface);
     }
     return found;
 }

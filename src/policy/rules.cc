@@ -1,13 +1,12 @@
 #include "policy/rules.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
 #include <set>
 #include <tuple>
 
 #include <fmt/format.h>
 
+#include "base/ip.h"
 #include "kube/object.h"
 #include "policy/interfaces.h"
 
@@ -32,18 +31,13 @@ struct Pod {
 // What is spliced into the script comes from the API server, which validates it; but the text of a
 // program that runs with privileges takes nothing on trust.
 bool is_address(const std::string& text, bool v6) {
-    unsigned char bytes[16];
-    return inet_pton(v6 ? AF_INET6 : AF_INET, text.c_str(), bytes) == 1;
+    const std::optional<IpAddress> address = IpAddress::parse(text);
+    return address && address->is_v6() == v6;
 }
 
 bool is_cidr(const std::string& text, bool v6) {
-    const size_t slash = text.find('/');
-    if (slash == std::string::npos || !is_address(text.substr(0, slash), v6)) return false;
-    const std::string length = text.substr(slash + 1);
-    if (length.empty() || length.size() > 3) return false;
-    if (!std::all_of(length.begin(), length.end(), [](char c) { return c >= '0' && c <= '9'; }))
-        return false;
-    return std::stoi(length) <= (v6 ? 128 : 32);
+    const Result<IpNetwork> network = IpNetwork::parse(text);
+    return network.ok() && network->is_v6() == v6;
 }
 
 LabelSelector selector_of(const Value& value) {

@@ -1,6 +1,6 @@
 #include "tunnel/direct.h"
 
-#include <arpa/inet.h>
+#include <algorithm>
 
 #include <fmt/format.h>
 
@@ -23,22 +23,6 @@ constexpr const char* kNever[] = {
     "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16",   "fe80::/10",
     "fec0::/10",     "ff00::/8",
 };
-
-// 4 or 16 bytes written, or 0 for what is no address.
-size_t parse_address(std::string_view text, uint8_t* bytes) {
-    std::string copy(text);
-    if (copy.find('\0') != std::string::npos) return 0;
-    if (inet_pton(AF_INET, copy.c_str(), bytes) == 1) return 4;
-    if (inet_pton(AF_INET6, copy.c_str(), bytes) == 1) return 16;
-    return 0;
-}
-
-bool same_prefix(const uint8_t* a, const uint8_t* b, int length) {
-    for (; length >= 8; length -= 8, ++a, ++b) {
-        if (*a != *b) return false;
-    }
-    return length == 0 || ((*a ^ *b) >> (8 - length)) == 0;
-}
 
 Task<Result<std::unique_ptr<net::Stream>>> connect_first(async::Loop* loop,
                                                          std::vector<std::string> addresses,
@@ -96,34 +80,20 @@ AddressFilter::AddressFilter() {
 }
 
 Result<void> AddressFilter::deny(std::string_view text) {
-    Range range;
-    auto parts = cut(text, "/");
-    range.size = parse_address(parts ? parts->first : text, range.bytes.data());
-    if (range.size == 0) {
-        return invalid_argument(fmt::format("\"{}\" is no address and no range", text));
+    if (const std::optional<IpAddress> address = IpAddress::parse(text)) {
+        denied_.emplace_back(*address, address->is_v6() ? 128 : 32);
+        return {};
     }
-    range.prefix_length = static_cast<int>(range.size) * 8;
-    if (parts) {
-        auto length = parse_number<int>(parts->second);
-        if (!length || *length < 0 || *length > range.prefix_length) {
-            return invalid_argument(fmt::format("\"{}\": bad prefix length", text));
-        }
-        range.prefix_length = *length;
-    }
-    denied_.push_back(range);
+    BASALT_ASSIGN(IpNetwork network, IpNetwork::parse(text));
+    denied_.push_back(network);
     return {};
 }
 
-bool AddressFilter::permits(std::string_view address) const {
-    uint8_t bytes[16] = {};
-    size_t size = parse_address(address, bytes);
-    if (size == 0) return false;
-    for (const Range& range : denied_) {
-        if (range.size == size && same_prefix(bytes, range.bytes.data(), range.prefix_length)) {
-            return false;
-        }
-    }
-    return true;
+bool AddressFilter::permits(std::string_view text) const {
+    const std::optional<IpAddress> address = IpAddress::parse(text);
+    if (!address) return false;
+    return std::none_of(denied_.begin(), denied_.end(),
+                        [&address](const IpNetwork& range) { return range.contains(*address); });
 }
 
 TargetDialer make_filtered_dialer(async::Loop& loop, AddressFilter filter, Duration timeout) {

@@ -6,12 +6,11 @@
 // among several refuses the dial; a name that leads to both sides of the wall is no accident.
 #pragma once
 
-#include <array>
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/ip.h"
 #include "base/result.h"
 #include "tunnel/agent_link.h"
 
@@ -28,12 +27,7 @@ class AddressFilter {
     bool permits(std::string_view address) const;
 
  private:
-    struct Range {
-        std::array<uint8_t, 16> bytes{};
-        size_t size = 4;
-        int prefix_length = 0;
-    };
-    std::vector<Range> denied_;
+    std::vector<IpNetwork> denied_;
 };
 
 /// TCP to "host:port" as far as `filter` permits; PermissionDenied otherwise.

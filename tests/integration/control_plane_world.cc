@@ -15,8 +15,6 @@
 #include "data/patch.h"
 #include "data/yaml.h"
 #include "etcd/tenancy.h"
-#include "net/http_client.h"
-#include "pki/kubeconfig.h"
 
 namespace basalt::integration {
 
@@ -380,18 +378,8 @@ Value ControlPlaneTest::secret(const std::string& name) {
 
 Result<std::shared_ptr<net::HttpTransport>> ControlPlaneTest::connect(
     const std::string& to, const std::string& server_name, const SecretData& admin) {
-    BASALT_ASSIGN(pki::Kubeconfig config, pki::parse_kubeconfig(admin.at("super-admin.svc")));
-    BASALT_ASSIGN(net::Url url, net::parse_url("https://127.0.0.1" + to.substr(to.rfind(':'))));
-    net::TlsConfig tls;
-    tls.ca_pem = config.ca_pem;
-    tls.cert_pem = config.client_certificate_pem;
-    tls.key_pem = config.client_key_pem;
-    tls.server_name = server_name;
-    tls.alpn = {"h2", "http/1.1"};
-    net::HttpClientOptions options;
-    BASALT_ASSIGN(options.tls, net::make_tls_client(std::move(tls)));
-    return std::shared_ptr<net::HttpTransport>(
-        net::make_http_client(*loop, std::move(url), std::move(options)));
+    const std::string here = "https://127.0.0.1" + to.substr(to.rfind(':'));
+    return tenant_connector(*loop)(here, server_name, admin);
 }
 
 kube::Client& ControlPlaneTest::tenant(const std::string& name) {

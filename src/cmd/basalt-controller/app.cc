@@ -5,20 +5,19 @@
 
 #include <fmt/format.h>
 
+#include "base/ip.h"
 #include "base/strings.h"
 #include "controller/http_endpoint.h"
 #include "controller/manager.h"
 #include "controller/webhook_certificate.h"
 #include "controlplane/control_plane_controller.h"
 #include "controlplane/datastore_controller.h"
-#include "controlplane/ip.h"
 #include "controlplane/kubeconfig_generator.h"
 #include "controlplane/metrics.h"
 #include "controlplane/names.h"
+#include "controlplane/tenant_connector.h"
 #include "controlplane/webhooks.h"
 #include "kube/config.h"
-#include "net/http_client.h"
-#include "pki/kubeconfig.h"
 
 namespace basalt::cmd {
 
@@ -28,8 +27,6 @@ constexpr const char* kLeaseName = "basalt-controller";
 constexpr const char* kCertificateSecret = "basalt-controller-webhook";
 // On the webhook configurations that get our certificate's authority.
 constexpr const char* kWebhookSelector = "basalt.dev/webhook=basalt-controller";
-// A tenant's API server that takes longer is treated as not there.
-constexpr Duration kTenantConnectTimeout = std::chrono::seconds(5);
 constexpr Duration kGoodbye = std::chrono::milliseconds(50);
 // A pass may make a few dozen requests; bursts of many control planes are the server's to order.
 constexpr double kRequestsPerSecond = 400;
@@ -65,31 +62,6 @@ Result<std::optional<net::Endpoint>> bind_address(const std::string& text) {
     if (full.front() == ':') full = "[::]" + full;
     BASALT_ASSIGN(net::Endpoint endpoint, net::parse_endpoint(full).context("listen on " + text));
     return std::optional<net::Endpoint>(std::move(endpoint));
-}
-
-// To a tenant's API server, as its super-admin: that right no RBAC rule of the tenant can take
-// away.
-Result<std::shared_ptr<net::HttpTransport>> connect_tenant(async::Loop& loop,
-                                                           const std::string& server,
-                                                           const std::string& tls_server_name,
-                                                           const controlplane::SecretData& admin) {
-    auto file = admin.find("super-admin.svc");
-    if (file == admin.end())
-        return failed_precondition("the admin kubeconfig lacks super-admin.svc");
-    BASALT_ASSIGN(pki::Kubeconfig config,
-                  pki::parse_kubeconfig(file->second).context("super-admin.svc"));
-    BASALT_ASSIGN(net::Url url, net::parse_url(server));
-    net::TlsConfig tls;
-    tls.ca_pem = config.ca_pem;
-    tls.cert_pem = config.client_certificate_pem;
-    tls.key_pem = config.client_key_pem;
-    tls.server_name = tls_server_name;
-    tls.alpn = {"h2", "http/1.1"};
-    net::HttpClientOptions options;
-    options.connect_timeout = kTenantConnectTimeout;
-    BASALT_ASSIGN(options.tls, net::make_tls_client(std::move(tls)));
-    return std::shared_ptr<net::HttpTransport>(
-        net::make_http_client(loop, std::move(url), std::move(options)));
 }
 
 kube::ClientOptions client_options(double qps, double burst, kube::RequestObserver observer) {
@@ -173,7 +145,7 @@ class App {
               manager_, registry_, events_, controlplane::etcd_connector(loop),
               datastore_options(options),
               [this](const std::string& name) { control_planes_.datastore_changed(name); }),
-          control_planes_(manager_, registry_, keys_, events_, tenant_connector(),
+          control_planes_(manager_, registry_, keys_, events_, controlplane::tenant_connector(loop),
                           control_plane_options(options)),
           generators_(manager_, keys_, events_),
           metrics_(manager_, build_info()),
@@ -227,13 +199,6 @@ class App {
     kube::RequestObserver observer() {
         return [this](std::string_view method, std::string_view host, int status, Duration took) {
             if (observe_) observe_(method, host, status, took);
-        };
-    }
-
-    controlplane::TenantConnector tenant_connector() {
-        return [this](const std::string& server, const std::string& name,
-                      const controlplane::SecretData& admin) {
-            return connect_tenant(loop_, server, name, admin);
         };
     }
 
@@ -319,7 +284,7 @@ Result<void> configure(const ControllerOptions& options) {
     configure_log(log);
     BASALT_TRY(controlplane::check_ranges(options.protected_ranges).context("--protected-ranges"));
     for (const std::string& address : options.dns_addresses) {
-        if (controlplane::is_ip_address(address)) continue;
+        if (is_ip_address(address)) continue;
         return invalid_argument(fmt::format("--dns-addresses: \"{}\" is no address", address));
     }
     if (options.protected_ranges.empty()) {
