@@ -315,7 +315,7 @@ async::Task<Result<TenantSession::State>> TenantSession::ensure(std::vector<Valu
             if (settled && is_in_place(objects)) co_return State::kInPlace;
             working_ = true;
             wish_ = wish;
-            group_.spawn(work(objects, prove, wish));
+            group_.spawn(work(objects, prove));
         }
         if (slow_) co_return State::kUnderWay;
         Result<void> waited = co_await wait_for_work();
@@ -340,7 +340,7 @@ async::Task<Result<void>> TenantSession::wait_for_work() {
     co_return waited;
 }
 
-async::Task<void> TenantSession::work(std::vector<Value> objects, bool prove, uint64_t wish) {
+async::Task<void> TenantSession::work(std::vector<Value> objects, bool prove) {
     const TimePoint began = client_.loop().now();
     Result<void> done = co_await settle(std::move(objects));
     if (done.ok()) done = check_limits();
@@ -353,7 +353,6 @@ async::Task<void> TenantSession::work(std::vector<Value> objects, bool prove, ui
         if (!signs.ok() || !*signs) outcome = State::kUnsigned;
     }
     slow_ = client_.loop().now() - began > kPatience;
-    wish_ = wish;
     outcome_.emplace(std::move(outcome));
     working_ = false;
     worked_.notify_all();

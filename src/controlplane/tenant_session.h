@@ -112,7 +112,7 @@ class TenantSession {
     bool is_in_place(const std::vector<data::Value>& objects) const;
     async::Task<Result<void>> settle(std::vector<data::Value> objects);
     /// settle() and the proof; keeps the outcome for ensure().
-    async::Task<void> work(std::vector<data::Value> objects, bool prove, uint64_t wish);
+    async::Task<void> work(std::vector<data::Value> objects, bool prove);
     async::Task<Result<void>> wait_for_work();
     Duration pace();
 
