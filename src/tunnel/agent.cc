@@ -104,80 +104,87 @@ Task<void> Agent::sync_loop() {
     }
 }
 
-Task<Agent::Outcome> Agent::connect_once() {
-    auto state = std::make_unique<LinkState>();
+Result<net::GrpcCallOptions> Agent::call_options() const {
     net::GrpcCallOptions call;
     call.metadata.add(std::string(kAgentIdHeader), config_.agent_id);
     call.metadata.add(std::string(kAgentIdentifiersHeader), config_.identifiers);
     call.metadata.add(std::string(kWindowHeader), fmt::to_string(config_.link.window_size));
-    if (config_.token) {
-        Result<Secret> token = config_.token();
-        if (!token.ok()) {
-            log_error("cannot read the token", {{"error", token.error()}});
-            ++connects_failed_;
-            co_return Outcome::kFailed;
-        }
-        call.metadata.add(std::string(kAuthorizationHeader),
-                          std::string(kBearerPrefix) + std::string(trim(token->reveal())));
-    }
+    if (!config_.token) return call;
+    BASALT_ASSIGN(Secret token, config_.token().context("the token"));
+    call.metadata.add(std::string(kAuthorizationHeader),
+                      std::string(kBearerPrefix) + std::string(trim(token.reveal())));
+    return call;
+}
+
+Result<std::shared_ptr<net::GrpcChannel>> Agent::make_channel() const {
     net::HttpClientOptions options;
-    net::Url url;
     if (config_.tls) {
-        Result<std::shared_ptr<const net::TlsContext>> tls = config_.tls();
-        if (!tls.ok()) {
-            log_error("cannot use the certificates", {{"error", tls.error()}});
-            ++connects_failed_;
-            co_return Outcome::kFailed;
-        }
-        options.tls = std::move(*tls);
+        BASALT_ASSIGN(options.tls, config_.tls().context("the certificates"));
     }
     options.version = net::HttpVersion::kHttp2;
     options.connect_timeout = config_.connect_timeout;
     options.max_connections = 1;
     options.ping_after = config_.keepalive_time;
     options.ping_timeout = config_.keepalive_timeout;
+    net::Url url;
     url.scheme = config_.tls ? "https" : "http";
     url.host = config_.server.host;
     url.port = config_.server.port;
     url.path = "/";
-    state->channel = net::make_grpc_channel(loop_, url, std::move(options));
-    auto opened = co_await async::with_timeout(
-        loop_, config_.connect_timeout,
-        state->channel->open(std::string(kConnectMethod), std::move(call)));
-    Result<void> header = opened.ok() ? Result<void>() : Result<void>(opened.error());
-    if (opened.ok()) {
-        header =
-            co_await async::with_timeout(loop_, config_.connect_timeout, (*opened)->wait_header());
+    return net::make_grpc_channel(loop_, url, std::move(options));
+}
+
+Task<Result<std::unique_ptr<net::GrpcStream>>> Agent::open(net::GrpcChannel& channel) const {
+    using Stream = Result<std::unique_ptr<net::GrpcStream>>;
+    Result<net::GrpcCallOptions> options = call_options();
+    if (!options.ok()) co_return std::move(options).error();
+    Task<Stream> opening = channel.open(std::string(kConnectMethod), std::move(*options));
+    Stream stream =
+        co_await async::with_timeout(loop_, config_.connect_timeout, std::move(opening));
+    if (!stream.ok()) co_return std::move(stream);
+    Result<void> header =
+        co_await async::with_timeout(loop_, config_.connect_timeout, (*stream)->wait_header());
+    if (!header.ok()) co_return std::move(header).error();
+    if (!(*stream)->initial_metadata().get(kServerIdHeader).empty()) co_return std::move(stream);
+    // Refused: the header was the whole answer, its status comes with the first read.
+    auto refused = co_await async::with_timeout(loop_, config_.connect_timeout, (*stream)->read());
+    if (refused.ok()) co_return failed_precondition("the peer is no tunnel server");
+    co_return std::move(refused).error();
+}
+
+Task<Agent::Outcome> Agent::connect_once() {
+    auto state = std::make_unique<LinkState>();
+    Result<std::shared_ptr<net::GrpcChannel>> channel = make_channel();
+    Result<void> connected;
+    if (channel.ok()) {
+        state->channel = *std::move(channel);
+        Result<std::unique_ptr<net::GrpcStream>> stream = co_await open(*state->channel);
+        if (stream.ok()) co_return adopt(std::move(state), *std::move(stream));
+        connected = std::move(stream).error();
+    } else {
+        connected = std::move(channel).error();
     }
-    if (!header.ok()) {
-        ++connects_failed_;
-        log_warn("cannot connect to a tunnel server",
-                 {{"server", config_.server.to_string()}, {"error", header.error()}});
-        co_return Outcome::kFailed;
-    }
-    const net::GrpcMetadata& metadata = (*opened)->initial_metadata();
+    ++connects_failed_;
+    log_warn("cannot connect to a tunnel server",
+             {{"server", config_.server.to_string()}, {"error", connected.error()}});
+    co_return Outcome::kFailed;
+}
+
+Agent::Outcome Agent::adopt(std::unique_ptr<LinkState> state,
+                            std::unique_ptr<net::GrpcStream> stream) {
+    const net::GrpcMetadata& metadata = stream->initial_metadata();
     state->server_id = std::string(metadata.get(kServerIdHeader));
-    if (state->server_id.empty()) {
-        // Refused: the header was the whole answer, its status comes with the first read.
-        auto refused =
-            co_await async::with_timeout(loop_, config_.connect_timeout, (*opened)->read());
-        Error error =
-            refused.ok() ? failed_precondition("the peer is no tunnel server") : refused.error();
-        ++connects_failed_;
-        log_warn("a tunnel server refused this agent",
-                 {{"server", config_.server.to_string()}, {"error", error}});
-        co_return Outcome::kFailed;
-    }
     state->server_count = parse_number<uint32_t>(metadata.get(kServerCountHeader)).value_or(1);
-    std::optional<uint32_t> window = parse_number<uint32_t>(metadata.get(kWindowHeader));
-    if (links_.contains(state->server_id)) {
+    const auto window = parse_number<uint32_t>(metadata.get(kWindowHeader));
+    auto known = links_.find(state->server_id);
+    if (known != links_.end()) {
         // The number may be news even when the server is not.
-        links_[state->server_id]->server_count = state->server_count;
-        co_return Outcome::kKnown;
+        known->second->server_count = state->server_count;
+        return Outcome::kKnown;
     }
-    if (links_.size() >= kMaxServers || draining_) co_return Outcome::kKnown;
+    if (links_.size() >= kMaxServers || draining_) return Outcome::kKnown;
     all_announce_ = window.has_value();
-    state->stream = over(std::move(*opened));
+    state->stream = over(std::move(stream));
     state->link =
         std::make_unique<AgentLink>(loop_, *state->stream, config_.dialer, window, config_.link);
     state->link->on_servers([this] {
@@ -189,7 +196,7 @@ Task<Agent::Outcome> Agent::connect_once() {
     log_info("connected to a tunnel server",
              {{"server", state->server_id}, {"servers", state->server_count}});
     group_.spawn(serve_link(std::move(state)));
-    co_return Outcome::kNew;
+    return Outcome::kNew;
 }
 
 Task<void> Agent::serve_link(std::unique_ptr<LinkState> owned) {

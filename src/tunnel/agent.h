@@ -71,6 +71,12 @@ class Agent {
     enum class Outcome { kNew, kKnown, kFailed };
 
     async::Task<void> sync_loop();
+    Result<net::GrpcCallOptions> call_options() const;
+    Result<std::shared_ptr<net::GrpcChannel>> make_channel() const;
+    /// A stream that a tunnel server has accepted.
+    async::Task<Result<std::unique_ptr<net::GrpcStream>>> open(net::GrpcChannel& channel) const;
+    /// Serves it from now on, unless its server is known.
+    Outcome adopt(std::unique_ptr<LinkState> state, std::unique_ptr<net::GrpcStream> stream);
     async::Task<Outcome> connect_once();
     async::Task<void> serve_link(std::unique_ptr<LinkState> owned);
     uint32_t wanted() const;
