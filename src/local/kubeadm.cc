@@ -14,6 +14,16 @@ constexpr const char* kConfigInside = "/var/lib/basalt/kubeadm.yaml";
 
 std::string done_marker(const Node& node) { return node.spec().directory + "/kubeadm.done"; }
 
+/// kubeadm reset leaves them, and says so. A table is named before it is deleted, so that there is
+/// one.
+Result<void> remove_proxy_rules(const Node& node) {
+    for (const char* family : {"ip", "ip6"}) {
+        BASALT_TRY(node.run_inside(
+            {"nft", fmt::format("add table {0} kube-proxy; delete table {0} kube-proxy", family)}));
+    }
+    return {};
+}
+
 /// Leaves a node as it was before kubeadm first ran there.
 Result<void> reset(const Node& node) {
     // A kubeadm whose starter was killed in this moment may still be about to end. Without its
@@ -24,7 +34,7 @@ Result<void> reset(const Node& node) {
     node.kill_processes("kubelet");
     BASALT_TRY(node.run_inside({"kubeadm", "reset", "--force", "--cri-socket",
                                 "unix:///run/containerd/containerd.sock", "--cleanup-tmp-dir"}));
-    return {};
+    return remove_proxy_rules(node);
 }
 
 bool was_begun(const Node& node) {
