@@ -327,9 +327,7 @@ Value direct_egress_container(const Settings& settings, const Surroundings& surr
                                      direct_egress_args(settings, surroundings));
     container.set("volumeMounts",
                   Value::array({mount("konnectivity-uds", kTunnelSocketDir, false)}));
-    container.set(
-        "resources",
-        Value::object({{"requests", Value::object({{"cpu", "2m"}, {"memory", "16Mi"}})}}));
+    container.set("resources", egress_resources(true));
     container.set("securityContext", container_security(Value()));
     provide_start_program(container);
     const ProbeTarget health{"/healthz", kTunnelHealthPort, "HTTP"};

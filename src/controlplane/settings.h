@@ -80,6 +80,10 @@ struct KubernetesSettings {
     data::Value kubelet_patches;  ///< RFC 6902 operations on the KubeletConfiguration.
 };
 
+/// Of the container that makes the API server's connections: small requests, and, of our own
+/// program, a limit that it keeps clear of (docs/design/tunnel.md, Limits).
+data::Value egress_resources(bool is_ours);
+
 struct AddonImage {
     std::string repository;  ///< "" = the default of that add-on.
     std::string tag;

@@ -35,6 +35,21 @@ TEST(Settings, FillInTheDefaults) {
     }
 }
 
+TEST(Settings, LimitTheMemoryOfOurOwnTunnelOnly) {
+    EXPECT_FALSE(
+        settings_of(example_object()).tunnel->server_resources["limits"]["memory"].empty());
+    Value object = example_object();
+    Value server = Value::object({{"version", "v0.36.0"}});
+    object.at("spec").set("addons",
+                          Value::object({{"konnectivity", Value::object({{"server", server}})}}));
+    EXPECT_TRUE(settings_of(object).tunnel->server_resources["limits"].empty());
+    const Value wish = Value::object({{"limits", Value::object({{"memory", "2Gi"}})}});
+    server = Value::object({{"resources", wish}});
+    object.at("spec").set("addons",
+                          Value::object({{"konnectivity", Value::object({{"server", server}})}}));
+    EXPECT_EQ(settings_of(object).tunnel->server_resources, wish);
+}
+
 TEST(Settings, KeepTheStorageThatStatusNames) {
     Value object = example_object();
     object.at("spec").set("dataStore", "other").set("dataStoreSchema", "new");
