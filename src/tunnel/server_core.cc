@@ -88,11 +88,18 @@ void ServerCore::check_memory(TimePoint now) {
         if (held_size_ >= options_.memory_limit) full_since_ = now;
         return;
     }
-    if (held_size_ > options_.memory_limit / 4 * 3) return;
+    if (held_size_ > kept_size()) return;
     full_since_.reset();
     for (const auto& [id, agent] : agents_) wake_(id);
     for (const auto& [id, frontend] : frontends_) wake_(id);
     for (const auto& [id, relay] : relays_) wake_(id);
+}
+
+void ServerCore::make_room(TimePoint now) {
+    // A stream may end twice: first what waits for its reader, then what it was still to be sent.
+    size_t steps = 2 * (frontends_.size() + relays_.size());
+    for (const auto& [id, agent] : agents_) steps += 2 * agent.link.size();
+    for (; steps > 0 && held_size_ > kept_size(); --steps) close_largest(now);
 }
 
 void ServerCore::close_largest(TimePoint now) {
@@ -689,7 +696,7 @@ void ServerCore::tick(TimePoint now) {
         }
         if (dropped || agent.link.has_next()) wake_(id);
     }
-    if (full_since_ && now - *full_since_ >= options_.link.stall_interval) close_largest(now);
+    if (full_since_ && now - *full_since_ >= options_.link.stall_interval) make_room(now);
     check_memory(now);
 }
 

@@ -234,6 +234,10 @@ class ServerCore {
     void violation(StreamId id, Agent& agent);
     /// Behind whatever may have changed held_size_.
     void check_memory(TimePoint now);
+    /// What is left before anything is read again, once memory_limit was reached.
+    size_t kept_size() const { return options_.memory_limit / 4 * 3; }
+    /// Ends the streams for which most waits, as many as it takes.
+    void make_room(TimePoint now);
     void close_largest(TimePoint now);
     template <class Stream>
     void queue(Stream& stream, Packet packet);
