@@ -1,17 +1,10 @@
-// What the end-to-end tests share: running coroutines on a real loop, echo targets, servers and
-// agents.
+// What the end-to-end tests share: running coroutines on a real loop, servers and agents.
 #pragma once
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,8 +17,8 @@
 #include "async/wait.h"
 #include "net/grpc.h"
 #include "tunnel/agent.h"
-#include "tunnel/client.h"
 #include "tunnel/server.h"
+#include "tunnel/test_peers.h"
 
 namespace basalt::tunnel::testing_support {
 
@@ -74,66 +67,6 @@ inline Task<bool> eventually(async::Loop* loop, std::function<bool()> condition,
     }
     co_return true;
 }
-
-/// A TCP server whose connections echo, or send without end ("source"), or never read ("sink").
-class Target {
- public:
-    enum class Kind { kEcho, kSource, kSink };
-    Target(async::Loop& loop, Kind kind) : loop_(loop), kind_(kind), group_(loop) {
-        listener_ = net::listen(loop, net::Endpoint::tcp("127.0.0.1", 0)).value();
-        group_.spawn(accept_loop());
-    }
-    std::string address() const { return listener_->endpoint().to_string(); }
-    size_t open_count() const { return open_count_; }
-    size_t accepted_count() const { return accepted_count_; }
-    Task<void> stop() {
-        listener_->close();
-        group_.cancel();
-        co_await group_.join();
-    }
-
- private:
-    Task<void> accept_loop() {
-        for (;;) {
-            auto stream = co_await listener_->accept();
-            if (!stream.ok()) co_return;
-            ++accepted_count_;
-            group_.spawn(serve(std::move(*stream)));
-        }
-    }
-    Task<void> serve(std::unique_ptr<net::Stream> stream) {
-        ++open_count_;
-        co_await talk(*stream);
-        --open_count_;
-    }
-    Task<void> talk(net::Stream& stream) {
-        if (kind_ == Kind::kSource) {
-            for (uint32_t i = 0;; ++i) {
-                std::string block(4096, static_cast<char>('a' + i % 26));
-                Result<void> written = co_await stream.write(std::move(block));
-                if (!written.ok()) co_return;
-            }
-        }
-        if (kind_ == Kind::kSink) {
-            Result<void> slept = co_await async::sleep_for(loop_, std::chrono::hours(1));
-            (void)slept;
-            co_return;
-        }
-        for (;;) {
-            Result<std::string> data = co_await stream.read(65536);
-            if (!data.ok() || data->empty()) co_return;
-            Result<void> written = co_await stream.write(std::move(*data));
-            if (!written.ok()) co_return;
-        }
-    }
-
-    async::Loop& loop_;
-    Kind kind_;
-    async::TaskGroup group_;
-    std::unique_ptr<net::Listener> listener_;
-    size_t open_count_ = 0;
-    size_t accepted_count_ = 0;
-};
 
 /// TCP in front of several servers, as a Service is: each new connection goes to the next of those
 /// that are on.
@@ -248,135 +181,14 @@ inline AgentConfig agent_config(net::Endpoint server, std::string id = "agent-1"
     return config;
 }
 
-/// Sends `text` and reads as many bytes back.
-inline Task<Result<std::string>> echo_over(std::shared_ptr<net::Stream> stream, std::string text) {
-    size_t size = text.size();
-    Result<void> written = co_await stream->write(std::move(text));
-    if (!written.ok()) co_return std::move(written).error();
-    std::string back;
-    while (back.size() < size) {
-        Result<std::string> data = co_await stream->read(65536);
-        if (!data.ok()) co_return std::move(data).error();
-        if (data->empty()) co_return unavailable("the connection ended early");
-        back += *data;
-    }
-    co_return back;
-}
-
-inline Task<Result<std::string>> dial_and_echo(async::Loop* loop,
-                                               std::shared_ptr<net::GrpcChannel> channel,
-                                               std::string address, std::string text) {
-    auto stream = co_await dial_through(*loop, channel, address);
-    if (!stream.ok()) co_return std::move(stream).error();
-    auto result = co_await echo_over(std::move(*stream), std::move(text));
-    co_return result;
-}
-
-/// Certificates made with the openssl program, in a folder that goes with this object.
-class TestPki {
+/// Whose log is printed when the test has failed.
+class LoggedChild : public Child {
  public:
-    TestPki() {
-        char name[] = "/tmp/basalt-tunnel-pki-XXXXXX";
-        folder_ = ::mkdtemp(name);
-        sh("openssl ecparam -name prime256v1 -genkey -noout -out ca.key");
-        sh("openssl req -x509 -new -key ca.key -days 2 -subj /CN=tenant-ca -out ca.crt");
+    using Child::Child;
+    ~LoggedChild() {
+        kill_now();
+        if (::testing::Test::HasFailure()) fmt::print(stderr, "{}\n", log());
     }
-    ~TestPki() { std::filesystem::remove_all(folder_); }
-    /// NAME.crt and NAME.key; `usage` is serverAuth or clientAuth.
-    void issue(const std::string& name, const std::string& subject, const std::string& usage) {
-        sh(fmt::format(
-            "openssl ecparam -name prime256v1 -genkey -noout -out {0}.key && "
-            "openssl req -new -key {0}.key -subj '{1}' -out {0}.csr && "
-            "printf 'extendedKeyUsage={2}\\nsubjectAltName=IP:127.0.0.1,DNS:localhost' > {0}.ext "
-            "&& "
-            "openssl x509 -req -in {0}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 "
-            "-extfile {0}.ext -out {0}.crt",
-            name, subject, usage));
-    }
-    std::string path(const std::string& file) const { return folder_ + "/" + file; }
-    std::string text(const std::string& file) const {
-        std::string content;
-        std::FILE* in = std::fopen(path(file).c_str(), "r");
-        EXPECT_NE(in, nullptr) << file;
-        if (in == nullptr) return content;
-        char buffer[4096];
-        for (size_t n = 0; (n = std::fread(buffer, 1, sizeof buffer, in)) > 0;)
-            content.append(buffer, n);
-        std::fclose(in);
-        return content;
-    }
-    std::shared_ptr<const net::TlsContext> server(const std::string& name,
-                                                  net::ClientCertificates mode) const {
-        net::TlsConfig config;
-        config.ca_pem = text("ca.crt");
-        config.cert_pem = text(name + ".crt");
-        config.key_pem = Secret(text(name + ".key"));
-        config.alpn = {"h2"};
-        config.client_certificates = mode;
-        return net::make_tls_server(std::move(config)).value();
-    }
-    /// `name` empty: no certificate.
-    Result<std::shared_ptr<const net::TlsContext>> client(const std::string& name) const {
-        net::TlsConfig config;
-        config.ca_pem = text("ca.crt");
-        if (!name.empty()) {
-            config.cert_pem = text(name + ".crt");
-            config.key_pem = Secret(text(name + ".key"));
-        }
-        config.alpn = {"h2"};
-        return net::make_tls_client(std::move(config));
-    }
-
- private:
-    void sh(const std::string& command) {
-        std::string line = "cd " + folder_ + " && (" + command + ") >/dev/null 2>&1";
-        EXPECT_EQ(std::system(line.c_str()), 0) << command;
-    }
-    std::string folder_;
-};
-
-/// A program that runs until this object goes.
-class Child {
- public:
-    Child(std::vector<std::string> arguments, const std::string& log) : log_(log) {
-        std::vector<char*> argv;
-        for (std::string& argument : arguments) argv.push_back(argument.data());
-        argv.push_back(nullptr);
-        posix_spawn_file_actions_t actions;
-        posix_spawn_file_actions_init(&actions);
-        posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_CREAT | O_WRONLY | O_APPEND,
-                                         0600);
-        posix_spawn_file_actions_adddup2(&actions, 1, 2);
-        EXPECT_EQ(posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ), 0);
-        posix_spawn_file_actions_destroy(&actions);
-    }
-    Child(const Child&) = delete;
-    ~Child() { kill_now(); }
-    /// Sends a signal; wait() or the destructor collects the end.
-    void signal(int number) { ::kill(pid_, number); }
-    bool running() const {
-        siginfo_t info{};
-        return pid_ > 0 &&
-               ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-               info.si_pid == 0;
-    }
-    std::string log() const {
-        std::ifstream in(log_);
-        return {std::istreambuf_iterator<char>(in), {}};
-    }
-    void kill_now() {
-        if (pid_ <= 0) return;
-        ::kill(pid_, SIGKILL);
-        ::waitpid(pid_, nullptr, 0);
-        pid_ = 0;
-        if (::testing::Test::HasFailure()) {
-            fmt::print(stderr, "{}:\n{}\n", log_, log());
-        }
-    }
-
- private:
-    pid_t pid_ = 0;
-    std::string log_;
 };
 
 class TunnelFixture : public ::testing::Test {

@@ -1,8 +1,6 @@
 // Against upstream's own programs, in both roles: proxy-agent with our server, proxy-server with
 // our agent. They are built by `distribution/build`; without them the tests are skipped, loudly.
 
-#include <fstream>
-
 #include "tunnel/env_test.h"
 
 namespace basalt::tunnel {
@@ -10,22 +8,11 @@ namespace {
 
 using namespace testing_support;  // NOLINT: a test
 
-std::string upstream_folder() {
-    if (const char* folder = std::getenv("BASALT_KONNECTIVITY_DIR")) return folder;
-    std::filesystem::path root = "/var/cache/basalt/bin";
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
-        if (entry.path().filename().string().starts_with("konnectivity-"))
-            return entry.path().string();
-    }
-    return {};
-}
-
 class InteropTest : public TunnelFixture {
  protected:
     void SetUp() override {
         folder_ = upstream_folder();
-        if (folder_.empty() || !std::filesystem::exists(folder_ + "/proxy-agent")) {
+        if (folder_.empty()) {
             GTEST_SKIP()
                 << "NOT TESTED with upstream's konnectivity: no proxy-server and proxy-agent below "
                    "/var/cache/basalt/bin";
@@ -34,7 +21,7 @@ class InteropTest : public TunnelFixture {
         pki_->issue("agent", "/CN=system:konnectivity-agent", "clientAuth");
         std::ofstream(pki_->path("token")) << "good";
     }
-    std::unique_ptr<Child> upstream_agent(const TestServer& s, bool with_certificate) {
+    std::unique_ptr<LoggedChild> upstream_agent(const TestServer& s, bool with_certificate) {
         std::vector<std::string> arguments{
             folder_ + "/proxy-agent",
             "--ca-cert=" + pki_->path("ca.crt"),
@@ -53,11 +40,11 @@ class InteropTest : public TunnelFixture {
         } else {
             arguments.push_back("--service-account-token-path=" + pki_->path("token"));
         }
-        return std::make_unique<Child>(arguments, pki_->path("agent.log"));
+        return std::make_unique<LoggedChild>(arguments, pki_->path("agent.log"));
     }
-    std::unique_ptr<Child> upstream_server(const std::string& socket, uint16_t agent_port,
-                                           std::string id) {
-        return std::make_unique<Child>(
+    std::unique_ptr<LoggedChild> upstream_server(const std::string& socket, uint16_t agent_port,
+                                                 std::string id) {
+        return std::make_unique<LoggedChild>(
             std::vector<std::string>{
                 folder_ + "/proxy-server", "--mode=grpc", "--server-port=0", "--uds-name=" + socket,
                 "--delete-existing-uds-file=true", fmt::format("--agent-port={}", agent_port),
