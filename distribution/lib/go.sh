@@ -31,6 +31,16 @@ Install it from https://go.dev/dl/ to /usr/local/go, or fetch what others built:
     distribution/build pull REGISTRY_HOST:PORT"
 }
 
+# build_with_go COMMAND...: what calls recipes. First it only learns which Go is needed: the last of them may be the
+# one that needs the newest.
+build_with_go() {
+    MODE=plan
+    "$@"
+    need_go
+    MODE=build
+    "$@"
+}
+
 declare -A MODULE_DIGESTS
 
 # The digest is left in MODULE_DIGEST: a command substitution would lose the cache.

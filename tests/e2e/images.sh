@@ -25,25 +25,26 @@ agnhost() {
     image agnhost "$AGNHOST" "$REFERENCE" --certificates --file "$binary:/agnhost" --entrypoint /agnhost
 }
 
-build_all() {
-    take_lock build
+images() {
     agnhost
     metrics_server
 }
 
 case ${1:-build} in
-build) build_all ;;
+build)
+    take_lock build
+    build_with_go images
+    ;;
 push)
     MODE=archives
-    mapfile -t archives < <(agnhost; metrics_server)
+    mapfile -t archives < <(images)
     # Plain http: the registry of a local cluster is on its own bridge.
     python3 "$OCI" push "http://${2:?a registry is needed}" "${archives[@]}"
     ;;
 agnhost) echo "$REFERENCE" ;;
 worker)
     MODE=archives
-    agnhost
-    metrics_server
+    images
     for minor in $KUBERNETES_MINORS; do echo "$CACHE/images/kube-proxy-$(kubernetes_version_of "$minor").tar"; done
     echo "$CACHE/images/coredns-$COREDNS.tar"
     echo "$CACHE/images/pause-$PAUSE.tar"
