@@ -46,6 +46,9 @@ struct SecretName {
     std::string operator()(std::string_view tcp) const { return std::string(tcp).append(suffix); }
 };
 
+// They are called like the functions beside them.
+// NOLINTBEGIN(readability-identifier-naming)
+
 /// Without a lifecycle label, as Kamaji's: who selects by it to have certificates rotated means
 /// leaves.
 inline constexpr SecretName ca{"-ca", "ca", "", "ca"};
@@ -75,6 +78,7 @@ inline constexpr SecretName tunnel_certificate{"-konnectivity-certificate",
                                                "konnectivity-certificate", "x509", ""};
 inline constexpr SecretName tunnel_kubeconfig{"-konnectivity-kubeconfig", "konnectivity-kubeconfig",
                                               "kubeconfig", ""};
+// NOLINTEND(readability-identifier-naming)
 
 /// All of them.
 inline constexpr SecretName kSecrets[] = {ca,
