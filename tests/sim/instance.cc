@@ -73,7 +73,7 @@ Instance::Instance(World& world, std::string name, uint64_t seed)
         ended_ = true;
         return true;
     };
-    manager_.add_runnable("events", [this] { return write_events(); }, true);
+    manager_.add_runnable("events", [this] { return events_.run(); }, true);
     group_.spawn(run());
 }
 
@@ -84,16 +84,6 @@ async::Task<void> Instance::run() {
     (void)result;
     co_await datastores_.stop();
     ended_ = true;
-}
-
-async::Task<Result<void>> Instance::write_events() {
-    async::TaskGroup group(loop_);
-    events_.start(group);
-    async::Condition never;
-    Result<void> ended = co_await never.wait();
-    group.cancel();
-    co_await group.join();
-    co_return std::move(ended);
 }
 
 void Instance::cut_off(Duration duration) { link_->blocked_until = world_.loop().now() + duration; }

@@ -49,7 +49,6 @@ class Instance {
     controlplane::TenantConnector tenant_connector();
     controlplane::EtcdConnector etcd_connector();
     async::Task<void> run();
-    async::Task<Result<void>> write_events();
     async::Task<void> stop();
 
     World& world_;
