@@ -184,7 +184,7 @@ class AgreementTest : public integration::KubeTest {
         }
         server_model = std::make_shared<ApiServer>(sim, "model", kinds);
         auto connection = std::make_shared<Connection>(
-            sim, chaos, "tester", std::make_shared<Link>(),
+            sim, sim, chaos, "tester", std::make_shared<Link>(),
             [this]() -> Result<std::shared_ptr<ApiServer>> { return server_model; });
         model_client = std::make_unique<kube::Client>(sim, connection, kube::ClientOptions());
         model.client = model_client.get();

@@ -113,6 +113,14 @@ size_t World::bury_dead() {
     return buried;
 }
 
+Instance* World::leader() {
+    const std::string holder = lease_holder();
+    for (const auto& instance : instances_) {
+        if (instance->identity() == holder) return instance.get();
+    }
+    return nullptr;
+}
+
 // ---- surroundings
 // -----------------------------------------------------------------------------------------------
 
@@ -122,12 +130,14 @@ void World::make_namespace(const std::string& name) {
 }
 
 void World::make_datastore(const std::string& name) {
-    auto ca = pki::CertificateAuthority::create(keys_, "etcd-ca-" + name, loop_.wall_now());
+    // Older than any clock is late.
+    const WallTime made_at = loop_.wall_now() - wall_duration(30 * pki::kDay);
+    auto ca = pki::CertificateAuthority::create(keys_, "etcd-ca-" + name, made_at);
     pki::CertificateSpec spec;
     spec.common_name = "root";
     spec.client = true;
     spec.lifetime = pki::kCaLifetime;
-    pki::KeyPair root = ca.issue(spec, keys_, loop_.wall_now()).value();
+    pki::KeyPair root = ca.issue(spec, keys_, made_at).value();
     auto store = std::make_unique<Datastore>(loop_, ca, root);
     store->model.users["root"] = {"root"};
     store->model.roles["root"] = {};
@@ -634,11 +644,14 @@ void World::note_controller_write(std::string line, const std::string& who,
     check_leader(who, what);
 }
 
+std::string World::lease_holder() const {
+    SharedValue lease = api_->get(r::leases(), ObjectKey("basalt-system", "basalt-controller"));
+    return lease == nullptr ? "nobody" : (*lease)["spec"]["holderIdentity"].str();
+}
+
 /// A write of a process that does not hold the lease: two act at once.
 void World::check_leader(const std::string& who, const std::string& what) {
-    SharedValue lease = api_->get(r::leases(), ObjectKey("basalt-system", "basalt-controller"));
-    const std::string holder =
-        lease == nullptr ? "nobody" : (*lease)["spec"]["holderIdentity"].str();
+    const std::string holder = lease_holder();
     if (holder == who) return;
     faults.push_back(fmt::format("{} {} wrote {} while \"{}\" holds the lease",
                                  format_rfc3339_micro(loop_.wall_now()), who, what, holder));

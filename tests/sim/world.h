@@ -72,6 +72,8 @@ class World final : public Workload {
     const std::vector<std::unique_ptr<Instance>>& instances() const { return instances_; }
     /// Ends those that a crash point or a lost lease stopped; their number.
     size_t bury_dead();
+    /// Which holds the lease; null when none that runs does.
+    Instance* leader();
 
     // ---- surroundings
     // --------------------------------------------------------------------------------------------
@@ -151,6 +153,7 @@ class World final : public Workload {
     void observe(const Write& write, const std::string& where);
     void observe_etcd(const std::string& store, const std::string& who, const std::string& method);
     void note_controller_write(std::string line, const std::string& who, const std::string& what);
+    std::string lease_holder() const;
     void check_leader(const std::string& who, const std::string& what);
     Duration way_to_etcd(const Datastore& store, const std::string& who);
     void check_left_data(const Write& write);
