@@ -139,10 +139,12 @@ class World final : public Workload {
                                 const std::string& schema);
     std::string enter_override(const RunningPod& pod, const std::string& override,
                                const std::string& schema);
+    std::string refusal_of(const std::string& store, const std::string& schema,
+                           const Admission& request) const;
     void start_tenant(Tenant& tenant, const RunningPod& pod);
     void lead_later(Tenant& tenant, Duration delay);
     void lead(Tenant& tenant);
-    void fill_tenant(ApiServer& api, const std::string& id);
+    void fill_tenant(Tenant& tenant);
     void sign_later(const std::string& id, Duration delay);
     void sign_cluster_info(Tenant& tenant);
     void clean_later(const std::string& id);
