@@ -45,7 +45,7 @@ std::string event_namespace(const Value& regarding) {
 EventRecorder::EventRecorder(kube::Client& client, Options options)
     : client_(client), options_(std::move(options)) {}
 
-void EventRecorder::start(async::TaskGroup& group) { group.spawn(run()); }
+void EventRecorder::start(async::TaskGroup& group) { group.spawn("events", run()); }
 
 bool EventRecorder::take_token(const std::string& object_id) {
     const TimePoint now = client_.loop().now();
@@ -134,13 +134,13 @@ void EventRecorder::expire() {
     });
 }
 
-async::Task<void> EventRecorder::run() {
+async::Task<Result<void>> EventRecorder::run() {
     async::Loop& loop = client_.loop();
     for (;;) {
         if (queue_.empty()) {
             expire();
             Result<void> waited = co_await queue_changed_.wait();
-            if (!waited.ok()) co_return;
+            if (!waited.ok()) co_return std::move(waited);
             continue;
         }
         const std::string id = std::move(queue_.front());
@@ -159,7 +159,7 @@ async::Task<void> EventRecorder::run() {
         series.queued = false;
         Result<void> written = co_await write(id);
         if (written.ok()) continue;
-        if (written.error().code() == Code::kCancelled) co_return;
+        if (written.error().code() == Code::kCancelled) co_return std::move(written);
         ++dropped_count_;
         log_debug("event not written", {{"error", written.error().to_string()}});
     }

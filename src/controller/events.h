@@ -5,7 +5,7 @@
 // at most every `series_interval`. An object that causes more than 25 events is limited to one in 5
 // minutes; a queue that is full drops the newest. Counters say how many.
 //
-// One loop; run() does the writing.
+// One loop.
 #pragma once
 
 #include <deque>
@@ -39,7 +39,9 @@ class EventRecorder {
     EventRecorder(const EventRecorder&) = delete;
     EventRecorder& operator=(const EventRecorder&) = delete;
 
-    /// Writes in `group` until it is cancelled.
+    /// Writes what is recorded, until it is cancelled: a Manager's runnable, for the leader. Once.
+    async::Task<Result<void>> run();
+    /// The same, in `group`.
     void start(async::TaskGroup& group);
     /// `regarding` is the object (apiVersion, kind and metadata are used). `reason` is CamelCase;
     /// `action` says what was done ("" is `reason`); `note` is cut at 1,024 bytes, the API's limit.
@@ -64,7 +66,6 @@ class EventRecorder {
         double tokens = 0;
         TimePoint at{};
     };
-    async::Task<void> run();
     async::Task<Result<void>> write(std::string id);
     void note_written(const std::string& id, int64_t count);
     void wait_for_interval(const std::string& id, TimePoint due);

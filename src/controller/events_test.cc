@@ -131,5 +131,31 @@ TEST_F(EventsTest, ARefusedOneIsCountedAndDelaysNobody) {
     EXPECT_EQ(last_body()["note"].as_string(), "the second");
 }
 
+// As a manager runs it: for the leader only, and gone when leadership is.
+TEST_F(EventsTest, AreWrittenUntilTheWriterIsCancelled) {
+    EventRecorder another{client, options()};
+    async::TaskGroup leading{loop};
+    Result<void> ended;
+    auto lead = [](EventRecorder* events, Result<void>* outcome) -> async::Task<void> {
+        *outcome = co_await events->run();
+    };
+    another.record(object, Severity::kNormal, "Recorded", "before anybody writes");
+    loop.run_for(1s);
+    EXPECT_EQ(created(), 0U);
+    leading.spawn(lead(&another, &ended));
+    loop.run_for(1s);
+    EXPECT_EQ(created(), 1U);
+    server->latency = 10s;
+    another.record(object, Severity::kNormal, "Recorded", "on its way");
+    loop.run_for(1s);
+    leading.cancel();
+    ASSERT_TRUE(run_until([&] { return leading.size() == 0; }, 1s));
+    ASSERT_FALSE(ended.ok());
+    EXPECT_EQ(ended.error().code(), Code::kCancelled);
+    another.record(object, Severity::kNormal, "Recorded", "afterwards");
+    loop.run_for(1min);
+    EXPECT_EQ(created(), 2U) << "the one on its way, at most";
+}
+
 }  // namespace
 }  // namespace basalt::controller

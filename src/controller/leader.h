@@ -6,8 +6,8 @@
 // takes it with an optimistic write. The leader renews every retry period. When renewing has failed
 // for the renew deadline, leadership is lost although the lease still runs for a while (15 s - 10
 // s): in that time all work must stop. check() is the fence for writes, closed from the renew
-// deadline on (Client::Options::write_guard, etcd::guard_writes()); give the elector a client of
-// its own without a guard.
+// deadline on (Client::Options::write_guard, etcd::Client::set_write_guard()); give the elector a
+// client of its own without a guard.
 //
 // Defaults 15 s, 10 s, 2 s as in client-go. One loop.
 #pragma once

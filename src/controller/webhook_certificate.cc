@@ -46,7 +46,7 @@ PresentAuthority read_authority(const WebhookSecret& present, WallTime now) {
     result.bundle = std::move(*bundle);
     Result<pki::CertificateAuthority> authority =
         pki::CertificateAuthority::parse(result.bundle.front().to_pem(), present.ca_key);
-    if (authority.ok() && authority->certificate().is_valid_at(now))
+    if (authority.ok() && authority->certificate().may_be_valid_at(now))
         result.authority = std::move(*authority);
     return result;
 }

@@ -56,6 +56,19 @@ TEST_F(WebhookSecretTest, MadeOnceAndRenewedInTime) {
     EXPECT_FALSE(plan(second.secret).reason.empty()) << "names changed";
 }
 
+// Neither an authority nor a certificate is made because this process's clock was put back.
+TEST_F(WebhookSecretTest, AClockThatIsPutBackChangesNothing) {
+    const WebhookSecretPlan first = plan({});
+    now -= 12h;
+    const WebhookSecretPlan second = plan(first.secret);
+    EXPECT_EQ(second.reason, "");
+    EXPECT_EQ(second.secret.ca_bundle, first.secret.ca_bundle);
+    EXPECT_EQ(second.secret.certificate, first.secret.certificate);
+    EXPECT_GT(second.look_again, now);
+    now -= 24h;
+    EXPECT_FALSE(plan(first.secret).reason.empty()) << "no clock is as late as that";
+}
+
 TEST_F(WebhookSecretTest, NewAuthorityIsAnnouncedBeforeItSigns) {
     WebhookSecret secret = plan({}).secret;
     std::string known = secret.ca_bundle;

@@ -364,13 +364,13 @@ class Planner {
 
     /// Whether the servers of an authority accept the leaf. OpenSSL, unlike Go and so etcd, takes
     /// the first intermediate that fits, wherever it leads: it is shown those of this authority.
-    Result<void> verify_for(const CertificateAuthority& authority, const Certificate& leaf,
-                            const std::vector<Certificate>& intermediates) const {
+    static Result<void> verify_for(const CertificateAuthority& authority, const Certificate& leaf,
+                                   const std::vector<Certificate>& intermediates, WallTime when) {
         std::vector<Certificate> own;
         for (const Certificate& one : intermediates) {
             if (one.is_signed_by(authority.certificate())) own.push_back(one);
         }
-        return pki::verify(leaf, own, {authority.certificate()}, in_.now, pki::Purpose::kClient);
+        return pki::verify(leaf, own, {authority.certificate()}, when, pki::Purpose::kClient);
     }
 
     /// Why a chain (leaf, then intermediates) does not do; nothing when it does.
@@ -389,8 +389,11 @@ class Planner {
         const Certificate leaf = chain->front();
         chain->erase(chain->begin());
         if (chain->empty()) return "it is not signed for all DataStores";
+        // A clock that was put back is no reason (pki::kClockTolerance): all begin together.
+        const bool late = leaf.not_before() > in_.now && leaf.may_be_valid_at(in_.now);
+        const WallTime when = late ? leaf.not_before() : in_.now;
         for (const CertificateAuthority& authority : authorities) {
-            auto trusted = verify_for(authority, leaf, *chain);
+            auto trusted = verify_for(authority, leaf, *chain, when);
             if (!trusted.ok()) return trusted.error().message();
         }
         WallTime bound = authorities.front().certificate().not_after();
@@ -439,7 +442,7 @@ class Planner {
         std::string chain = pair.certificate_pem();
         for (const Certificate& one : intermediates) chain += one.to_pem();
         for (const CertificateAuthority& authority : authorities) {
-            auto trusted = verify_for(authority, pair.certificate, intermediates);
+            auto trusted = verify_for(authority, pair.certificate, intermediates, in_.now);
             if (trusted.ok()) continue;
             return failed_precondition(fmt::format(
                 "DataStores with different authorities need such that allow another below them, "

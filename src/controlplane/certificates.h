@@ -4,8 +4,10 @@
 // key is never rewritten without a reason, whoever made it and of whatever type it is. Leaves are
 // renewed kRenewBefore their end, when their SANs or names are not what the spec asks for, when
 // they do not belong to their CA, when their text is broken, or when the rotate annotation asks for
-// it. A CA, or the key that signs service accounts' tokens, is made only when its Secret does not
-// exist: one that is broken stops the pass instead, since replacing it would cut off every node.
+// it; not when they begin in the future of a clock that may have been put back
+// (pki::kClockTolerance). A CA, or the key that signs service accounts' tokens, is made only when
+// its Secret does not exist: one that is broken stops the pass instead, since replacing it would
+// cut off every node.
 #pragma once
 
 #include <functional>

@@ -110,6 +110,37 @@ TEST_F(Certificates, StayWhenNothingChanges) {
     EXPECT_EQ(first.secrets, second.secrets);
 }
 
+// New keys would replace all Pods; whoever has the right time accepts what there is.
+TEST_F(Certificates, StayWhenTheClockIsPutBack) {
+    const WallTime made_at = now_ + 30 * std::chrono::hours(24);
+    for (bool two : {false, true}) {
+        if (two) {
+            auto other = pki::CertificateAuthority::create(keys_, "events-etcd", now_);
+            inputs_.override_authorities.push_back(
+                {"events", other.certificate().to_pem(), other.key().to_pem()});
+        }
+        inputs_.secrets.clear();
+        inputs_.now = made_at;
+        const CertificateSet first = plan();
+        store(first);
+        for (auto late : {std::chrono::minutes(6), std::chrono::minutes(23 * 60)}) {
+            inputs_.now = made_at - late;
+            const CertificateSet second = plan();
+            EXPECT_TRUE(second.changes.empty()) << second.changes.front();
+            EXPECT_EQ(second.secrets, first.secrets);
+            EXPECT_EQ(second.renew_at, first.renew_at) << "renewed in time all the same";
+        }
+        // No clock is as late as that: they come from one that was ahead.
+        inputs_.now = made_at - std::chrono::hours(48);
+        const CertificateSet third = plan();
+        EXPECT_NE(third.secrets.at("tenant-a-api-server-certificate"),
+                  first.secrets.at("tenant-a-api-server-certificate"));
+        EXPECT_NE(third.secrets.at("tenant-a-datastore-certificate"),
+                  first.secrets.at("tenant-a-datastore-certificate"));
+        EXPECT_EQ(third.secrets.at("tenant-a-ca"), first.secrets.at("tenant-a-ca"));
+    }
+}
+
 TEST_F(Certificates, AreRenewedBeforeTheirEndButAuthoritiesAreNot) {
     CertificateSet first = plan();
     store(first);

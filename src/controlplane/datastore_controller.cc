@@ -11,7 +11,6 @@
 #include "controlplane/cache_options.h"
 #include "controlplane/names.h"
 #include "controlplane/resources.h"
-#include "etcd/guarded.h"
 #include "net/tls.h"
 
 namespace basalt::controlplane {
@@ -297,7 +296,8 @@ async::Task<Result<void>> DataStoreController::resolve(State* state, data::Share
         view->endpoints = material->endpoints;
         view->ca_pem = material->ca_pem;
         view->ca_key_pem = material->ca_key_pem;
-        view->client = etcd::guard_writes(*client, [this] { return manager_.check_leading(); });
+        (*client)->set_write_guard([this] { return manager_.check_leading(); });
+        view->client = *client;
         state->view = std::move(view);
         state->identity = material->identity;
         state->check_due = TimePoint();

@@ -87,6 +87,10 @@ class ModelEtcd final : public etcd::Client {
     }
     const std::vector<std::string>& endpoints() const override { return endpoints_; }
     Result<void> set_tls(std::shared_ptr<const net::TlsContext>) override { return {}; }
+    void set_write_guard(std::function<Result<void>()> guard) override {
+        write_guard = std::move(guard);
+    }
+    std::function<Result<void>()> write_guard;
 
  private:
     std::vector<std::string> endpoints_;
@@ -457,7 +461,8 @@ TEST_F(DataStoreControllerTest, BecomesReadyAndThenWritesNothing) {
     EXPECT_TRUE(kube::has_finalizer(object, names::kDataStoreFinalizer));
     ASSERT_NE(registry.find("default"), nullptr);
     EXPECT_TRUE(registry.find("default")->ready);
-    EXPECT_NE(registry.find("default")->view->client, nullptr);
+    EXPECT_EQ(registry.find("default")->view->client, etcd);
+    EXPECT_TRUE(etcd->write_guard && etcd->write_guard().ok()) << "it is behind the leader's fence";
     EXPECT_EQ(changes, std::vector<std::string>{"default"});
 
     loop.run_for(10s);

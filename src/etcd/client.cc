@@ -82,6 +82,8 @@ AlarmType from_pb(pb::AlarmType type) {
     return AlarmType::kOther;
 }
 
+using Guard = std::function<Result<void>()>;
+
 class GrpcClient final : public Client {
  public:
     GrpcClient(Loop& loop, ClientOptions options, std::vector<net::Url> urls)
@@ -115,12 +117,14 @@ class GrpcClient final : public Client {
     Answer<void> defragment(size_t endpoint) override;
     const std::vector<std::string>& endpoints() const override { return options_.endpoints; }
     Result<void> set_tls(std::shared_ptr<const net::TlsContext> tls) override;
+    void set_write_guard(Guard guard) override { write_guard_ = std::move(guard); }
 
  private:
     std::shared_ptr<net::GrpcChannel> channel(size_t endpoint);
     Task<Result<std::string>> call_endpoint(size_t endpoint, std::string method,
-                                            std::string request, Duration timeout);
-    Task<Result<std::string>> call(std::string method, std::string request);
+                                            std::string request, Duration timeout, Guard guard);
+    Task<Result<std::string>> call(std::string method, std::string request, Guard guard = Guard());
+    /// Of all that changes something and answers nothing.
     Task<Result<void>> call_void(std::string method, std::string request);
     Task<Result<std::vector<std::string>>> call_names(std::string method, std::string request);
 
@@ -129,6 +133,7 @@ class GrpcClient final : public Client {
     std::vector<net::Url> urls_;
     std::vector<std::shared_ptr<net::GrpcChannel>> channels_;
     size_t current_ = 0;  ///< The endpoint that answered last.
+    Guard write_guard_;
 };
 
 /// Defragmenting a full database of the default maximum (8 GiB) on a slow disk.
@@ -160,9 +165,15 @@ Result<void> GrpcClient::set_tls(std::shared_ptr<const net::TlsContext> tls) {
 }
 
 Task<Result<std::string>> GrpcClient::call_endpoint(size_t endpoint, std::string method,
-                                                    std::string request, Duration timeout) {
+                                                    std::string request, Duration timeout,
+                                                    Guard guard) {
+    if (guard) {
+        Result<void> allowed = guard();
+        if (!allowed.ok()) co_return std::move(allowed).error();
+    }
     std::shared_ptr<net::GrpcChannel> used = channel(endpoint);
     net::GrpcCallOptions options;
+    options.guard = std::move(guard);
     options.deadline = loop_.now() + timeout;
     options.max_message_size = kMaxMessageSize;
     Result<std::string> answer =
@@ -175,14 +186,14 @@ Task<Result<std::string>> GrpcClient::call_endpoint(size_t endpoint, std::string
     co_return std::move(answer);
 }
 
-Task<Result<std::string>> GrpcClient::call(std::string method, std::string request) {
+Task<Result<std::string>> GrpcClient::call(std::string method, std::string request, Guard guard) {
     std::optional<Error> last;
     const size_t first = current_;
     int repeats_left = kMaxRepeats;
     for (size_t tried = 0; tried < urls_.size();) {
         const size_t endpoint = (first + tried) % urls_.size();
         Result<std::string> answer =
-            co_await call_endpoint(endpoint, method, request, options_.request_timeout);
+            co_await call_endpoint(endpoint, method, request, options_.request_timeout, guard);
         const Code code = answer.ok() ? Code::kOk : answer.error().code();
         // Not executed: users changed between its check and its turn.
         if (code == Code::kAborted && repeats_left-- > 0) continue;
@@ -200,7 +211,7 @@ Task<Result<std::string>> GrpcClient::call(std::string method, std::string reque
 }
 
 Task<Result<void>> GrpcClient::call_void(std::string method, std::string request) {
-    Result<std::string> answer = co_await call(std::move(method), std::move(request));
+    Result<std::string> answer = co_await call(std::move(method), std::move(request), write_guard_);
     if (!answer.ok()) co_return std::move(answer).error();
     co_return Result<void>();
 }
@@ -243,8 +254,8 @@ Task<Result<int64_t>> GrpcClient::delete_range(KeyRange range) {
     pb::DeleteRangeRequest request;
     request.set_key(std::move(range.begin));
     request.set_range_end(std::move(range.end));
-    BASALT_CO_ASSIGN(std::string bytes,
-                     co_await call("/etcdserverpb.KV/DeleteRange", request.SerializeAsString()));
+    BASALT_CO_ASSIGN(std::string bytes, co_await call("/etcdserverpb.KV/DeleteRange",
+                                                      request.SerializeAsString(), write_guard_));
     BASALT_CO_ASSIGN(pb::DeleteRangeResponse response, decode<pb::DeleteRangeResponse>(bytes));
     co_return response.deleted();
 }
@@ -390,7 +401,7 @@ Task<Result<std::vector<Member>>> GrpcClient::members() {
 Task<Result<MemberStatus>> GrpcClient::status(size_t endpoint) {
     BASALT_CO_ASSIGN(std::string bytes,
                      co_await call_endpoint(endpoint, "/etcdserverpb.Maintenance/Status",
-                                            std::string(), options_.request_timeout));
+                                            std::string(), options_.request_timeout, Guard()));
     BASALT_CO_ASSIGN(pb::StatusResponse response, decode<pb::StatusResponse>(bytes));
     MemberStatus status;
     status.version = response.version();
@@ -406,8 +417,9 @@ Task<Result<MemberStatus>> GrpcClient::status(size_t endpoint) {
 }
 
 Task<Result<void>> GrpcClient::defragment(size_t endpoint) {
-    Result<std::string> answer = co_await call_endpoint(
-        endpoint, "/etcdserverpb.Maintenance/Defragment", std::string(), kDefragmentTimeout);
+    Result<std::string> answer =
+        co_await call_endpoint(endpoint, "/etcdserverpb.Maintenance/Defragment", std::string(),
+                               kDefragmentTimeout, write_guard_);
     if (!answer.ok()) co_return std::move(answer).error();
     co_return Result<void>();
 }

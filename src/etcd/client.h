@@ -135,6 +135,10 @@ class Client {
     virtual Answer<void> defragment(size_t endpoint) = 0;
     virtual const std::vector<std::string>& endpoints() const = 0;
 
+    /// Asked before each try of a call that changes something (keys, users, roles, alarms, files),
+    /// at the last moment: its error is the answer then. What it refers to must outlive the
+    /// client.
+    virtual void set_write_guard(std::function<Result<void>()> guard) = 0;
     /// Another identity or authority: present calls finish, later ones use new connections.
     virtual Result<void> set_tls(std::shared_ptr<const net::TlsContext> tls) = 0;
 };

@@ -62,7 +62,11 @@ class ScriptedChannel final : public net::GrpcChannel {
     ScriptedChannel(std::string name, std::vector<std::string>* asked, std::optional<Error>* error)
         : name_(std::move(name)), asked_(asked), error_(error) {}
     Task<Result<std::unique_ptr<net::GrpcStream>>> open(std::string,
-                                                        net::GrpcCallOptions) override {
+                                                        net::GrpcCallOptions options) override {
+        if (options.guard) {
+            Result<void> allowed = options.guard();
+            if (!allowed.ok()) co_return std::move(allowed).error();
+        }
         asked_->push_back(name_);
         if (*error_) co_return Error(**error_);
         co_return std::unique_ptr<net::GrpcStream>(std::make_unique<EmptyAnswer>());
@@ -167,6 +171,34 @@ TEST_F(FailOverTest, AllAwayIsTheLastError) {
     EXPECT_THAT(take_asked(), ElementsAre("a", "b", "c"));
     EXPECT_FALSE(put().ok());
     EXPECT_THAT(take_asked(), ElementsAre("b", "c", "a")) << "the next call starts elsewhere";
+}
+
+// Time passes while a member does not answer: whoever may not write any more asks no other.
+TEST_F(FailOverTest, AGuardIsAskedBeforeEachTryOfAWrite) {
+    for (const char* name : {"a", "b"}) errors_[name] = deadline_exceeded("hangs");
+    size_t asked_count = 0;
+    client_->set_write_guard([&]() -> Result<void> {
+        // Before the call, when its connection is there, and so on for the next member.
+        if (++asked_count <= 2) return {};
+        return failed_precondition("no leader");
+    });
+    Result<void> result = put();
+    ASSERT_FALSE(result.ok());
+    EXPECT_EQ(result.error().code(), Code::kFailedPrecondition);
+    EXPECT_THAT(take_asked(), ElementsAre("a"));
+    asked_count = 1;
+    EXPECT_FALSE(put().ok()) << "refused at the last moment";
+    EXPECT_THAT(take_asked(), testing::IsEmpty());
+    asked_count = 5;
+    for (auto& [name, error] : errors_) error.reset();
+    Result<bool> question = internal_error("did not run");
+    async::TaskGroup group(loop_);
+    auto ask = [](Client* client, Result<bool>* out) -> Task<void> {
+        *out = co_await client->auth_enabled();
+    };
+    group.spawn(ask(client_.get(), &question));
+    loop_.run_until([&] { return group.size() == 0; }, std::chrono::minutes(1));
+    EXPECT_TRUE(question.ok()) << "questions pass";
 }
 
 // --- real servers

@@ -224,6 +224,9 @@ class ModelClient final : public Client {
     }
     const std::vector<std::string>& endpoints() const override { return endpoints_; }
     Result<void> set_tls(std::shared_ptr<const net::TlsContext>) override { return {}; }
+    void set_write_guard(std::function<Result<void>()> guard) override {
+        write_guard_ = std::move(guard);
+    }
 
  private:
     template <class T>
@@ -239,6 +242,10 @@ class ModelClient final : public Client {
     template <class T>
     Task<Result<T>> answer(std::string method, std::function<Result<T>()> effect) {
         async::Loop& loop = model_.loop_;
+        if (write_guard_ && is_write(method)) {
+            Result<void> allowed = write_guard_();
+            if (!allowed.ok()) co_return std::move(allowed).error();
+        }
         Call<T> call{std::move(method), std::move(effect), {}, 0, {}};
         async::Operation<T> operation(
             [this, &call, &loop](std::function<void(Result<T>)> done) {
@@ -388,6 +395,7 @@ class ModelClient final : public Client {
     ModelEtcd& model_;
     std::string user_;
     std::string who_;
+    std::function<Result<void>()> write_guard_;
     std::vector<std::string> endpoints_;
 };
 

@@ -174,6 +174,7 @@ async::Task<Result<net::HttpResponse>> Client::send_once(const Call* call) {
             request.headers.add("impersonate-group", group);
     }
     request.body = call->body;
+    if (call->is_write()) request.guard = options_.write_guard;
     const TimePoint started = loop_.now();
     Result<net::HttpResponse> response = co_await transport_->send(std::move(request));
     observe(*call, response.ok() ? response->status : 0, started);

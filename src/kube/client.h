@@ -143,7 +143,7 @@ struct ClientOptions {
     size_t response_size_max = 64ULL << 20;
     /// One event above this ends a watch: the API server takes no object above 3 MiB.
     size_t watch_event_size_max = 16ULL << 20;
-    /// Asked before each write (all but GET); its error is returned instead. A leader's fence.
+    /// A leader's fence: asked before each write (all but GET) and as it is sent; may refuse it.
     std::function<Result<void>()> write_guard;
     RequestObserver observer;
     std::string impersonate_user;

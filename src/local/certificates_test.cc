@@ -64,6 +64,16 @@ TEST_F(LocalCertificates, FollowWhatIsAskedFor) {
     EXPECT_EQ(text("ca.crt"), ca);
 }
 
+// All parts of a local cluster have this machine's clock.
+TEST_F(LocalCertificates, AreMadeAnewWhenTheyAreNotValidYet) {
+    authority();
+    now += std::chrono::hours(24);
+    ensure();
+    now -= std::chrono::hours(12);
+    ensure();
+    EXPECT_TRUE(server().is_valid_at(now));
+}
+
 // As a kill between two files leaves it.
 TEST_F(LocalCertificates, AreCompleted) {
     ensure();

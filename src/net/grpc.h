@@ -48,6 +48,7 @@ struct GrpcCallOptions {
     GrpcMetadata metadata;
     std::optional<TimePoint> deadline;  ///< Sent as grpc-timeout and kept here, too.
     size_t max_message_size = kGrpcMaxMessageSize;
+    std::function<Result<void>()> guard;  ///< As HttpRequest's.
 };
 
 /// Interface, so that simulators can answer in its place.

@@ -127,6 +127,7 @@ class GrpcChannelImpl final : public GrpcChannel {
         HttpRequest request;
         request.method = "POST";
         request.target = std::move(method);
+        request.guard = options.guard;
         request.headers = Headers{{"content-type", "application/grpc"},
                                   {"te", "trailers"},
                                   {"grpc-accept-encoding", "identity"},

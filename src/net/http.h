@@ -4,6 +4,7 @@
 // Http1Client (http_client.h); the simulator's answers from a model in the same process.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -38,6 +39,9 @@ struct HttpRequest {
     std::string target = "/";  ///< Path and query, encoded.
     Headers headers;
     std::string body;
+    /// Asked when a connection is there, right before the request goes, whatever that waited for:
+    /// its error is the answer then. What it refers to must outlive the call. None: it may go.
+    std::function<Result<void>()> guard;
 };
 
 /// A body that arrives in pieces. Dropping it abandons the exchange (RST_STREAM or closing the

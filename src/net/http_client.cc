@@ -291,6 +291,15 @@ Task<Result<HttpResponse>> HttpClientImpl::send_http2(std::shared_ptr<Http2Conne
     co_return std::move(response);
 }
 
+namespace {
+
+Result<void> ask_guard(const HttpRequest& request) {
+    if (!request.guard) return {};
+    return request.guard();
+}
+
+}  // namespace
+
 Task<Result<HttpResponse>> HttpClientImpl::send(HttpRequest request) {
     Result<void> prepared = prepare(request);
     if (!prepared.ok()) co_return std::move(prepared).error();
@@ -298,6 +307,11 @@ Task<Result<HttpResponse>> HttpClientImpl::send(HttpRequest request) {
     for (int replays_count = 0;; ++replays_count) {
         Result<Lease> lease = co_await acquire();
         if (!lease.ok()) co_return std::move(lease).error();
+        Result<void> allowed = ask_guard(*shared);
+        if (!allowed.ok()) {
+            if (lease->h1) give_back(std::move(lease->h1));
+            co_return std::move(allowed).error();
+        }
         if (lease->h2) {
             Result<HttpResponse> response = co_await send_http2(std::move(lease->h2), shared);
             if (response.ok() || replays_count >= kMaxReplays || !is_not_sent(response.error())) {
@@ -329,6 +343,8 @@ Task<Result<std::unique_ptr<HttpExchange>>> HttpClientImpl::open(HttpRequest req
         give_back(std::move(lease->h1));
         co_return unimplemented("the server does not speak HTTP/2");
     }
+    Result<void> allowed = ask_guard(request);
+    if (!allowed.ok()) co_return std::move(allowed).error();
     std::shared_ptr<Http2Connection> connection = std::move(lease->h2);
     // More may follow the body: without it head_of() announces no length.
     std::string body = std::exchange(request.body, {});

@@ -513,5 +513,61 @@ TEST(Http2Client, ManyRequestsShareOneFailingDial) {
     loop.run_for(1min);
 }
 
+Task<Result<std::unique_ptr<Stream>>> slow_dial(async::Loop& loop, std::unique_ptr<Stream> stream) {
+    Result<void> slept = co_await async::sleep_for(loop, 3s);
+    if (!slept.ok()) co_return std::move(slept).error();
+    co_return std::move(stream);
+}
+
+Task<void> keep_error(HttpClient& client, HttpRequest request, std::optional<Error>* error) {
+    Result<HttpResponse> response = co_await client.send(std::move(request));
+    if (!response.ok()) *error = response.error();
+}
+
+// Much may change while a connection is made: who may not write any more sends nothing.
+TEST(HttpClient, AsksTheGuardOfARequestWhenItsConnectionIsThere) {
+    async::SimLoop loop(6);
+    auto pair = make_stream_pair(loop);
+    HttpClientOptions options;
+    options.version = HttpVersion::kHttp1;
+    options.dialer = [&] { return slow_dial(loop, std::move(pair.first)); };
+    auto client = make_http_client(loop, parse_url("http://sim").value(), options);
+    int asked_count = 0;
+    bool may_go = true;
+    HttpRequest request;
+    request.guard = [&]() -> Result<void> {
+        ++asked_count;
+        if (may_go) return {};
+        return failed_precondition("no leader");
+    };
+    std::optional<Error> error;
+    async::TaskGroup group(loop);
+    group.spawn(keep_error(*client, request, &error));
+    loop.run_for(2s);
+    EXPECT_EQ(asked_count, 0);
+    may_go = false;
+    ASSERT_TRUE(loop.run_until([&] { return group.size() == 0; }, 1min));
+    EXPECT_EQ(asked_count, 1);
+    ASSERT_TRUE(error.has_value());
+    EXPECT_EQ(error->message(), "no leader");
+    // The connection stays for others, and nothing was sent on it.
+    may_go = true;
+    request.target = "/second";
+    group.spawn(keep_error(*client, request, &error));
+    std::optional<Result<std::string>> first;
+    auto read = [](Stream* stream, std::optional<Result<std::string>>* out) -> Task<void> {
+        Result<std::string> data = co_await stream->read(1000);
+        out->emplace(std::move(data));
+    };
+    group.spawn(read(pair.second.get(), &first));
+    ASSERT_TRUE(loop.run_until([&] { return first.has_value(); }, 1min));
+    ASSERT_TRUE(first->ok());
+    EXPECT_TRUE((*first)->starts_with("GET /second")) << **first;
+    group.cancel();
+    ASSERT_TRUE(loop.run_until([&] { return group.size() == 0; }, 1min));
+    client.reset();
+    loop.run_for(1min);
+}
+
 }  // namespace
 }  // namespace basalt::net

@@ -315,7 +315,7 @@ std::optional<std::string> renewal_reason(const Certificate& certificate, const 
         return fmt::format("it is not signed by the present authority \"{}\"",
                            issuer.common_name());
     }
-    if (certificate.not_before() > now) {
+    if (certificate.not_before() > now + wall_duration(kClockTolerance)) {
         return "it is valid only from " + format_rfc3339(certificate.not_before());
     }
     // One that ends with its authority cannot be made to last longer.

@@ -33,6 +33,10 @@ inline constexpr Duration kCaLifetime = 3650 * kDay;   // kubeadm's CACertificat
 inline constexpr Duration kLeafLifetime = 365 * kDay;  // kubeadm's CertificateValidity
 /// For clocks that run late, as Kubernetes' own signer does.
 inline constexpr Duration kBackdate = std::chrono::minutes(5);
+/// How late this process's own clock may run before a certificate that begins in its future is
+/// taken for bad. A clock that was put back (a machine that was resumed, a wrong time zone, NTP) is
+/// likelier than an authority's that ran ahead, and others go on to accept the certificate.
+inline constexpr Duration kClockTolerance = kDay;
 
 class Certificate {
  public:
@@ -63,6 +67,10 @@ class Certificate {
     static Result<Certificate> from_der(std::string_view der);
 
     bool is_valid_at(WallTime time) const { return not_before() <= time && time <= not_after(); }
+    /// The same for a clock that may be late (kClockTolerance): whether it can stay in use.
+    bool may_be_valid_at(WallTime time) const {
+        return not_before() <= time + wall_duration(kClockTolerance) && time <= not_after();
+    }
 
     std::string to_pem() const;
     const std::string& der() const;
@@ -143,10 +151,10 @@ Result<void> verify(const Certificate& leaf, const std::vector<Certificate>& int
                     Purpose purpose = Purpose::kAny);
 
 /// Why this pair has to be made anew, or nothing: its end is closer than `renew_before` (and not
-/// that of the authority, which a new one could not outlive), it is not
-/// valid yet, the key is another's, another authority signed it, or it lacks something that `spec`
-/// asks for. Additional SANs are fine (adopted certificates), another common name, organization or
-/// usage is not.
+/// that of the authority, which a new one could not outlive), it begins later than a clock that is
+/// late explains (kClockTolerance), the key is another's, another authority signed it, or it lacks
+/// something that `spec` asks for. Additional SANs are fine (adopted certificates), another common
+/// name, organization or usage is not.
 std::optional<std::string> renewal_reason(const Certificate& certificate, const PrivateKey& key,
                                           const CertificateSpec& spec, const Certificate& issuer,
                                           WallTime now, Duration renew_before);

@@ -381,7 +381,7 @@ TEST_F(CertificateTest, RenewalReasons) {
     EXPECT_EQ(reason(spec, 363 * kDay), "none");
     EXPECT_THAT(reason(spec, 364 * kDay + hours(1)), HasSubstr("it expires at 2031-03-17"));
     EXPECT_THAT(reason(spec, 366 * kDay), HasSubstr("it expired at"));
-    EXPECT_THAT(reason(spec, -hours(1)), HasSubstr("valid only from"));
+    EXPECT_THAT(reason(spec, -hours(25)), HasSubstr("valid only from"));
     CertificateSpec wanted = spec;
     wanted.dns_names.push_back("more.example.com");
     EXPECT_EQ(reason(wanted, hours(0)), "it lacks the name more.example.com");
@@ -410,6 +410,34 @@ TEST_F(CertificateTest, RenewalReasons) {
     EXPECT_THAT(
         *renewal_reason(leaf.certificate, ca_.key(), spec, ca_.certificate(), now_, hours(1)),
         HasSubstr("key does not belong"));
+}
+
+// A clock that was put back must not make everything anew.
+TEST_F(CertificateTest, AClockThatIsLateIsNoReasonToRenew) {
+    const CertificateSpec spec = server_spec();
+    KeyPair leaf = issue(spec);
+    for (Duration late : {Duration(minutes(6)), Duration(hours(1)), Duration(hours(23))}) {
+        const WallTime then = add(now_, -late);
+        EXPECT_FALSE(leaf.certificate.is_valid_at(then));
+        EXPECT_TRUE(leaf.certificate.may_be_valid_at(then));
+        EXPECT_EQ(renewal_reason(leaf.certificate, leaf.key, spec, ca_.certificate(), then, kDay),
+                  std::nullopt);
+        // All the rest is looked at as ever.
+        CertificateSpec wanted = spec;
+        wanted.dns_names.push_back("more.example.com");
+        EXPECT_EQ(renewal_reason(leaf.certificate, leaf.key, wanted, ca_.certificate(), then, kDay),
+                  "it lacks the name more.example.com");
+    }
+    EXPECT_FALSE(leaf.certificate.may_be_valid_at(add(now_, -25 * hours(1))));
+    EXPECT_FALSE(leaf.certificate.may_be_valid_at(add(now_, 366 * kDay)));
+    // One that ends soon is renewed although it seems not to have begun.
+    CertificateSpec brief = spec;
+    brief.lifetime = hours(12);
+    leaf = issue(brief);
+    EXPECT_THAT(renewal_reason(leaf.certificate, leaf.key, brief, ca_.certificate(),
+                               add(now_, -hours(1)), kDay)
+                    .value_or("none"),
+                HasSubstr("it expires at"));
 }
 
 TEST_F(CertificateTest, ReissuingForAKeyThatStays) {

@@ -5,6 +5,55 @@
 
 namespace basalt::sim {
 
+/// Before a policy of writePermissions is in force, and then. MODE is another word each time.
+inline constexpr const char* kBeforeLimits = R"(
+- {do: create, of: configmaps, name: a, body: {data: {x: "1"}}}
+- {do: create, of: configmaps, name: b, body: {}}
+- {do: create, of: roles, name: ours, body: {metadata: {labels: {kamaji.clastix.io/project: kamaji}}}}
+- {do: create, of: roles, name: theirs, body: {}}
+- {do: create, of: leases, name: l, body: {spec: {holderIdentity: a}}}
+- {do: create, of: nodes, name: node-MODE, body: {}}
+)";
+inline constexpr const char* kUnderLimits = R"(
+- {do: create, of: configmaps, name: new, body: {}}
+- {do: create, of: configmaps, name: new, ns: missing-namespace, body: {}}
+- {do: apply, of: configmaps, name: applied, as: one, body: {data: {x: "1"}}}
+- {do: apply, of: configmaps, name: a, as: one, body: {data: {z: "1"}}}
+- {do: merge, of: configmaps, name: a, body: {data: {x: "2"}}}
+- {do: merge, of: configmaps, name: a, body: {data: {x: "2"}}}
+- {do: merge, of: configmaps, name: a, body: {metadata: {resourceVersion: "1"}, data: {x: "4"}}}
+- {do: merge, of: configmaps, name: missing, body: {data: {x: "2"}}}
+- {do: replace, of: configmaps, name: a, with: {data: {x: "3"}}}
+- {do: delete, of: configmaps, name: missing}
+- {do: delete, of: configmaps, name: b}
+- {do: create, of: configmaps, name: s-MODE, ns: kube-system, body: {}}
+- {do: merge, of: configmaps, name: s-MODE, ns: kube-system, body: {data: {x: "1"}}}
+- {do: delete, of: configmaps, name: s-MODE, ns: kube-system}
+- {do: create, of: configmaps, name: cluster-info, ns: kube-public, body: {}}
+- {do: merge, of: configmaps, name: cluster-info, ns: kube-public, body: {data: {x: "1"}}}
+- {do: delete, of: configmaps, name: cluster-info, ns: kube-public}
+- {do: create, of: configmaps, name: other-MODE, ns: kube-public, body: {}}
+- {do: merge, of: roles, name: ours, body: {rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]}}
+- {do: merge, of: roles, name: ours, body: {metadata: {labels: null}}}
+- {do: delete, of: roles, name: ours}
+- {do: merge, of: roles, name: theirs, body: {metadata: {labels: {kamaji.clastix.io/project: kamaji}}}}
+- {do: delete, of: roles, name: theirs}
+- {do: create, of: roles, name: more, body: {}}
+- {do: create, of: roles, name: labelled, body: {metadata: {labels: {kamaji.clastix.io/project: kamaji}}}}
+- {do: create, of: leases, name: m, body: {spec: {holderIdentity: a}}}
+- {do: merge, of: leases, name: l, body: {spec: {holderIdentity: b}}}
+- {do: delete, of: leases, name: l}
+- {do: merge, of: nodes, name: node-MODE, body: {metadata: {labels: {a: b}}}}
+- {do: merge, of: nodes, name: node-MODE, sub: status, body: {status: {phase: Running}}}
+- {do: delete, of: nodes, name: node-MODE}
+- {do: create, of: namespaces, name: more-MODE, body: {}}
+- {do: merge, of: namespaces, name: kube-public, body: {metadata: {labels: {at: MODE}}}}
+- {do: merge, of: namespaces, name: kube-system, body: {metadata: {labels: {at: MODE}}}}
+- {do: list, of: configmaps}
+- {do: list, of: roles}
+- {do: list, of: leases}
+)";
+
 struct AgreementScript {
     const char* name;
     const char* steps;

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "async/sim_loop.h"
+#include "controlplane/write_permissions.h"
 #include "data/json.h"
 #include "data/patch.h"
 #include "data/yaml.h"
@@ -66,6 +67,7 @@ struct Side {
     async::Loop* loop = nullptr;
     std::map<std::string, std::string> versions;  ///< To see whether a step wrote.
     std::map<std::string, std::string> uids;
+    bool brief = false;  ///< All that counts is what became of a step, not of the object.
 
     template <class T>
     async::Task<void> capture(async::Task<T> task, std::optional<T>* slot) {
@@ -147,7 +149,8 @@ Result<Value> perform(Side& side, const Value& step, const kube::Resource& resou
 
 Value outcome_of(Side& side, const Value& step) {
     const kube::Resource& resource = resource_named(step["of"].str());
-    const ObjectKey key(step["ns"].empty() ? side.ns : step["ns"].str(), step["name"].str());
+    const std::string ns = step["ns"].empty() ? side.ns : step["ns"].str();
+    const ObjectKey key(resource.namespaced ? ns : "", step["name"].str());
     if (step["do"].as_string() == "list") {
         kube::ListOptions options;
         options.label_selector = step["labels"].str();
@@ -166,6 +169,7 @@ Value outcome_of(Side& side, const Value& step) {
         return Value::object(
             {{"error", code_name(answer.error().code())}, {"reason", answer.error().reason()}});
     }
+    if (side.brief) return "done";
     return normalise(side, std::move(*answer), step["of"].str() + "/" + key.name);
 }
 
@@ -184,7 +188,7 @@ class AgreementTest : public integration::KubeTest {
         }
         server_model = std::make_shared<ApiServer>(sim, "model", kinds);
         auto connection = std::make_shared<Connection>(
-            sim, chaos, "tester", std::make_shared<Link>(),
+            sim, sim, chaos, "tester", std::make_shared<Link>(),
             [this]() -> Result<std::shared_ptr<ApiServer>> { return server_model; });
         model_client = std::make_unique<kube::Client>(sim, connection, kube::ClientOptions());
         model.client = model_client.get();
@@ -242,6 +246,111 @@ TEST_P(AgreementTest, Scripts) {
         (void)server_model->create(
             r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(model.ns)), "tester");
         compare(script.steps);
+    }
+}
+
+// ---- what writePermissions refuse
+// ------------------------------------------------------------------------------------------------
+
+class WriteLimitsAgreementTest : public AgreementTest {
+ protected:
+    void TearDown() override {
+        if (client != nullptr) lift();
+        AgreementTest::TearDown();
+    }
+
+    static std::string at_mode(const char* steps, const std::string& mode) {
+        std::string text = steps;
+        for (size_t at = 0; (at = text.find("MODE", at)) != std::string::npos;)
+            text.replace(at, 4, mode);
+        return text;
+    }
+
+    static std::vector<Value> policy_of(const controlplane::WritePermissions& blocked) {
+        controlplane::Settings settings;
+        settings.write_permissions = blocked;
+        std::vector<Value> objects = controlplane::build_write_permissions(settings, Value());
+        for (Value& object : objects) {
+            for (const char* name : {"uid", "creationTimestamp"}) object.at("metadata").erase(name);
+        }
+        return objects;
+    }
+
+    /// What a write that changes nothing comes to; the server's informers need a moment.
+    bool is_refused(const char* operation) {
+        const Value probe = kube::make_object(r::config_maps(), ObjectKey(real.ns, "probe"));
+        kube::WriteOptions dry;
+        dry.dry_run = true;
+        if (std::string_view(operation) == "CREATE") {
+            const Value fresh = kube::make_object(r::config_maps(), ObjectKey(real.ns, "fresh"));
+            return !run(client->create(r::config_maps(), fresh, dry)).ok();
+        }
+        if (std::string_view(operation) == "UPDATE") {
+            return !run(client->merge_patch(r::config_maps(), kube::key_of(probe), probe, dry))
+                        .ok();
+        }
+        kube::DeleteOptions options;
+        options.dry_run = true;
+        return !run(client->remove(r::config_maps(), kube::key_of(probe), options)).ok();
+    }
+
+    void limit(const controlplane::WritePermissions& blocked) {
+        const Value probe = kube::make_object(r::config_maps(), ObjectKey(real.ns, "probe"));
+        ASSERT_TRUE(run(client->create(r::config_maps(), probe)).ok());
+        (void)server_model->create(
+            r::config_maps(), kube::make_object(r::config_maps(), ObjectKey(model.ns, "probe")),
+            "tester");
+        const std::vector<Value> objects = policy_of(blocked);
+        ASSERT_TRUE(run(client->create(r::validating_admission_policies(), objects[0])).ok());
+        ASSERT_TRUE(
+            run(client->create(r::validating_admission_policy_bindings(), objects[1])).ok());
+        const char* operation = blocked.block_creation ? "CREATE"
+                                : blocked.block_update ? "UPDATE"
+                                                       : "DELETE";
+        ASSERT_TRUE(wait_until([&] { return is_refused(operation); }, 30s));
+        server_model->admit = [policy = objects[0]](const Admission& request) {
+            return refusal(policy, request);
+        };
+    }
+
+    void lift() {
+        const ObjectKey name{std::string(controlplane::kLimitsName)};
+        (void)run(client->remove(r::validating_admission_policy_bindings(), name));
+        (void)run(client->remove(r::validating_admission_policies(), name));
+        const auto is_free = [&] {
+            const Value fresh = kube::make_object(r::config_maps(), ObjectKey("default", "fresh"));
+            kube::WriteOptions dry;
+            dry.dry_run = true;
+            return run(client->create(r::config_maps(), fresh, dry)).ok();
+        };
+        EXPECT_TRUE(wait_until(is_free, 30s));
+        if (server_model != nullptr) server_model->admit = nullptr;
+    }
+};
+
+TEST_P(WriteLimitsAgreementTest, OfEachOperationAndOfAll) {
+    for (const char* ns : {"kube-system", "kube-public"}) {
+        (void)server_model->create(r::namespaces(),
+                                   kube::make_object(r::namespaces(), ObjectKey(ns)), "tester");
+        ASSERT_TRUE(
+            wait_until([&] { return run(client->get(r::namespaces(), ObjectKey(ns))).ok(); }, 30s));
+    }
+    const std::pair<const char*, controlplane::WritePermissions> modes[] = {
+        {"creation", {true, false, false}},
+        {"update", {false, true, false}},
+        {"deletion", {false, false, true}},
+        {"all", {true, true, true}}};
+    real.brief = model.brief = true;
+    for (const auto& [mode, blocked] : modes) {
+        SCOPED_TRACE(mode);
+        real.ns = make_namespace();
+        model.ns = fmt::format("limits-{}", mode);
+        (void)server_model->create(
+            r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(model.ns)), "tester");
+        compare(at_mode(kBeforeLimits, mode));
+        ASSERT_NO_FATAL_FAILURE(limit(blocked));
+        compare(at_mode(kUnderLimits, mode));
+        lift();
     }
 }
 
@@ -354,6 +463,8 @@ TEST_P(AgreementTest, Watches) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, AgreementTest, ::testing::Values("1.36.3"),
+                         integration::version_name);
+INSTANTIATE_TEST_SUITE_P(Versions, WriteLimitsAgreementTest, ::testing::Values("1.36.3"),
                          integration::version_name);
 
 }  // namespace

@@ -312,6 +312,15 @@ std::optional<ApiServer::Answer> ApiServer::refuse_namespace(const Request& requ
     return std::nullopt;
 }
 
+std::optional<ApiServer::Answer> ApiServer::refuse(const Request& request, const char* operation,
+                                                   const Value* object, const Value* before) const {
+    if (!admit) return std::nullopt;
+    const std::string why = admit({operation, &request.collection->kind->resource, request.key,
+                                   request.subresource, object, before});
+    if (why.empty()) return std::nullopt;
+    return failure(403, "Forbidden", why);
+}
+
 Value ApiServer::stamped(const Kind& kind, Value object) {
     Value& metadata = object.at("metadata");
     metadata.set("uid",
@@ -355,6 +364,7 @@ ApiServer::Answer ApiServer::create_one(const Request& request) {
     }
     if (named.key.name.empty()) return failure(422, "Invalid", "metadata.name: Required value");
     if (auto refused = refuse_namespace(named)) return *refused;
+    if (auto refused = refuse(named, "CREATE", &request.body, nullptr)) return *refused;
     if (request.collection->objects.contains(named.key)) {
         return failure(409, "AlreadyExists",
                        fmt::format("{} \"{}\" already exists",
@@ -453,6 +463,7 @@ ApiServer::Answer ApiServer::apply_one(const Request& request) {
         }
         Value base = Value::object({{"metadata", Value::object()}});
         AppliedResult applied = apply_configuration(kind, base, request.body, manager, force);
+        if (auto refused = refuse(request, "CREATE", &applied.object, nullptr)) return *refused;
         finish_defaults(kind, request.key, nullptr, applied.object);
         return insert(request, std::move(applied.object));
     }
@@ -519,6 +530,7 @@ ApiServer::Answer ApiServer::store(const Request& request, SharedValue live, Val
             }
         }
     }
+    if (auto refused = refuse(request, "UPDATE", &wanted, live.get())) return *refused;
     if (!is_apply) {
         track_update(kind, *live, wanted,
                      {request.manager, false, request.subresource, kind.resource.api_version(),
@@ -598,6 +610,7 @@ ApiServer::Answer ApiServer::delete_one(const Request& request) {
     if (is_another(*live, request.body["preconditions"])) {
         return failure(409, "Conflict", "Precondition failed: the object is another one");
     }
+    if (auto refused = refuse(request, "DELETE", nullptr, live.get())) return *refused;
     const std::string policy = request.body["propagationPolicy"].str();
     Value object = *live;
     if (policy == "Foreground") kube::insert_finalizer(object, "foregroundDeletion");
@@ -636,7 +649,8 @@ ApiServer::Answer ApiServer::delete_many(const Request& request) {
     for (const Value& object : all.body["items"].items()) {
         Request one = request;
         one.key = kube::key_of(object);
-        delete_one(one);
+        Answer answer = delete_one(one);
+        if (answer.status == 403) return answer;
     }
     return all;
 }

@@ -3,9 +3,9 @@
 // It answers requests as the real one does where our client can see it: resource versions,
 // generations, conflicts, preconditions, selectors, pages, watches (bookmarks, streaming lists,
 // "410 Gone"), merge and JSON patches, server-side apply with managedFields, status and scale
-// subresources, finalizers, deletion, ownership. There is no authentication, no admission and no
-// validation beyond a few immutable fields. agreement_test.cc runs the same scripts against this
-// and a real one.
+// subresources, finalizers, deletion, ownership. There is no authentication, no admission but what
+// `admit` says, and no validation beyond a few immutable fields. agreement_test.cc runs the same
+// scripts against this and a real one.
 //
 // A request takes effect at once, inside handle(); latency and faults are the connection's
 // (connection.h). Namespace deletion and garbage collection are done by collect(), which the world
@@ -25,6 +25,7 @@
 #include "async/wait.h"
 #include "kube/object.h"
 #include "net/http.h"
+#include "tests/sim/admission.h"
 #include "tests/sim/fields.h"
 #include "tests/sim/shape.h"
 
@@ -98,6 +99,8 @@ class ApiServer {
     /// Streaming lists are refused as a server without the feature does.
     bool supports_watch_list = true;
 
+    /// Asked about each write before its effect: why it is forbidden, or "". None: nothing is.
+    std::function<std::string(const Admission& request)> admit;
     /// Called after each write; must not write itself.
     std::function<void(const Write& write)> on_write;
     /// Answer to GET /version.
@@ -165,6 +168,8 @@ class ApiServer {
     Answer insert(const Request& request, Value object);
 
     std::optional<Answer> refuse_namespace(const Request& request) const;
+    std::optional<Answer> refuse(const Request& request, const char* operation, const Value* object,
+                                 const Value* before) const;
     void finish_defaults(const Kind& kind, const ObjectKey& key, const Value* live,
                          Value& object) const;
     void commit(Collection& collection, const ObjectKey& key, Value object, const Request& request);

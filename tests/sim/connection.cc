@@ -19,6 +19,11 @@ net::HttpResponse respond_document(int status, const Value& body, net::Headers h
     return response;
 }
 
+/// Anything but a lease.
+bool changes_something(const net::HttpRequest& request) {
+    return request.method != "GET" && request.target.find("/leases") == std::string::npos;
+}
+
 /// Events of a watch as they arrive at a distant reader.
 class DistantReader final : public net::BodyReader {
  public:
@@ -71,6 +76,7 @@ FaultRates many_faults(double scale) {
     rates.unavailable = 0.02 * scale;
     rates.conflict = 0.02 * scale;
     rates.slow = 0.03 * scale;
+    rates.dial = 0.05 * scale;
     rates.watch_break = 0.01 * scale;
     rates.watch_lag = 0.1 * scale;
     rates.watch_twice = 0.02 * scale;
@@ -89,9 +95,10 @@ Duration Chaos::between(Duration low, Duration high) {
     return low + Duration(static_cast<int64_t>(below(span + 1)));
 }
 
-Connection::Connection(async::Loop& loop, Chaos& chaos, std::string who, std::shared_ptr<Link> link,
-                       Dial dial)
+Connection::Connection(async::Loop& loop, async::Loop& process, Chaos& chaos, std::string who,
+                       std::shared_ptr<Link> link, Dial dial)
     : loop_(loop),
+      process_(process),
       chaos_(chaos),
       who_(std::move(who)),
       dial_(std::move(dial)),
@@ -143,6 +150,17 @@ net::HttpResponse Connection::respond(ApiServer::Answer answer, std::shared_ptr<
 }
 
 async::Task<Result<net::HttpResponse>> Connection::send(net::HttpRequest request) {
+    if (chaos_.chance(chaos_.rates.dial)) {
+        const int counted = changes_something(request) ? 1 : 0;
+        link_->waiting_writes += counted;
+        Result<void> dialled = co_await async::sleep_for(process_, chaos_.between(0s, 3s));
+        link_->waiting_writes -= counted;
+        if (!dialled.ok()) co_return std::move(dialled).error();
+    }
+    if (request.guard) {
+        Result<void> allowed = request.guard();
+        if (!allowed.ok()) co_return std::move(allowed).error();
+    }
     Exchange exchange;
     exchange.request = std::move(request);
     async::Operation<net::HttpResponse> operation(
@@ -185,7 +203,7 @@ Result<net::HttpResponse> Connection::act(const net::HttpRequest& request) {
     const Error gone = unavailable("the process ended").with_cause(0, "NotSent");
     if (*dead_) return gone;
     const bool is_write = request.method != "GET";
-    if (is_write && request.target.find("/leases") == std::string::npos) ++link_->writes_count;
+    if (changes_something(request)) ++link_->writes_count;
     if (is_write && crash_point && crash_point(false)) {
         kill();
         return gone;

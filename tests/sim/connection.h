@@ -1,5 +1,6 @@
 // A connection of one process to a model API server, with everything that can go wrong on the way.
-// A request is on its way on the world's loop, also when the process that sent it stands still.
+// A request is on its way on the world's loop, also when the process that sent it stands still; a
+// connection is made on the process's.
 //
 // Faults are drawn from one Chaos for the whole run, so that a seed replays. A connection that was
 // killed (its process crashed) fails everything that is open and everything that comes.
@@ -26,6 +27,7 @@ struct FaultRates {
     double unavailable = 0;    ///< 503 or 500.
     double conflict = 0;       ///< 409 of a change, though nothing is wrong.
     double slow = 0;           ///< Takes up to three seconds.
+    double dial = 0;           ///< Finds no connection: up to three seconds of the process's own.
     double watch_break = 0;    ///< Of one event: the stream breaks before it.
     double watch_lag = 0;      ///< Of one event: it comes up to five seconds late.
     double watch_twice = 0;    ///< Of one event: it comes twice.
@@ -61,6 +63,8 @@ struct Link {
     TimePoint blocked_until{};
     /// Requests that are there to change something, but for leases.
     uint64_t writes_count = 0;
+    /// Such that wait for a connection now.
+    int waiting_writes = 0;
 };
 
 class Connection final : public net::HttpTransport {
@@ -68,9 +72,9 @@ class Connection final : public net::HttpTransport {
     /// The server this leads to now; an error when nothing listens there.
     using Dial = std::function<Result<std::shared_ptr<ApiServer>>()>;
 
-    /// `loop` is the world's.
-    Connection(async::Loop& loop, Chaos& chaos, std::string who, std::shared_ptr<Link> link,
-               Dial dial);
+    /// `loop` is the world's, `process` that of the process at this end.
+    Connection(async::Loop& loop, async::Loop& process, Chaos& chaos, std::string who,
+               std::shared_ptr<Link> link, Dial dial);
     async::Task<Result<net::HttpResponse>> send(net::HttpRequest request) override;
 
     /// The process at this end is gone.
@@ -93,6 +97,7 @@ class Connection final : public net::HttpTransport {
     net::HttpResponse respond(ApiServer::Answer answer, std::shared_ptr<ApiServer> server);
 
     async::Loop& loop_;
+    async::Loop& process_;
     Chaos& chaos_;
     std::string who_;
     Dial dial_;

@@ -12,6 +12,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr const char* kLease = "basalt-controller";
+/// Before each step of a process that wakes: what it left is not in memory.
+constexpr Duration kWakingPause = 100ms;
 
 }  // namespace
 
@@ -39,7 +41,7 @@ Instance::Instance(World& world, std::string name, uint64_t seed)
       name_(std::move(name)),
       identity_(name_),
       keys_(seed),
-      connection_(std::make_shared<Connection>(world.loop(), world.chaos(), name_, link_,
+      connection_(std::make_shared<Connection>(world.loop(), loop_, world.chaos(), name_, link_,
                                                [&world]() -> Result<std::shared_ptr<ApiServer>> {
                                                    // The world outlives its processes.
                                                    return std::shared_ptr<ApiServer>(
@@ -73,7 +75,7 @@ Instance::Instance(World& world, std::string name, uint64_t seed)
         ended_ = true;
         return true;
     };
-    manager_.add_runnable("events", [this] { return write_events(); }, true);
+    manager_.add_runnable("events", [this] { return events_.run(); }, true);
     group_.spawn(run());
 }
 
@@ -86,30 +88,37 @@ async::Task<void> Instance::run() {
     ended_ = true;
 }
 
-async::Task<Result<void>> Instance::write_events() {
-    async::TaskGroup group(loop_);
-    events_.start(group);
-    async::Condition never;
-    Result<void> ended = co_await never.wait();
-    group.cancel();
-    co_await group.join();
-    co_return std::move(ended);
-}
-
 void Instance::cut_off(Duration duration) { link_->blocked_until = world_.loop().now() + duration; }
 
-void Instance::freeze(Duration duration) {
+void Instance::freeze(Duration duration, Duration waking) {
     loop_.freeze();
-    thaw_timer_ = world_.loop().call_at(world_.loop().now() + duration, [this] { loop_.thaw(); });
+    recovery_timer_ = world_.loop().call_at(world_.loop().now() + duration, [this, waking] {
+        if (waking > Duration(0)) {
+            slow_down(waking, kWakingPause);
+        } else {
+            recover();
+        }
+    });
+}
+
+void Instance::slow_down(Duration duration, Duration pause_max) {
+    Chaos& chaos = world_.chaos();
+    loop_.slow_down([&chaos, pause_max] { return chaos.between(0s, pause_max); });
+    recovery_timer_ = world_.loop().call_at(world_.loop().now() + duration, [this] { recover(); });
+}
+
+void Instance::recover() {
+    world_.loop().cancel_timer(recovery_timer_);
+    loop_.recover();
 }
 
 bool Instance::is_disturbed() const {
-    return loop_.frozen() || link_->blocked_until > world_.loop().now();
+    return loop_.frozen() || loop_.slow() || link_->blocked_until > world_.loop().now();
 }
 
 void Instance::mend() {
-    world_.loop().cancel_timer(thaw_timer_);
-    loop_.thaw();
+    recover();
+    loop_.set_clock(Duration(0));
     link_->blocked_until = TimePoint();
 }
 
@@ -148,7 +157,8 @@ controlplane::TenantConnector Instance::tenant_connector() {
             const controlplane::SecretData& admin) -> Result<std::shared_ptr<net::HttpTransport>> {
             World* world = &world_;
             auto connection = std::make_shared<Connection>(
-                world->loop(), world->chaos(), name_, link_, [world, server, server_name, admin] {
+                world->loop(), loop_, world->chaos(), name_, link_,
+                [world, server, server_name, admin] {
                     return world->dial_tenant(server, server_name, admin);
                 });
             tenant_connections_.push_back(connection);

@@ -36,10 +36,15 @@ class Instance {
     /// Nothing gets from it to anybody, or back, for so long: API servers of tenants and etcd
     /// included.
     void cut_off(Duration duration);
-    /// It stands still for so long, its timers included; what it sent before arrives.
-    void freeze(Duration duration);
+    /// It stands still for so long, its timers included; what it sent before arrives. Then it is
+    /// slow for a while.
+    void freeze(Duration duration, Duration waking = Duration(0));
+    /// For so long there is a pause before each of its steps, at most that long.
+    void slow_down(Duration duration, Duration pause_max);
     bool is_disturbed() const;
-    /// A partition and a standstill end.
+    /// Its calendar is so far from the world's.
+    void set_clock(Duration offset) { loop_.set_clock(offset); }
+    /// A partition, a standstill and slowness end, and its clock is right.
     void mend();
     const Link& link() const { return *link_; }
 
@@ -49,8 +54,8 @@ class Instance {
     controlplane::TenantConnector tenant_connector();
     controlplane::EtcdConnector etcd_connector();
     async::Task<void> run();
-    async::Task<Result<void>> write_events();
     async::Task<void> stop();
+    void recover();
 
     World& world_;
     ProcessLoop loop_;
@@ -69,7 +74,7 @@ class Instance {
     controlplane::DataStoreController datastores_;
     controlplane::KubeconfigGeneratorController generators_;
     async::TaskGroup group_;
-    async::Loop::TimerId thaw_timer_ = 0;
+    async::Loop::TimerId recovery_timer_ = 0;
     bool ended_ = false;
     uint64_t writes_left_ = 0;
     bool crash_after_effect_ = false;

@@ -17,8 +17,6 @@ namespace {
 
 /// A pass that could not know that its predecessor had succeeded comes within this.
 constexpr Duration kRepeated = 2min;
-// Certificates are valid from five minutes before they are made; less what a write may take.
-constexpr WallTime::duration kValidBefore = std::chrono::minutes(4);
 
 /// The private keys in a Secret, as hashes: entry -> key.
 std::map<std::string, uint64_t> keys_in(const Value& secret) {
@@ -94,7 +92,6 @@ bool KeyWatch::is_explained(const Write& write, const Known& known) const {
     if (since("secret " + write.key.to_string())) return true;
     if (is_lasting(secret, plane)) return false;
     if (since("authority " + of) || loop_.now() - known.since < kRepeated) return true;
-    if (loop_.wall_now() < known.made_at - kValidBefore) return true;
     if (secret == names::api_server(plane)) return since("names " + of);
     if (secret == names::datastore_certificate(plane)) return since("stores " + of);
     if (secret == names::tunnel_certificate(plane) || secret == names::tunnel_kubeconfig(plane))
@@ -112,13 +109,13 @@ std::vector<std::string> KeyWatch::note(const Write& write, bool by_controller) 
     const kube::OwnerReference owner = owner_of(*write.after);
     for (const auto& [entry, key] : keys_in(*write.after)) {
         const std::string id = owner.uid + " " + write.key.to_string() + " " + entry;
-        auto [known, is_new] = known_.emplace(id, Known{key, loop_.now(), loop_.wall_now()});
+        auto [known, is_new] = known_.emplace(id, Known{key, loop_.now()});
         if (is_new || known->second.key == key) continue;
         if (!is_explained(write, known->second)) {
             wrong.push_back(fmt::format("{} replaced the private key {} of Secret {} without need",
                                         write.who, entry, write.key.to_string()));
         }
-        known->second = {key, loop_.now(), loop_.wall_now()};
+        known->second = {key, loop_.now()};
         if (is_lasting(write.key.name, owner.name))
             because("authority " + write.key.ns + "/" + owner.name);
     }

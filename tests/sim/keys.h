@@ -4,8 +4,9 @@
 //   its Secret was changed or deleted by somebody else, or asked to be rotated;
 //   its control plane has another authority (but for keys of authorities and service accounts);
 //   the spec wants other names, other datastores, the tunnel off or on; a generator another user;
-//   it was made so short a while ago that the answer may have been lost, or, after the clock was
-//   put back, in the future, so that its certificate is not valid yet (not authorities' either).
+//   it was made so short a while ago that the answer may have been lost (not authorities' either).
+//
+// A clock that is put back is no reason: the world's are late by less than a day.
 //
 // Keys are remembered by the uid of their control plane: a Secret that is deleted and made again is
 // no excuse, a control plane that is deleted and made again is another one. One loop.
@@ -32,7 +33,6 @@ class KeyWatch {
     struct Known {
         uint64_t key = 0;  ///< A hash.
         TimePoint since{};
-        WallTime made_at{};  ///< By the clock of that time.
     };
     void note_reasons(const Write& write);
     void note_secret_reasons(const Write& write);

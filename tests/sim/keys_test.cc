@@ -108,13 +108,12 @@ TEST_F(KeyWatchTest, ASpecExplainsWhatFollowsFromIt) {
     EXPECT_EQ(note(server, secret("d"), secret("e")), 1U);
 }
 
-TEST_F(KeyWatchTest, AClockThatIsPutBackExplainsLeaves) {
-    EXPECT_EQ(note(ca, nullptr, secret("1")), 0u);
-    EXPECT_EQ(note(client, nullptr, secret("1")), 0u);
-    loop.jump_wall_clock(-std::chrono::hours(1));
-    EXPECT_EQ(note(client, secret("1"), secret("2")), 0u);
-    EXPECT_EQ(note(client, secret("2"), secret("3")), 1u);
-    EXPECT_EQ(note(ca, secret("1"), secret("2")), 1u);
+TEST_F(KeyWatchTest, AClockThatIsPutBackExplainsNothing) {
+    EXPECT_EQ(note(ca, nullptr, secret("1")), 0U);
+    EXPECT_EQ(note(client, nullptr, secret("1")), 0U);
+    loop.jump_wall_clock(-12h);
+    EXPECT_EQ(note(client, secret("1"), secret("2")), 1U);
+    EXPECT_EQ(note(ca, secret("1"), secret("2")), 1U);
 }
 
 TEST_F(KeyWatchTest, RotationIsAReason) {

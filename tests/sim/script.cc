@@ -57,8 +57,10 @@ Script::Script(World& world, bool misfortune) : world_(world) {
         {3, "end", [this] { return end_one(); }},
         {3, "cut off", [this] { return cut_off(); }},
         {4, "freeze", [this] { return freeze(); }},
+        {5, "busy leader", [this] { return stop_busy_leader(); }},
         {3, "kill pod", [this] { return kill_pod(); }},
         {1, "clock", [this] { return jump_clock(); }},
+        {2, "clock put back", [this] { return put_clock_back(); }},
         {2, "controller manager", [this] { return stop_controller_manager(); }}};
     actions_.insert(actions_.end(), more.begin(), more.end());
 }
@@ -566,6 +568,41 @@ std::string Script::freeze() {
     return instance.name() + " for " + format_duration(duration);
 }
 
+/// While another waits for the lease its holder is stopped in the middle of what a change has it
+/// do, for longer than the lease lasts. What it goes on with then is another's to write.
+std::string Script::stop_busy_leader() {
+    Chaos& chaos = world_.chaos();
+    Instance* leader = world_.leader();
+    if (leader == nullptr || leader->is_disturbed()) return "";
+    const std::string work = chaos.chance(0.3) ? create() : change_spec();
+    if (work.empty()) return "";
+    if (world_.instances().size() < 2) world_.start_instance();
+    const uint64_t start = leader->link().writes_count;
+    const uint64_t writes = chaos.below(12);
+    const bool wrote = world_.loop().run_until(
+        [&] { return leader->ended() || leader->link().writes_count >= start + writes; }, 5s);
+    for (uint64_t turns = chaos.below(100); turns > 0 && !leader->ended(); --turns)
+        world_.loop().run_one();
+    if (leader->ended()) return "";
+    const Duration duration = chaos.between(20s, 60s);
+    const char* how = "frozen";
+    switch (chaos.below(4)) {
+        case 0: {
+            leader->cut_off(duration);
+            how = "cut off";
+            break;
+        }
+        case 1: {
+            leader->slow_down(duration, chaos.between(20ms, 500ms));
+            how = "slow";
+            break;
+        }
+        default: leader->freeze(duration, chaos.between(0s, 10s));
+    }
+    return fmt::format("{} {} for {}, {} writes into: {}", leader->name(), how,
+                       format_duration(duration), wrote ? writes : 0, work);
+}
+
 std::string Script::start_second() {
     if (world_.instances().size() >= 2) return "";
     return world_.start_instance().name();
@@ -575,7 +612,19 @@ std::string Script::jump_clock() {
     const Duration by = world_.chaos().between(-10min, 10min);
     world_.loop().jump_wall_clock(by);
     clock_offset_ += by;
+    clock_furthest_ = std::max(clock_furthest_, clock_offset_);
     return format_duration(by);
+}
+
+/// Of one machine: all else has the right time. No key may be made anew for that (keys.h).
+std::string Script::put_clock_back() {
+    if (world_.instances().empty()) return "";
+    Instance& instance = *world_.chaos().pick(world_.instances());
+    const Duration by = world_.chaos().between(1min, 20h);
+    instance.set_clock(-by);
+    // A change has certificates looked at again.
+    const std::string change = change_spec();
+    return fmt::format("{} by {} {}", instance.name(), format_duration(by), change);
 }
 
 std::string Script::stop_controller_manager() {
@@ -613,9 +662,10 @@ void Script::mend() {
     full_.clear();
     world_.api().supports_watch_list = true;
     world_.mend_controller_managers();
-    // A clock that is behind is put right, so that what expires does so in time.
-    if (clock_offset_ < Duration(0)) world_.loop().jump_wall_clock(-clock_offset_);
-    clock_offset_ = Duration(0);
+    // No clock is behind any more: what expires does so in time, and what is valid from some time
+    // on is valid.
+    world_.loop().jump_wall_clock(clock_furthest_ - clock_offset_);
+    clock_offset_ = clock_furthest_ = Duration(0);
     for (const auto& [text, data] : broken_secrets_) {
         const size_t slash = text.find('/');
         const ObjectKey key(text.substr(0, slash), text.substr(slash + 1));

@@ -67,10 +67,12 @@ class Script {
     std::string end_one();
     std::string cut_off();
     std::string freeze();
+    std::string stop_busy_leader();
     std::string slow_datastore();
     std::string start_second();
     std::string kill_pod();
     std::string jump_clock();
+    std::string put_clock_back();
     std::string stop_controller_manager();
     Value new_spec();
     void say(const std::string& what);
@@ -80,7 +82,7 @@ class Script {
     std::vector<std::string> log_;
     std::map<std::string, Value> broken_secrets_;  ///< Key -> the good data.
     std::vector<std::string> down_, full_;
-    Duration clock_offset_{0};
+    Duration clock_offset_{0}, clock_furthest_{0};  ///< Of the world's clock: now, at most so far.
     int names_ = 0;
 };
 

@@ -45,6 +45,7 @@ struct KeptSeed {
 // story when a choice is added to script.cc; what seeds found in the product is told again below.
 constexpr KeptSeed kKeptSeeds[] = {
     {31005, 3, 0},  // Events go back to a datastore that holds other objects of the tenant, too.
+    {60001, 5, 1},  // A leader that wakes in the middle of a pass: fails without the fence.
     {21000, 6, 0}, {22008, 10, 1}, {22010, 10, 1}, {502, 5, 2},
 };
 constexpr int kFreshSeeds = 4;
@@ -146,13 +147,61 @@ TEST_F(StoryTest, AFrozenLeaderWritesNothingAfterwards) {
               round % 2 == 0 ? "{spec: {addons: {coreDNS: {}}}}"
                              : "{spec: {addons: {coreDNS: null}}}");
         world.loop().run_for(std::chrono::milliseconds(15 << round));
-        world.instances().front()->freeze(std::chrono::seconds(30));
-        world.loop().run_for(std::chrono::seconds(45));
+        world.instances().front()->freeze(std::chrono::seconds(30), std::chrono::seconds(10));
+        world.loop().run_for(std::chrono::seconds(60));
         world.bury_dead();
         while (world.instances().size() < 2) world.start_instance();
     }
     EXPECT_TRUE(wait([&] { return is_ready(); }));
     EXPECT_EQ(world.faults, std::vector<std::string>());
+}
+
+// Between the fence before a write and its bytes lies what its connection waits for: it is asked
+// once more when that is there.
+TEST_F(StoryTest, WhatWaitedForAConnectionIsNotSentAfterwards) {
+    make_control_plane("{konnectivity: {}}");
+    ASSERT_TRUE(wait([&] { return is_ready(); }));
+    world.start_instance();
+    world.loop().run_for(std::chrono::seconds(5));
+    world.chaos().rates.dial = 1;
+    for (int round = 0; round < 6; ++round) {
+        patch(controlplane::tenant_control_planes(), key,
+              round % 2 == 0 ? "{spec: {addons: {coreDNS: {}}}}"
+                             : "{spec: {addons: {coreDNS: null}}}");
+        ASSERT_TRUE(wait([&] {
+            Instance* leader = world.leader();
+            return leader != nullptr && leader->link().waiting_writes > 0;
+        }));
+        world.leader()->freeze(std::chrono::seconds(40), std::chrono::seconds(10));
+        world.loop().run_for(std::chrono::seconds(70));
+        world.bury_dead();
+        while (world.instances().size() < 2) world.start_instance();
+        world.loop().run_for(std::chrono::seconds(30));
+    }
+    world.chaos().rates.dial = 0;
+    EXPECT_TRUE(wait([&] { return is_ready(); }));
+    EXPECT_EQ(world.faults, std::vector<std::string>());
+}
+
+// Others go on to accept certificates that begin in the future of the controller's clock: their
+// keys stay, and so the Pods do.
+TEST_F(StoryTest, AClockThatIsPutBackReplacesNoKey) {
+    make_control_plane("{konnectivity: {}}");
+    ASSERT_TRUE(wait([&] { return is_ready(); }));
+    auto generation = [&] {
+        return kube::generation_of(*world.api().get(kube::resources::deployments(), key));
+    };
+    const int64_t before = generation();
+    for (int minutes : {6, 60, 20 * 60}) {
+        world.instances().front()->set_clock(-std::chrono::minutes(minutes));
+        // Another generation of the spec: all certificates are judged anew.
+        patch(controlplane::tenant_control_planes(), key,
+              fmt::format("{{spec: {{addons: {{coreDNS: {{imageTag: v1.12.{}}}}}}}}}", minutes)
+                  .c_str());
+        EXPECT_FALSE(wait([&] { return generation() != before; }));
+        EXPECT_EQ(world.faults, std::vector<std::string>()) << minutes;
+    }
+    EXPECT_TRUE(is_ready());
 }
 
 // A session that prepares a tenant's cluster writes beside all reconciles: it has ended when the

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/strings.h"
+#include "controlplane/write_permissions.h"
 #include "data/base64.h"
 #include "data/hash.h"
 #include "data/json.h"
@@ -113,6 +114,14 @@ size_t World::bury_dead() {
     return buried;
 }
 
+Instance* World::leader() {
+    const std::string holder = lease_holder();
+    for (const auto& instance : instances_) {
+        if (instance->identity() == holder) return instance.get();
+    }
+    return nullptr;
+}
+
 // ---- surroundings
 // -----------------------------------------------------------------------------------------------
 
@@ -122,12 +131,14 @@ void World::make_namespace(const std::string& name) {
 }
 
 void World::make_datastore(const std::string& name) {
-    auto ca = pki::CertificateAuthority::create(keys_, "etcd-ca-" + name, loop_.wall_now());
+    // Older than any clock is late.
+    const WallTime made_at = loop_.wall_now() - wall_duration(30 * pki::kDay);
+    auto ca = pki::CertificateAuthority::create(keys_, "etcd-ca-" + name, made_at);
     pki::CertificateSpec spec;
     spec.common_name = "root";
     spec.client = true;
     spec.lifetime = pki::kCaLifetime;
-    pki::KeyPair root = ca.issue(spec, keys_, loop_.wall_now()).value();
+    pki::KeyPair root = ca.issue(spec, keys_, made_at).value();
     auto store = std::make_unique<Datastore>(loop_, ca, root);
     store->model.users["root"] = {"root"};
     store->model.roles["root"] = {};
@@ -357,7 +368,7 @@ void World::serving(const RunningPod& pod) {
         tenant->schema = prefix.substr(1);
         tenant->api = std::make_shared<ApiServer>(loop_, fmt::format("tenant-{}", ++tenants_made_),
                                                   all_kinds(false));
-        fill_tenant(*tenant->api, store + prefix);
+        fill_tenant(*tenant);
     }
     for (const Value& container : (*pod.pod)["spec"]["containers"].items()) {
         const std::string image = container["image"].str();
@@ -367,18 +378,34 @@ void World::serving(const RunningPod& pod) {
     start_tenant(*tenant, pod);
 }
 
-void World::fill_tenant(ApiServer& api, const std::string& id) {
+void World::fill_tenant(Tenant& tenant) {
+    ApiServer& api = *tenant.api;
     for (const char* name : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
         (void)api.create(r::namespaces(), kube::make_object(r::namespaces(), ObjectKey(name)),
                          "kube-apiserver");
     }
-    api.on_write = [this, name = api.name(), id](const Write& write) {
+    api.admit = [this, store = tenant.datastore, schema = tenant.schema](const Admission& request) {
+        return refusal_of(store, schema, request);
+    };
+    api.on_write = [this, name = api.name(), id = tenant.id()](const Write& write) {
         observe(write, name);
         const std::string& kind = write.kind->resource.kind;
         if (kind == "Secret" || (kind == "ConfigMap" && write.key.name == "cluster-info"))
             sign_later(id, soon(50ms, 2s));
         if (kind == "Secret" && write.after != nullptr) clean_later(id);
     };
+}
+
+/// What the policy and its binding, which only we write, refuse once they are in the datastore.
+std::string World::refusal_of(const std::string& store, const std::string& schema,
+                              const Admission& request) const {
+    const std::map<std::string, std::string>& data = datastores_.at(store)->model.data;
+    auto find = [&](const char* plural) {
+        return data.find(fmt::format("/{}/{}/{}", schema, plural, controlplane::kLimitsName));
+    };
+    const auto policy = find("validatingadmissionpolicies");
+    if (policy == data.end() || find("validatingadmissionpolicybindings") == data.end()) return "";
+    return refusal(data::parse_json(policy->second).value(), request);
 }
 
 // ---- the controller manager's bootstrap signer
@@ -634,11 +661,14 @@ void World::note_controller_write(std::string line, const std::string& who,
     check_leader(who, what);
 }
 
+std::string World::lease_holder() const {
+    SharedValue lease = api_->get(r::leases(), ObjectKey("basalt-system", "basalt-controller"));
+    return lease == nullptr ? "nobody" : (*lease)["spec"]["holderIdentity"].str();
+}
+
 /// A write of a process that does not hold the lease: two act at once.
 void World::check_leader(const std::string& who, const std::string& what) {
-    SharedValue lease = api_->get(r::leases(), ObjectKey("basalt-system", "basalt-controller"));
-    const std::string holder =
-        lease == nullptr ? "nobody" : (*lease)["spec"]["holderIdentity"].str();
+    const std::string holder = lease_holder();
     if (holder == who) return;
     faults.push_back(fmt::format("{} {} wrote {} while \"{}\" holds the lease",
                                  format_rfc3339_micro(loop_.wall_now()), who, what, holder));

@@ -72,6 +72,8 @@ class World final : public Workload {
     const std::vector<std::unique_ptr<Instance>>& instances() const { return instances_; }
     /// Ends those that a crash point or a lost lease stopped; their number.
     size_t bury_dead();
+    /// Which holds the lease; null when none that runs does.
+    Instance* leader();
 
     // ---- surroundings
     // --------------------------------------------------------------------------------------------
@@ -137,10 +139,12 @@ class World final : public Workload {
                                 const std::string& schema);
     std::string enter_override(const RunningPod& pod, const std::string& override,
                                const std::string& schema);
+    std::string refusal_of(const std::string& store, const std::string& schema,
+                           const Admission& request) const;
     void start_tenant(Tenant& tenant, const RunningPod& pod);
     void lead_later(Tenant& tenant, Duration delay);
     void lead(Tenant& tenant);
-    void fill_tenant(ApiServer& api, const std::string& id);
+    void fill_tenant(Tenant& tenant);
     void sign_later(const std::string& id, Duration delay);
     void sign_cluster_info(Tenant& tenant);
     void clean_later(const std::string& id);
@@ -151,6 +155,7 @@ class World final : public Workload {
     void observe(const Write& write, const std::string& where);
     void observe_etcd(const std::string& store, const std::string& who, const std::string& method);
     void note_controller_write(std::string line, const std::string& who, const std::string& what);
+    std::string lease_holder() const;
     void check_leader(const std::string& who, const std::string& what);
     Duration way_to_etcd(const Datastore& store, const std::string& who);
     void check_left_data(const Write& write);

@@ -154,7 +154,7 @@ class App {
         observe_ = manager_.metrics().request_observer();
         client_.set_write_guard([this] { return manager_.check_leading(); });
         controller::add_process_metrics(manager_.metrics(), loop.wall_now());
-        manager_.add_runnable("events", [this] { return write_events(); }, true);
+        manager_.add_runnable("events", [this] { return events_.run(); }, true);
     }
 
     /// Adds the servers; before run().
@@ -236,16 +236,6 @@ class App {
         if (webhook_endpoint_) webhook_endpoint_->set_tls(tls);
         if (metrics_endpoint_ && options_.metrics_secure)
             metrics_endpoint_->set_tls(std::move(tls));
-    }
-
-    async::Task<Result<void>> write_events() {
-        async::TaskGroup group(loop_);
-        events_.start(group);
-        async::Condition never;
-        Result<void> ended = co_await never.wait();
-        group.cancel();
-        co_await group.join();
-        co_return std::move(ended);
     }
 
     async::Loop& loop_;
