@@ -98,7 +98,8 @@ Result<void> enable_controllers(const std::string& directory) {
     BASALT_ASSIGN(std::string enabled, read_file(file));
     const std::string wanted = controllers_to_enable(available, enabled);
     if (wanted.empty()) return {};
-    return write_file(file, wanted);
+    return write_file(file, wanted)
+        .context(fmt::format("processes of cgroup {} itself must be in one below it", directory));
 }
 
 Result<void> make_in_tree(const CgroupTree& tree, const std::string& path) {

@@ -35,6 +35,8 @@ std::string lock_path(const Paths& paths, const std::string& name) {
     return fmt::format("{}/.{}.lock", paths.state, name);
 }
 
+std::string cluster_cgroup(const std::string& name) { return "basalt/" + name; }
+
 std::string kubectl_program(const Paths& paths, const ClusterState& state) {
     return fmt::format("{}/bin/kubernetes-{}/kubectl", paths.cache, state.kubernetes_version);
 }
@@ -80,7 +82,9 @@ class BringUp {
     Result<void> prepare_host() {
         BASALT_TRY(check_host());
         BASALT_TRY(raise_kernel_limits());
-        return choose_state();
+        BASALT_TRY(choose_state());
+        // Should that be impossible, it is said here and not in the log of a node.
+        return linux::make_cgroup(cluster_cgroup(state_.name));
     }
 
     Result<void> choose_state() {
@@ -341,7 +345,7 @@ Result<void> remove_files(const Paths& paths, const std::string& name) {
 }
 
 Result<void> remove_cgroups(const std::string& name) {
-    const std::string cgroup = "basalt/" + name;
+    const std::string cgroup = cluster_cgroup(name);
     // Should anything have slipped out of its node.
     linux::kill_cgroup(cgroup, kLeftoversLimit);
     BASALT_TRY(linux::remove_cgroup(cgroup, std::chrono::seconds(15)));
