@@ -1,10 +1,8 @@
 #include "local/cluster.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <thread>
 
 #include <fmt/format.h>
 
@@ -27,6 +25,7 @@ namespace {
 
 constexpr auto kApiLimit = std::chrono::minutes(8);
 constexpr auto kRegisterLimit = std::chrono::minutes(2);
+constexpr auto kLeftoversLimit = std::chrono::seconds(5);
 constexpr size_t kLogTailLines = 15;
 
 std::string kubeconfig_path(const Paths& paths, const std::string& name) {
@@ -35,6 +34,8 @@ std::string kubeconfig_path(const Paths& paths, const std::string& name) {
 std::string lock_path(const Paths& paths, const std::string& name) {
     return fmt::format("{}/.{}.lock", paths.state, name);
 }
+
+std::string cluster_cgroup(const std::string& name) { return "basalt/" + name; }
 
 std::string kubectl_program(const Paths& paths, const ClusterState& state) {
     return fmt::format("{}/bin/kubernetes-{}/kubectl", paths.cache, state.kubernetes_version);
@@ -81,7 +82,9 @@ class BringUp {
     Result<void> prepare_host() {
         BASALT_TRY(check_host());
         BASALT_TRY(raise_kernel_limits());
-        return choose_state();
+        BASALT_TRY(choose_state());
+        // Should that be impossible, it is said here and not in the log of a node.
+        return linux::make_cgroup(cluster_cgroup(state_.name));
     }
 
     Result<void> choose_state() {
@@ -319,16 +322,6 @@ class BringUp {
     int members_ = 1;
 };
 
-/// Ends what still runs in the cluster's cgroups, should anything have slipped out of its node.
-void kill_leftovers(const std::string& cgroup) {
-    for (int round = 0; round < 50; ++round) {
-        const std::vector<int> processes = linux::cgroup_processes(cgroup);
-        if (processes.empty()) return;
-        for (int pid : processes) ::kill(pid, SIGKILL);
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    }
-}
-
 Result<void> remove_nodes(const Paths& paths, const ClusterState& state) {
     std::vector<Node> nodes;
     ClusterState all = state;
@@ -352,8 +345,9 @@ Result<void> remove_files(const Paths& paths, const std::string& name) {
 }
 
 Result<void> remove_cgroups(const std::string& name) {
-    const std::string cgroup = "basalt/" + name;
-    kill_leftovers(cgroup);
+    const std::string cgroup = cluster_cgroup(name);
+    // Should anything have slipped out of its node.
+    linux::kill_cgroup(cgroup, kLeftoversLimit);
     BASALT_TRY(linux::remove_cgroup(cgroup, std::chrono::seconds(15)));
     (void)linux::remove_cgroup_if_empty("basalt");
     return {};

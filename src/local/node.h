@@ -33,7 +33,7 @@ class Node {
     /// The node's first process, as the host numbers it.
     Result<pid_t> first_process() const;
     /// `argv` in the node's namespaces, with the node's environment. The command dies with its
-    /// caller.
+    /// caller, and stays in its caller's cgroup.
     Result<std::vector<std::string>> command_inside(const std::vector<std::string>& argv) const;
     /// Runs it to its end; a failure is an error.
     Result<std::string> run_inside(const std::vector<std::string>& argv, std::string input = {},

@@ -50,6 +50,14 @@ void forward_signal(int) {
     ::_exit(run_node_services(spec));
 }
 
+/// What the first process waits for. It was made in the node's own cgroup, which is the root of its
+/// cgroup namespace thereby; from now on kubelet makes groups there.
+Result<void> prepare(const NodeSpec& spec, pid_t first) {
+    BASALT_TRY(linux::vacate_cgroup(spec.cgroup()));
+    BASALT_TRY(plug_node(spec, first));
+    return linux::write_file_atomically(spec.directory + "/init.pid", std::to_string(first));
+}
+
 }  // namespace
 
 Result<int> run_node_process(const NodeSpec& spec) {
@@ -82,19 +90,17 @@ Result<int> run_node_process(const NodeSpec& spec) {
     ::sigaction(SIGINT, &action, nullptr);
     ::signal(SIGHUP, SIG_IGN);
 
-    Result<void> plugged = plug_node(spec, g_first_process);
-    if (plugged.ok())
-        plugged = linux::write_file_atomically(spec.directory + "/init.pid", std::to_string(child));
-    if (plugged.ok() && ::write(go_write.get(), "g", 1) != 1)
-        plugged = errno_error(errno, "start node");
-    if (!plugged.ok()) ::kill(g_first_process, SIGKILL);
+    Result<void> prepared = prepare(spec, g_first_process);
+    if (prepared.ok() && ::write(go_write.get(), "g", 1) != 1)
+        prepared = errno_error(errno, "start node");
+    if (!prepared.ok()) ::kill(g_first_process, SIGKILL);
     go_write.reset();
     int status = 0;
     while (::waitpid(g_first_process, &status, 0) < 0 && errno == EINTR) {
     }
     g_first_process = -1;
     log_info("node ended", {{"node", spec.name}, {"status", status}});
-    BASALT_TRY(std::move(plugged));
+    BASALT_TRY(std::move(prepared));
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

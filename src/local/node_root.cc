@@ -3,8 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -74,7 +76,11 @@ Result<void> mount_kernel_views(const std::string& root) {
 /// root.
 Result<void> mount_cgroups(const std::string& root) {
     BASALT_ASSIGN(std::vector<linux::CgroupTree> trees, linux::cgroup_trees());
-    BASALT_TRY(linux::mount_new("tmpfs", root + "/sys/fs/cgroup", "mode=0755"));
+    const bool sole =
+        std::any_of(trees.begin(), trees.end(), std::mem_fn(&linux::CgroupTree::sole));
+    if (!sole) {
+        BASALT_TRY(linux::mount_new("tmpfs", root + "/sys/fs/cgroup", "mode=0755"));
+    }
     for (const linux::CgroupTree& tree : trees) {
         const std::string target = root + tree.mount_point;
         BASALT_TRY(linux::mount_new(tree.unified ? "cgroup2" : "cgroup", target, tree.options));
