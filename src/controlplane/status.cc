@@ -238,7 +238,7 @@ void set_conditions(const StatusInputs& in, int64_t generation, Value& status) {
     for (const auto& [type, handler] : kSteps) {
         auto step =
             std::find_if(in.progress.steps.begin(), in.progress.steps.end(),
-                         [type = type](const Condition& done) { return done.type == type; });
+                         [wanted = type](const Condition& done) { return done.type == wanted; });
         if (step != in.progress.steps.end()) {
             set(type, step->status, step->reason, step->message);
         } else {
