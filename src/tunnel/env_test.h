@@ -26,13 +26,6 @@ using async::Task;
 
 inline constexpr Duration kTestLimit = std::chrono::seconds(60);
 
-template <class T>
-Task<void> store(Task<T> task, std::optional<T>* out, async::RealLoop* loop) {
-    T value = co_await task;
-    out->emplace(std::move(value));
-    loop->stop();
-}
-
 /// Runs a coroutine to its end; cancelled after the limit.
 template <class T>
 T run(async::RealLoop& loop, Task<T> task, Duration limit = kTestLimit) {

@@ -11,11 +11,13 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "async/real_loop.h"
 #include "async/task_group.h"
 #include "async/wait.h"
 #include "base/assert.h"
@@ -26,6 +28,14 @@
 namespace basalt::tunnel::testing_support {
 
 using async::Task;
+
+/// Ends the loop with the task.
+template <class T>
+Task<void> store(Task<T> task, std::optional<T>* out, async::RealLoop* loop) {
+    T value = co_await task;
+    out->emplace(std::move(value));
+    loop->stop();
+}
 
 /// Where `distribution/build` has put upstream's proxy-server and proxy-agent; "" when it has not.
 inline std::string upstream_folder() {

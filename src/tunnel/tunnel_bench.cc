@@ -33,13 +33,6 @@ constexpr int kOpenCount = 200;
 constexpr int kStalledCount = 300;
 
 template <class T>
-Task<void> store(Task<T> task, std::optional<T>* out, async::RealLoop* loop) {
-    T value = co_await task;
-    out->emplace(std::move(value));
-    loop->stop();
-}
-
-template <class T>
 T run(async::RealLoop& loop, Task<T> task) {
     std::optional<T> out;
     async::TaskGroup group(loop);
