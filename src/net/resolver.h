@@ -15,7 +15,7 @@
 #include "async/task.h"
 
 namespace boost::asio {
-class io_context;
+class io_context;  // NOLINT(readability-identifier-naming): Boost's
 }
 
 namespace basalt::net::internal {
