@@ -63,19 +63,11 @@ inline Task<bool> eventually(async::Loop* loop, std::function<bool()> condition,
 
 /// TCP in front of several servers, as a Service is: each new connection goes to the next of those
 /// that are on.
-class Balancer {
+class Balancer : public Acceptor {
  public:
-    explicit Balancer(async::Loop& loop) : loop_(loop), group_(loop) {
-        listener_ = net::listen(loop, net::Endpoint::tcp("127.0.0.1", 0)).value();
-        group_.spawn(accept_loop());
-    }
+    explicit Balancer(async::Loop& loop) : Acceptor(loop) { group_.spawn(accept_loop()); }
     net::Endpoint endpoint() const { return listener_->endpoint(); }
     void set(std::vector<net::Endpoint> servers) { servers_ = std::move(servers); }
-    Task<void> stop() {
-        listener_->close();
-        group_.cancel();
-        co_await group_.join();
-    }
 
  private:
     Task<void> accept_loop() {
@@ -106,9 +98,6 @@ class Balancer {
         to->close();
     }
 
-    async::Loop& loop_;
-    async::TaskGroup group_;
-    std::unique_ptr<net::Listener> listener_;
     std::vector<net::Endpoint> servers_;
 };
 

@@ -49,22 +49,35 @@ inline std::string upstream_folder() {
     return {};
 }
 
-/// A TCP server whose connections echo, or send without end ("source"), or never read ("sink").
-class Target {
+/// Accepts on a port of loopback until stop(), which is to be awaited before its end. One loop.
+class Acceptor {
  public:
-    enum class Kind { kEcho, kSource, kSink };
-    Target(async::Loop& loop, Kind kind) : loop_(loop), kind_(kind), group_(loop) {
-        listener_ = net::listen(loop, net::Endpoint::tcp("127.0.0.1", 0)).value();
-        group_.spawn(accept_loop());
-    }
-    std::string address() const { return listener_->endpoint().to_string(); }
-    size_t open_count() const { return open_count_; }
-    size_t accepted_count() const { return accepted_count_; }
     Task<void> stop() {
         listener_->close();
         group_.cancel();
         co_await group_.join();
     }
+
+ protected:
+    explicit Acceptor(async::Loop& loop)
+        : loop_(loop),
+          group_(loop),
+          listener_(net::listen(loop, net::Endpoint::tcp("127.0.0.1", 0)).value()) {}
+    async::Loop& loop_;
+    async::TaskGroup group_;
+    std::unique_ptr<net::Listener> listener_;
+};
+
+/// A TCP server whose connections echo, or send without end ("source"), or never read ("sink").
+class Target : public Acceptor {
+ public:
+    enum class Kind { kEcho, kSource, kSink };
+    Target(async::Loop& loop, Kind kind) : Acceptor(loop), kind_(kind) {
+        group_.spawn(accept_loop());
+    }
+    std::string address() const { return listener_->endpoint().to_string(); }
+    size_t open_count() const { return open_count_; }
+    size_t accepted_count() const { return accepted_count_; }
 
  private:
     Task<void> accept_loop() {
@@ -101,10 +114,7 @@ class Target {
         }
     }
 
-    async::Loop& loop_;
     Kind kind_;
-    async::TaskGroup group_;
-    std::unique_ptr<net::Listener> listener_;
     size_t open_count_ = 0;
     size_t accepted_count_ = 0;
 };
